@@ -1,0 +1,47 @@
+"""A pack cut down to what one app ships: one backend, and only the blocks that its subnets use."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from adaptivenet.toolkit.errors import PackError
+from adaptivenet.toolkit.graph import BlockGraph
+from adaptivenet.toolkit.pack import BlockPack
+from adaptivenet.toolkit.pack_writer import Metric, PackWriter, describe
+
+from .programs import SUFFIXES
+
+
+def bundle_pack(
+    pack: BlockPack,
+    path: str | Path,
+    *,
+    backend: str,
+    subnets: Iterable[Sequence[str]] | None = None,
+    overwrite: bool = False,
+) -> BlockPack:
+    """Writes a smaller pack to the folder `path`, and opens it.
+
+    It holds the programs of one backend only. With `subnets` (for instance those of a profile's front) it holds the
+    blocks that they use and the original ones, without which no pack is complete; else all blocks.
+    Raises PackError when the backend is not in the pack or `path` cannot be written, GraphError for what is no subnet.
+    """
+    if backend not in pack.backends:
+        raise PackError(f"pack {pack.name!r} has no programs for {backend!r}: it has {', '.join(pack.backends)}")
+    if subnets is None:
+        kept = pack.graph.blocks
+    else:
+        used = set(pack.graph.oracle).union(*(pack.graph.subnet(names) for names in subnets))
+        kept = tuple(block for block in pack.graph.blocks if block.name in used)
+    graph = BlockGraph(pack.graph.cuts, kept, pack.graph.taps)
+    artifacts = {block.name: {backend: pack.artifact(block.name, backend)} for block in kept}
+    metrics = {
+        name: Metric(operands, {backend: pack.metric_artifact(name, backend)}, pack.sums[name])
+        for name, operands in pack.metrics.items()
+    }
+    with PackWriter(path, pack.name, overwrite) as writer:
+        for programs in (*artifacts.values(), *(metric.artifacts for metric in metrics.values())):
+            writer.add_blob(pack.read(programs[backend]), SUFFIXES[backend])
+        provenance = {**pack.manifest["provenance"], "bundled from": pack.digest}
+        return writer.finish(describe(graph, artifacts, metrics, pack.preprocessing, pack.classes, provenance))

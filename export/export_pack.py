@@ -1,0 +1,174 @@
+"""Supernet → block pack: every block and metric exported for every backend, in parallel, each one verified."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+
+from adaptivenet.toolkit.data import Preprocessing
+from adaptivenet.toolkit.elastic import Supernet, recipe
+from adaptivenet.toolkit.errors import ExportError, PackError
+from adaptivenet.toolkit.pack import Artifact, BlockPack
+from adaptivenet.toolkit.pack_writer import Metric, PackWriter, describe
+
+from .metrics import OPERANDS, SUMS
+from .programs import SUFFIXES
+from .workers import Answer, Task, run_tasks
+
+BACKENDS = ("executorch", "onnx")
+Progress = Callable[[int, int, str], None]
+
+
+@dataclass(frozen=True)
+class _Job:
+    """A program that the pack needs: where it goes, what it is made from, and the task that makes it."""
+
+    name: str
+    backend: str
+    made_from: str
+    task: Task
+
+
+def export_pack(
+    supernet: Supernet,
+    path: str | Path,
+    backends: Sequence[str] = BACKENDS,
+    *,
+    name: str | None = None,
+    sample: torch.Tensor | None = None,
+    preprocessing: Preprocessing | None = None,
+    classes: Sequence[str] | None = None,
+    jobs: int | None = None,
+    reuse: str | Path | None = None,
+    overwrite: bool = False,
+    progress: Progress | None = None,
+) -> BlockPack:
+    """Exports every block of `supernet` for every backend and writes the pack to the folder `path`.
+
+    `sample` is one real input of cut 0's shape: the features that it gives at every cut are what the programs are
+    verified on (a fixed random input when None). `preprocessing` (by default the supernet's) and `classes` go into the
+    pack. `jobs` worker processes export side by side (by default one a core). Programs of the pack at `reuse` (with
+    `overwrite`, by default, the pack that is being replaced) that were made from the same block by the same exporters are
+    taken over. `progress(done, total, what)` is called for each program.
+
+    Raises ExportError when a block does not export or differs from torch beyond the tolerance, PackError when `path`
+    exists (and `overwrite` is not said) or cannot be written. Nothing appears at `path` then.
+    """
+    unknown = [backend for backend in backends if backend not in BACKENDS]
+    if unknown or not backends:
+        raise ExportError(f"unknown backends {unknown or '(none)'}: choose from {', '.join(BACKENDS)}")
+    preprocessing = preprocessing or supernet.preprocessing
+    features = _features(supernet, sample)
+    jobs_ = _jobs(supernet, backends, features)
+    old = _reusable(reuse or (path if overwrite and Path(path).exists() else None))
+    report = progress or (lambda done, total, what: None)
+    artifacts: dict[tuple[str, str], Artifact] = {}
+    with PackWriter(path, name or supernet.source or "pack", overwrite) as writer:
+        for job in jobs_:
+            if job.made_from in old:
+                pack, artifact = old[job.made_from]
+                writer.add_blob(pack.read(artifact), SUFFIXES[job.backend])
+                artifacts[job.name, job.backend] = artifact
+                report(len(artifacts), len(jobs_), f"{job.name} for {job.backend} unchanged")
+        todo = {str(job.task["id"]): job for job in jobs_ if job.made_from not in old}
+        with tempfile.TemporaryDirectory(prefix="adaptivenet-export-") as temporary:
+            folder = Path(temporary)
+
+            def done(task: Task, answer: Answer) -> None:
+                job = todo[task["id"]]
+                file = folder / answer["file"]
+                data = file.read_bytes()
+                file.unlink()
+                artifacts[job.name, job.backend] = Artifact(
+                    writer.add_blob(data, SUFFIXES[job.backend]),
+                    len(data),
+                    answer["layout"],
+                    answer["max_abs_error"],
+                    answer["tolerance"],
+                    job.made_from,
+                )
+                report(len(artifacts), len(jobs_), f"{job.name} for {job.backend}")
+
+            if todo:
+                supernet.save(folder / "supernet")
+                save_file(features, folder / "features.safetensors")
+                arguments = [folder / "supernet", folder / "features.safetensors", folder]
+                run_tasks([job.task for job in todo.values()], arguments, jobs or os.cpu_count() or 1, done)
+        manifest = describe(
+            supernet.graph,
+            {block.name: {b: artifacts[block.name, b] for b in backends} for block in supernet.graph.blocks},
+            {
+                metric: Metric(operands, {b: artifacts[metric, b] for b in backends}, SUMS)
+                for metric, operands in _metrics(supernet).items()
+            },
+            preprocessing,
+            classes,
+            {"source": supernet.source, **_versions()},
+        )
+        return writer.finish(manifest)
+
+
+def _metrics(supernet: Supernet) -> Mapping[str, tuple[str, ...]]:
+    """The metrics that an output has: class scores are needed along its dimension 1."""
+    shape = supernet.graph.cuts[-1].shape
+    return OPERANDS if len(shape) >= 2 and shape[1] > 1 else {}
+
+
+def _features(supernet: Supernet, sample: torch.Tensor | None) -> dict[str, torch.Tensor]:
+    """The feature at every cut, by its index, for the sample."""
+    shape = supernet.graph.cuts[0].shape
+    if sample is None:
+        sample = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    if tuple(sample.shape) != shape:
+        raise ExportError(f"the sample has shape {tuple(sample.shape)}; the first cut has {shape}")
+    with torch.no_grad():
+        return {str(cut): feature.contiguous() for cut, feature in enumerate(supernet.features(sample.float()))}
+
+
+def _jobs(supernet: Supernet, backends: Sequence[str], features: Mapping[str, torch.Tensor]) -> list[_Job]:
+    jobs = []
+    for block in supernet.graph.blocks:
+        module = supernet.blocks[block.name]
+        made_from = hashlib.sha256(json.dumps(recipe.to_json(module), sort_keys=True).encode())
+        for key, tensor in sorted(recipe.tensors(module).items()):
+            made_from.update(f"{key} {tensor.dtype} {tuple(tensor.shape)}".encode())
+            made_from.update(tensor.contiguous().numpy().tobytes())
+        made_from.update(str(tuple(features[str(block.start)].shape)).encode())
+        for backend in backends:
+            task = {"id": str(len(jobs)), "block": block.name, "backend": backend}
+            jobs.append(_Job(block.name, backend, _with_exporter(made_from.hexdigest(), backend), task))
+    for metric in _metrics(supernet):
+        for backend in backends:
+            task = {"id": str(len(jobs)), "metric": metric, "backend": backend}
+            what = f"{metric} {supernet.graph.cuts[-1].shape}"
+            jobs.append(_Job(metric, backend, _with_exporter(what, backend), task))
+    return jobs
+
+
+def _with_exporter(what: str, backend: str) -> str:
+    """The digest of what a program is made from and of the versions that make it."""
+    return hashlib.sha256(f"{what} {backend} {sorted(_versions().items())}".encode()).hexdigest()
+
+
+def _versions() -> dict[str, str]:
+    return {package: version(package) for package in ("adaptivenet", "torch", "executorch", "onnx", "onnxscript")}
+
+
+def _reusable(path: str | Path | None) -> dict[str, tuple[BlockPack, Artifact]]:
+    """The programs of an earlier pack by what they were made from; none when it cannot be read."""
+    if path is None:
+        return {}
+    try:
+        pack = BlockPack.open(path)
+    except PackError:
+        return {}
+    return {artifact.made_from: (pack, artifact) for artifact in pack.artifacts() if artifact.made_from is not None}

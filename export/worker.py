@@ -1,0 +1,60 @@
+"""A process that exports blocks, one task a line: `python -m adaptivenet.export.worker SUPERNET FEATURES OUT`.
+
+Reads tasks as json lines from standard input and answers each with one line on standard output. It loads the saved
+supernet once. Nothing but these lines goes to standard output: what libraries print goes to standard error.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import os
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+
+def main() -> None:
+    """Answers tasks until standard input ends."""
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
+
+    import torch
+    from safetensors.torch import load_file
+
+    from adaptivenet.toolkit.elastic import Supernet
+    from adaptivenet.toolkit.errors import AdaptiveNetError
+
+    from .metrics import MODULES, example_inputs
+    from .programs import SUFFIXES, export_program
+
+    torch.set_num_threads(1)
+    supernet_path, features_path, out = (Path(argument) for argument in sys.argv[1:4])
+    supernet = Supernet.load(supernet_path)
+    features = load_file(features_path)
+    gc.freeze()  # what is loaded stays: the exporters allocate much, and scanning all of it each time is slow
+    for line in sys.stdin:
+        task: dict[str, Any] = json.loads(line)
+        backend = task["backend"]
+        try:
+            if "metric" in task:
+                name = f"metric {task['metric']!r}"
+                inputs = example_inputs(task["metric"], supernet.graph.cuts[-1].shape)
+                program = export_program(name, MODULES[task["metric"]]().eval(), inputs, backend)
+            else:
+                block = supernet.graph[task["block"]]
+                module = supernet.blocks[block.name]
+                program = export_program(f"block {block.name!r}", module, [features[str(block.start)]], backend)
+            file = out / f"{task['id']}{SUFFIXES[backend]}"
+            file.write_bytes(program.data)
+            facts = {key: value for key, value in asdict(program).items() if key != "data"}
+            answer: dict[str, Any] = {"id": task["id"], "file": file.name, **facts}
+        except (AdaptiveNetError, OSError) as error:
+            answer = {"id": task["id"], "error": str(error)}
+        answers.write(json.dumps(answer) + "\n")
+        answers.flush()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,58 @@
+"""Random block graphs, and what brute force says about them. Shared by the tests of everything that walks a graph."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+from adaptivenet.toolkit.graph import Block, BlockGraph, Cut, Subnet
+from hypothesis import strategies as st
+
+
+def chain(length: int, extra: tuple[Block, ...] = (), taps: tuple[int, ...] = ()) -> BlockGraph:
+    """A plain graph: original blocks o0, o1, … between cuts of one float32 each, and `extra` blocks."""
+    cuts = [Cut(index, (1,)) for index in range(length + 1)]
+    return BlockGraph(cuts, [*(Block(f"o{at}", at, at + 1, "original") for at in range(length)), *extra], taps)
+
+
+@st.composite
+def block_graphs(draw: st.DrawFn, max_blocks: int = 5, max_alternatives: int = 7) -> BlockGraph:
+    """Up to 6 cuts of random shapes and dtypes, up to 7 merged or pruned blocks, perhaps with taps.
+
+    At most some hundreds of paths, so that a test can list them all.
+    """
+    length = draw(st.integers(1, max_blocks))
+    taps = draw(st.sets(st.integers(1, length - 1), max_size=2)) if length > 1 else set()
+    shapes = st.tuples(st.just(1), st.integers(1, 9), st.integers(1, 4), st.integers(1, 4))
+    dtypes = st.sampled_from(["float32", "float16", "uint8"])
+    cuts = [Cut(index, draw(shapes), draw(dtypes)) for index in range(length + 1)]
+    blocks = [Block(f"o{at}", at, at + 1, "original") for at in range(length)]
+    for number in range(draw(st.integers(0, max_alternatives))):
+        start = draw(st.integers(0, length - 1))
+        furthest = min([tap for tap in taps if tap > start], default=length)
+        end = draw(st.integers(start + 1, furthest))
+        kind = "pruned" if end == start + 1 else "merged"
+        blocks.append(Block(f"{kind}{number}", start, end, kind))
+    return BlockGraph(cuts, draw(st.permutations(blocks)), taps)
+
+
+def whole_costs(graph: BlockGraph) -> st.SearchStrategy[dict[str, float]]:
+    """Whole milliseconds a block, often equal, sometimes 0."""
+    return st.fixed_dictionaries({block.name: st.integers(0, 12).map(float) for block in graph.blocks})
+
+
+def real_costs(graph: BlockGraph) -> st.SearchStrategy[dict[str, float]]:
+    """Any milliseconds a block, as a clock would give them."""
+    return st.fixed_dictionaries({block.name: st.floats(0.01, 20.0) for block in graph.blocks})
+
+
+@st.composite
+def costed_graphs(draw: st.DrawFn, max_blocks: int = 5) -> tuple[BlockGraph, dict[str, float]]:
+    """A graph with whole or with real costs."""
+    graph = draw(block_graphs(max_blocks))
+    return graph, draw(st.one_of(whole_costs(graph), real_costs(graph)))
+
+
+def total(numbers: Mapping[str, float], subnet: Subnet) -> float:
+    """The sum along a path."""
+    return math.fsum(numbers[name] for name in subnet)

@@ -1,0 +1,178 @@
+"""What every device can do, and the results it gives back.
+
+A `Device` is a place where blocks run. Opening a block pack on it gives a `Session`, which measures, evaluates,
+activates and infers. Commands, searches and reports use these two and never ask which device is behind them.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..data import Dataset
+from ..graph import Subnet
+from ..latency import Latency
+from ..pack import BlockPack
+from ..plan import Plan
+from ..quality import Quality
+
+Progress = Callable[[int, int], None]
+"""Called as `progress(done, total)` while a step that takes long goes on."""
+
+
+@dataclass(frozen=True)
+class DeviceInfo:
+    """Who a device is: everything a latency depends on besides the pack.
+
+    `name` is the processor's own name, `threads` how many threads a block may use, `cores` how many the process may
+    run on.
+    """
+
+    address: str
+    name: str
+    os: str
+    engine: str
+    engine_version: str
+    threads: int
+    cores: int
+
+    def to_json(self) -> dict[str, Any]:
+        """A plain dictionary with the same names."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class PageIn:
+    """What activating a subnet took: the blocks loaded and released, their artifacts' bytes, the time.
+
+    `ms` is measured, once, and includes reading the artifacts and verifying them.
+    """
+
+    loaded: tuple[str, ...]
+    released: tuple[str, ...]
+    bytes_in: int
+    bytes_out: int
+    ms: float
+    engine: str
+    threads: int
+
+    def to_json(self) -> dict[str, Any]:
+        """A plain dictionary with the same names; tuples become lists."""
+        return {**asdict(self), "loaded": list(self.loaded), "released": list(self.released)}
+
+
+@dataclass(frozen=True)
+class Resident:
+    """The blocks that stay loaded between calls, in the order they run, and the bytes of their artifacts."""
+
+    blocks: tuple[str, ...]
+    bytes: int
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluation:
+    """What a plan's metrics gave, image by image, so that two subnets can be compared on the same images.
+
+    `sums[metric]` is float64 of shape (subnets, images, sums): the row of subnet k holds the metric program's output
+    for each image (for `top1` and `agreement`: correct, count). `block_runs` counts the blocks that ran, over all
+    images. `seconds` is the time of the whole evaluation, loading included.
+    """
+
+    subnets: tuple[Subnet, ...]
+    sums: Mapping[str, NDArray[np.float64]]
+    images: int
+    block_runs: int
+    seconds: float
+    engine: str
+    threads: int
+
+    def quality(self, metric: str) -> list[Quality]:
+        """The quality of each subnet over all images, with its interval, in the order of `subnets`.
+
+        Raises KeyError for a metric that the plan did not score.
+        """
+        totals = self.sums[metric].sum(axis=1).tolist()
+        return [Quality.from_counts(metric, correct, count) for correct, count in totals]
+
+
+class Session(ABC):
+    """One block pack open on one device. A context manager: leaving it closes it.
+
+    Only the blocks of the active subnet stay loaded between calls. Every method raises DeviceError when the session is
+    closed or the engine fails, and PackError when a blob was damaged since the pack was opened.
+    """
+
+    pack: BlockPack
+    info: DeviceInfo
+
+    @abstractmethod
+    def measure(
+        self,
+        chains: Sequence[Sequence[str]],
+        rounds: int = 30,
+        warmup: int = 5,
+        sample: NDArray[Any] | None = None,
+        progress: Progress | None = None,
+    ) -> list[Latency]:
+        """How long each chain of consecutive blocks takes: a block is a chain of one, a subnet a chain of many.
+
+        Every round runs each chain once, in an order shuffled anew, so that a slow moment of the device falls on all
+        of them alike; the first `warmup` rounds are not counted. A chain's input is the feature that the oracle has
+        at the cut where the chain starts, computed from `sample` (shape and dtype of cut 0) or, without one, from
+        noise. Raises GraphError for a chain that is not one, DataError for a sample that does not fit.
+        """
+
+    @abstractmethod
+    def evaluate(self, plan: Plan, data: Dataset, progress: Progress | None = None) -> Evaluation:
+        """Run `plan` on every image of `data`.
+
+        Raises PlanError when the plan is not for this pack, and DataError for images that do not fit cut 0, for no
+        images, and for missing labels that a metric needs.
+        """
+
+    @abstractmethod
+    def activate(self, subnet: Iterable[str]) -> PageIn:
+        """Page `subnet` in: load the blocks that are not loaded, then release those no longer used.
+
+        When anything fails, the subnet that was active stays so. Raises GraphError when it is no subnet of this pack.
+        """
+
+    @abstractmethod
+    def infer(self, x: NDArray[Any]) -> NDArray[Any]:
+        """The active subnet's output for one input of cut 0's shape and dtype: a new array of the last cut's.
+
+        Raises DataError when `x` does not fit, DeviceError when no subnet is active.
+        """
+
+    @property
+    @abstractmethod
+    def resident(self) -> Resident:
+        """Which blocks are loaded now."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Release everything. Closing twice is harmless."""
+
+    def __enter__(self) -> Session:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+class Device(ABC):
+    """A place where blocks run, found by `connect`."""
+
+    info: DeviceInfo
+
+    @abstractmethod
+    def open(self, pack: BlockPack) -> Session:
+        """A session for `pack`. Raises PackError when the pack has no artifacts for this device's engine."""

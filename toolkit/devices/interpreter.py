@@ -1,0 +1,123 @@
+"""The interpreter of plans, and what it needs of an engine.
+
+An engine turns the bytes of an artifact into a `Program`, a callable from tensors to one tensor. Features stay in the
+engine's own tensors from the first block to the metric: the interpreter only moves them between slots.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
+
+from numpy.typing import NDArray
+
+from ..errors import PackError
+from ..plan import INPUT, LABEL, Free, Instruction, Plan, Run, Score
+
+Tensor = Any
+"""A tensor of the engine: torch's for ExecuTorch, numpy's for ONNX Runtime."""
+
+TensorType = tuple[tuple[int, ...], str]
+"""A shape and numpy's name of a dtype."""
+
+
+class Program(Protocol):
+    """A block or a metric, loaded."""
+
+    def __call__(self, operands: Sequence[Tensor], keep: bool = True) -> Tensor:
+        """The program's one output.
+
+        With `keep=False` it may lie in the program's own memory: read it before the program runs again or is dropped.
+        """
+
+
+class Engine(Protocol):
+    """A library that runs artifacts in this process. `backend` is the pack's name for the artifacts it reads."""
+
+    name: str
+    version: str
+    backend: str
+    threads: int
+
+    def check_threads(self) -> None:
+        """Raise DeviceError unless programs run on exactly `threads` threads."""
+
+    def load(self, what: str, data: bytes, layout: str, takes: Sequence[TensorType], gives: TensorType) -> Program:
+        """The program in `data`, whose 4-D inputs it wants in `layout`; `what` names it in errors.
+
+        Raises DeviceError when it does not load, PackError when it does not take and give what the manifest says.
+        """
+
+    def tensor(self, array: NDArray[Any], layout: str) -> Tensor:
+        """A tensor with the values of `array`, in `layout` when it has four dimensions."""
+
+    def array(self, tensor: Tensor) -> NDArray[Any]:
+        """A new array with the values of `tensor`, contiguous."""
+
+
+def check_signature(what: str, said: tuple[Sequence[TensorType], TensorType], found: tuple[Any, Any]) -> None:
+    """Raise PackError unless a program's inputs and output are the ones that the manifest says.
+
+    The manifest was checked before, and the program's bytes too; this finds a program under another one's name.
+    """
+    if (list(said[0]), said[1]) != (list(found[0]), found[1]):
+        raise PackError(
+            f"{what} takes {_typed(found[0])} and gives {_typed([found[1]])}, but its pack says "
+            f"{_typed(said[0])} and {_typed([said[1]])}; export the pack again"
+        )
+
+
+def _typed(types: Sequence[TensorType]) -> str:
+    return " + ".join(f"{dtype} {shape}" for shape, dtype in types)
+
+
+def run_chain(programs: Sequence[Program], feature: Tensor) -> Tensor:
+    """Run programs one after the other. The result may lie in the last program's memory (see `Program`).
+
+    Each program runs once and its output is read at once, so nothing needs to be copied out in between.
+    """
+    for program in programs:
+        feature = program((feature,), keep=False)
+    return feature
+
+
+class PlanRunner:
+    """A plan with its programs loaded; call it once for each image. `block_runs` counts the blocks it has run."""
+
+    def __init__(self, plan: Plan, blocks: Mapping[str, Program], metrics: Mapping[str, Program]) -> None:
+        self.block_runs = 0
+        self._slots = plan.slots
+        self._scores: list[tuple[Score, Tensor]] = []
+        # Names are looked up here, once, and not for every image.
+        self._steps = [self._step(instruction, blocks, metrics) for instruction in plan.instructions]
+
+    def __call__(self, image: Tensor, label: Tensor | None) -> list[tuple[Score, Tensor]]:
+        """Run the plan on one image: each score with the sums that its metric gave."""
+        slots: list[Tensor | None] = [None] * self._slots
+        slots[INPUT], slots[LABEL] = image, label
+        self._scores = []
+        for step in self._steps:
+            step(slots)
+        return self._scores
+
+    def _step(
+        self, instruction: Instruction, blocks: Mapping[str, Program], metrics: Mapping[str, Program]
+    ) -> Callable[[list[Tensor | None]], None]:
+        match instruction:
+            case Run(name, source, target):
+                block = blocks[name]
+
+                def run(slots: list[Tensor | None]) -> None:
+                    slots[target] = block((slots[source],))
+                    self.block_runs += 1
+
+                return run
+            case Score(_, name, operands):
+                metric = metrics[name]
+                return lambda slots: self._scores.append((instruction, metric([slots[slot] for slot in operands])))
+            case Free(slot):
+
+                def free(slots: list[Tensor | None]) -> None:
+                    slots[slot] = None
+
+                return free

@@ -1,0 +1,308 @@
+"""This computer as a device: blocks run in this process, on one of the engines."""
+
+from __future__ import annotations
+
+import gc
+import os
+import platform
+import random
+import re
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..data import Dataset
+from ..errors import DataError, DeviceError, GraphError, PackError, PlanError
+from ..graph import Block, Cut
+from ..latency import Latency
+from ..pack import BlockPack
+from ..plan import LABEL, Plan, Run, Score
+from .base import Device, DeviceInfo, Evaluation, PageIn, Progress, Resident, Session
+from .interpreter import Engine, PlanRunner, Program, Tensor, TensorType, run_chain
+
+_LABEL: TensorType = ((1,), "int64")
+
+
+class LocalDevice(Device):
+    """This computer, with one engine."""
+
+    def __init__(self, address: str, engine: Engine) -> None:
+        self._engine = engine
+        self.info = DeviceInfo(
+            address=address,
+            name=_processor(),
+            os=f"{platform.system()} {platform.release()}",
+            engine=engine.name,
+            engine_version=engine.version,
+            threads=engine.threads,
+            cores=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
+        )
+
+    def open(self, pack: BlockPack) -> LocalSession:
+        """See `Device.open`. Also raises DeviceError when the engine cannot have its threads."""
+        if self._engine.backend not in pack.backends:
+            raise PackError(
+                f"pack {pack.name!r} has no {self._engine.backend} artifacts, which {self.info.address} needs; "
+                f"it has {', '.join(pack.backends)}"
+            )
+        self._engine.check_threads()
+        return LocalSession(self.info, self._engine, pack)
+
+
+class LocalSession(Session):
+    """A pack open in this process; see `Session`."""
+
+    def __init__(self, info: DeviceInfo, engine: Engine, pack: BlockPack) -> None:
+        self.info = info
+        self.pack = pack
+        self._graph = pack.graph
+        self._engine = engine
+        self._active: dict[str, Program] = {}  # the active subnet's blocks, in the order they run
+        self._open = True
+
+    def measure(
+        self,
+        chains: Sequence[Sequence[str]],
+        rounds: int = 30,
+        warmup: int = 5,
+        sample: NDArray[Any] | None = None,
+        progress: Progress | None = None,
+    ) -> list[Latency]:
+        """See `Session.measure`. The clock is `time.perf_counter_ns`, the garbage collector waits during a round."""
+        self._ready()
+        if rounds < 1:
+            raise ValueError(f"cannot measure in {rounds} rounds: at least 1 is needed")
+        blocks = [self._chain(chain) for chain in chains]
+        if sample is None:
+            cut = self._graph.cuts[0]
+            sample = np.random.default_rng(0).standard_normal(cut.shape).astype(cut.dtype)
+        self._check(sample, "the sample")
+        names = dict.fromkeys(block.name for chain in blocks for block in chain)
+        programs = {name: self._program(name) for name in names}
+        features = self._oracle_features(sample, {chain[0].start for chain in blocks}, programs)
+        # Each feature is brought into the layout of its chain's first block here, so that this is not measured.
+        jobs = [
+            (
+                [programs[block.name] for block in chain],
+                self._engine.tensor(features[chain[0].start], self._layout(chain[0].name)),
+            )
+            for chain in blocks
+        ]
+        times: list[list[int]] = [[] for _ in jobs]
+        order, shuffler = list(range(len(jobs))), random.Random(0)
+        for done in range(1, warmup + rounds + 1):
+            shuffler.shuffle(order)
+            with _no_garbage_collection():
+                for index in order:
+                    chain, feature = jobs[index]
+                    begin = time.perf_counter_ns()
+                    run_chain(chain, feature)
+                    end = time.perf_counter_ns()
+                    if done > warmup:
+                        times[index].append(end - begin)
+            if progress:
+                progress(done, warmup + rounds)
+        return [Latency.from_samples([ns / 1e6 for ns in samples]) for samples in times]
+
+    def evaluate(self, plan: Plan, data: Dataset, progress: Progress | None = None) -> Evaluation:
+        """See `Session.evaluate`. Each block and metric of the plan is loaded once."""
+        begin = time.perf_counter()
+        self._ready()
+        self._check_plan(plan)
+        labels = self._labels(plan, data)
+        runs = [instruction.block for instruction in plan.instructions if isinstance(instruction, Run)]
+        runner = PlanRunner(
+            plan,
+            {name: self._program(name) for name in dict.fromkeys(runs)},
+            {metric: self._load_metric(metric) for metric in plan.metrics},
+        )
+        layout = self._layout(runs[0])
+        sums = {
+            metric: np.zeros((len(plan.subnets), len(data), len(self.pack.sums[metric]))) for metric in plan.metrics
+        }
+        for index in range(len(data)):
+            image = data.image(index)
+            self._check(image, f"image {index}")
+            label = None if labels is None else self._engine.tensor(labels[index : index + 1], "contiguous")
+            for score, tensor in runner(self._engine.tensor(image, layout), label):
+                sums[score.metric][score.subnet, index] = self._engine.array(tensor)
+            if progress:
+                progress(index + 1, len(data))
+        for metric, values in sums.items():
+            if not np.isfinite(values).all():
+                raise DeviceError(f"metric {metric!r} gave sums that are not finite numbers on {self.info.engine}")
+        return Evaluation(
+            subnets=plan.subnets,
+            sums=sums,
+            images=len(data),
+            block_runs=runner.block_runs,
+            seconds=time.perf_counter() - begin,
+            engine=self.info.engine,
+            threads=self.info.threads,
+        )
+
+    def activate(self, subnet: Iterable[str]) -> PageIn:
+        """See `Session.activate`. The new blocks are loaded beside the old ones, which go only when all are there."""
+        begin = time.perf_counter()
+        self._ready()
+        wanted = self._graph.subnet(subnet)
+        active = {name: self._program(name) for name in wanted}
+        loaded = tuple(name for name in active if name not in self._active)
+        released = tuple(name for name in self._active if name not in active)
+        self._active = active
+        return PageIn(
+            loaded=loaded,
+            released=released,
+            bytes_in=self._bytes(loaded),
+            bytes_out=self._bytes(released),
+            ms=(time.perf_counter() - begin) * 1e3,
+            engine=self.info.engine,
+            threads=self.info.threads,
+        )
+
+    def infer(self, x: NDArray[Any]) -> NDArray[Any]:
+        """See `Session.infer`."""
+        self._require_open()
+        if not self._active:
+            raise DeviceError("no subnet is active: activate one first")
+        self._check(x, "the input")
+        feature = self._engine.tensor(x, self._layout(next(iter(self._active))))
+        return self._engine.array(run_chain(list(self._active.values()), feature))
+
+    @property
+    def resident(self) -> Resident:
+        """See `Session.resident`."""
+        return Resident(tuple(self._active), self._bytes(self._active))
+
+    def close(self) -> None:
+        """See `Session.close`."""
+        self._active = {}
+        self._open = False
+
+    def _require_open(self) -> None:
+        if not self._open:
+            raise DeviceError(f"the session for pack {self.pack.name!r} is closed: open another")
+
+    def _ready(self) -> None:
+        self._require_open()
+        self._engine.check_threads()
+
+    def _layout(self, block: str) -> str:
+        return self.pack.artifact(block, self._engine.backend).layout
+
+    def _bytes(self, blocks: Iterable[str]) -> int:
+        return sum(self.pack.artifact(name, self._engine.backend).bytes for name in blocks)
+
+    def _program(self, name: str) -> Program:
+        """The block, which is loaded unless the active subnet has it."""
+        if name in self._active:
+            return self._active[name]
+        block, artifact = self._graph[name], self.pack.artifact(name, self._engine.backend)
+        takes, gives = _type(self._graph.cuts[block.start]), _type(self._graph.cuts[block.end])
+        return self._engine.load(f"block {name!r}", self.pack.read(artifact), artifact.layout, [takes], gives)
+
+    def _load_metric(self, metric: str) -> Program:
+        output = _type(self._graph.cuts[-1])
+        takes = [_LABEL if kind == "label" else output for kind in self.pack.metrics[metric]]
+        gives: TensorType = ((len(self.pack.sums[metric]),), "float32")
+        artifact = self.pack.metric_artifact(metric, self._engine.backend)
+        return self._engine.load(f"metric {metric!r}", self.pack.read(artifact), artifact.layout, takes, gives)
+
+    def _check(self, array: NDArray[Any], what: str) -> None:
+        cut = self._graph.cuts[0]
+        if not isinstance(array, np.ndarray):
+            raise DataError(f"{what} is a {type(array).__name__}; give a numpy array, {cut.dtype} {cut.shape}")
+        if (array.shape, str(array.dtype)) != (cut.shape, cut.dtype):
+            raise DataError(f"{what} is {array.dtype} {array.shape}; the pack takes {cut.dtype} {cut.shape}")
+
+    def _chain(self, names: Sequence[str]) -> list[Block]:
+        blocks = [self._graph[name] for name in names]
+        if not blocks:
+            raise GraphError("a chain to measure needs at least one block")
+        for before, after in pairwise(blocks):
+            if before.end != after.start:
+                raise GraphError(
+                    f"not a chain: block {before.name!r} ends at cut {before.end}, {after.name!r} starts at "
+                    f"cut {after.start}"
+                )
+        return blocks
+
+    def _oracle_features(
+        self, sample: NDArray[Any], cuts: set[int], programs: dict[str, Program]
+    ) -> dict[int, NDArray[Any]]:
+        """The oracle's features at `cuts`. Blocks that are not in `programs` are loaded one at a time and dropped."""
+        feature: Tensor = self._engine.tensor(sample, self._layout(self._graph.oracle[0]))
+        features = {0: sample}
+        for name in self._graph.oracle[: max(cuts, default=0)]:
+            program = programs[name] if name in programs else self._program(name)
+            feature = program((feature,))
+            cut = self._graph[name].end
+            if cut in cuts:
+                features[cut] = self._engine.array(feature)
+        return features
+
+    def _check_plan(self, plan: Plan) -> None:
+        """Raise PlanError unless the plan was made for this pack's blocks and metrics."""
+        theirs, ours = plan.subnets[0].graph, self._graph
+        for instruction in plan.instructions:
+            if isinstance(instruction, Run):
+                name = instruction.block
+                if (
+                    name not in ours
+                    or theirs.cuts != ours.cuts
+                    or (theirs[name].start, theirs[name].end) != (ours[name].start, ours[name].end)
+                ):
+                    raise PlanError(
+                        f"block {name!r} of the plan is not one of pack {self.pack.name!r}: compile it again"
+                    )
+            elif isinstance(instruction, Score):
+                wants = [kind == "label" for kind in self.pack.metrics.get(instruction.metric, ())]
+                if wants != [slot == LABEL for slot in instruction.operands]:
+                    raise PlanError(
+                        f"metric {instruction.metric!r} of the plan is not one of pack {self.pack.name!r}, or reads "
+                        "other operands: compile it again"
+                    )
+
+    def _labels(self, plan: Plan, data: Dataset) -> NDArray[np.int64] | None:
+        """The labels of `data`, None when there are none and no metric needs them. Raises DataError when one does."""
+        if not len(data):
+            raise DataError("there are no images to evaluate on")
+        labels = data.labels
+        needs = [metric for metric in plan.metrics if "label" in self.pack.metrics[metric]]
+        if needs and labels is None:
+            raise DataError(f"metric {needs[0]!r} needs labels and the data has none: label it or use another metric")
+        return labels
+
+
+def _type(cut: Cut) -> TensorType:
+    return cut.shape, cut.dtype
+
+
+def _processor() -> str:
+    """The processor's name as its maker writes it, or the machine's architecture."""
+    for path, pattern in (("/proc/cpuinfo", r"^model name\s*:\s*(.+)$"), ("/proc/device-tree/model", r"^([^\0]+)")):
+        try:
+            found = re.search(pattern, Path(path).read_text(errors="replace"), re.MULTILINE)
+        except OSError:
+            continue
+        if found:
+            return found[1].strip()
+    return platform.processor() or platform.machine()
+
+
+@contextmanager
+def _no_garbage_collection() -> Iterator[None]:
+    """Keep the collector from running inside a measured stretch."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()

@@ -1,0 +1,66 @@
+"""Every error this toolkit raises on purpose, in one tree.
+
+AdaptiveNetError
+├── GraphError           a block graph or a subnet that is not one (also a ValueError)
+├── ModelError           a model that cannot be loaded, traced, cut or made elastic
+├── TrainingError        distillation that cannot go on: a NaN loss, a checkpoint that does not fit
+├── ExportError          a block that does not export, or whose artifact differs from torch
+├── PackError            a block pack that is damaged, edited, hostile or of another version
+├── DataError            images, labels or tensors of the wrong form
+├── PlanError            a plan that cannot run, or needs more feature memory than allowed
+├── BudgetError          a latency budget that no subnet meets
+├── DeviceError          an address nobody answers at, or a device that failed
+│   └── EngineMissing    the engine that was asked for is not installed
+└── ProfileError         a profile that is damaged or belongs to another pack
+
+A message names what failed, the value that made it fail, and what to do. The commands print it on one line and exit
+with status 1; anything that is not in this tree is a defect and keeps its traceback.
+"""
+
+
+class AdaptiveNetError(Exception):
+    """The root of the tree: something the user can act on."""
+
+
+class GraphError(AdaptiveNetError, ValueError):
+    """A block graph or a subnet that is not one."""
+
+
+class ModelError(AdaptiveNetError):
+    """A model that cannot be loaded, traced, cut or made elastic."""
+
+
+class TrainingError(AdaptiveNetError):
+    """Distillation that cannot go on."""
+
+
+class ExportError(AdaptiveNetError):
+    """A block that does not export, or whose artifact differs from torch beyond the tolerance."""
+
+
+class PackError(AdaptiveNetError):
+    """A block pack that is damaged, edited, hostile or of another version."""
+
+
+class DataError(AdaptiveNetError):
+    """Images, labels or tensors of the wrong form."""
+
+
+class PlanError(AdaptiveNetError):
+    """An evaluation plan that cannot run, or needs more feature memory than is allowed."""
+
+
+class BudgetError(AdaptiveNetError):
+    """A latency budget that no subnet meets."""
+
+
+class DeviceError(AdaptiveNetError):
+    """An address nobody answers at, or a device that failed."""
+
+
+class EngineMissing(DeviceError):
+    """The engine that was asked for is not installed."""
+
+
+class ProfileError(AdaptiveNetError):
+    """A profile that is damaged or belongs to another pack."""

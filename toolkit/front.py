@@ -1,0 +1,118 @@
+"""The subnets worth switching between: latency against quality.
+
+This is what a search hands to an app, and all that the run-time controller reads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from .errors import BudgetError, GraphError, ProfileError
+from .graph import BlockGraph, Subnet
+from .latency import number
+from .quality import Quality
+
+
+@dataclass(frozen=True)
+class FrontPoint:
+    """One subnet with its latency and quality on one device.
+
+    `predicted_ms` is the sum of its blocks' latencies. `measured_ms` is the median of `repetitions` whole runs with the
+    interquartile range `spread_ms`; both are None, and the repetitions 0, while it is only predicted.
+    """
+
+    subnet: Subnet
+    predicted_ms: float
+    measured_ms: float | None = None
+    spread_ms: float | None = None
+    repetitions: int = 0
+    quality: Quality | None = None
+
+    @property
+    def latency_ms(self) -> float:
+        """The measured latency where there is one, else the predicted."""
+        return self.predicted_ms if self.measured_ms is None else self.measured_ms
+
+    def to_json(self) -> dict[str, Any]:
+        """A plain dict of the fields; `quality` is a dict or None."""
+        return {
+            "subnet": list(self.subnet),
+            "predicted_ms": self.predicted_ms,
+            "measured_ms": self.measured_ms,
+            "spread_ms": self.spread_ms,
+            "repetitions": self.repetitions,
+            "quality": None if self.quality is None else self.quality.to_json(),
+        }
+
+    @classmethod
+    def from_json(cls, graph: BlockGraph, doc: object) -> FrontPoint:
+        """Read what `to_json` wrote. Raises ProfileError when it is something else or not a subnet of `graph`."""
+        fields = {"subnet", "predicted_ms", "measured_ms", "spread_ms", "repetitions", "quality"}
+        if not isinstance(doc, dict) or doc.keys() != fields:
+            raise ProfileError(f"a front point must have exactly {', '.join(sorted(fields))}: got {str(doc)[:80]}")
+        names = doc["subnet"]
+        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+            raise ProfileError(f"a subnet must be a list of block names: got {str(names)[:80]}")
+        try:
+            subnet = graph.subnet(names)
+        except GraphError as error:
+            raise ProfileError(f"this front belongs to another pack: {error}") from None
+        measured, spread = (
+            None if doc[key] is None else number(doc[key], f"front {key}") for key in ("measured_ms", "spread_ms")
+        )
+        repetitions = number(doc["repetitions"], "front repetitions")
+        if not repetitions.is_integer() or {measured is None, spread is None} != {repetitions == 0}:
+            raise ProfileError(
+                f"measured_ms, spread_ms and repetitions go together: got {measured}, {spread}, {repetitions:g}"
+            )
+        quality = None if doc["quality"] is None else Quality.from_json(doc["quality"])
+        return cls(subnet, number(doc["predicted_ms"], "predicted_ms"), measured, spread, int(repetitions), quality)
+
+
+class Front:
+    """Front points, sorted by latency. Raises ValueError when there are none."""
+
+    def __init__(self, points: Iterable[FrontPoint]) -> None:
+        self.points = tuple(sorted(points, key=lambda point: point.latency_ms))
+        if not self.points:
+            raise ValueError("a front needs at least one point")
+
+    def __repr__(self) -> str:
+        return (
+            f"Front({len(self.points)} points, {self.points[0].latency_ms:.4g} to {self.points[-1].latency_ms:.4g} ms)"
+        )
+
+    def __eq__(self, other: object) -> bool:
+        return self.points == other.points if isinstance(other, Front) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash(self.points)
+
+    def best(self, budget_ms: float) -> FrontPoint:
+        """The point of highest quality among those at most `budget_ms` slow; of equals, the fastest.
+
+        Without any quality it is the slowest that fits, since a front gets better as it gets slower.
+        Raises BudgetError, naming the fastest, when none fits.
+        """
+        fits = [point for point in self.points if point.latency_ms <= budget_ms]
+        if not fits:
+            fastest = self.points[0]
+            how = "predicted" if fastest.measured_ms is None else "measured"
+            raise BudgetError(
+                f"no subnet meets a budget of {budget_ms:.4g} ms; the fastest takes {fastest.latency_ms:.4g} ms ({how})"
+            )
+        rated = [(point.quality.value, -place) for place, point in enumerate(fits) if point.quality is not None]
+        return fits[-max(rated)[1]] if rated else fits[-1]
+
+    def to_json(self) -> list[dict[str, Any]]:
+        """The points as plain dicts, fastest first."""
+        return [point.to_json() for point in self.points]
+
+    @classmethod
+    def from_json(cls, graph: BlockGraph, doc: object) -> Front:
+        """Read what `to_json` wrote. Raises ProfileError when it is damaged or belongs to another pack."""
+        if not isinstance(doc, list) or not doc:
+            raise ProfileError(f"a front must be a list of at least one point: got {str(doc)[:80]}")
+        return cls(FrontPoint.from_json(graph, point) for point in doc)
