@@ -26,6 +26,7 @@ def main() -> None:
     from adaptivenet.toolkit.elastic import Supernet
     from adaptivenet.toolkit.errors import AdaptiveNetError
 
+    from .memo import remember_tables
     from .metrics import MODULES, example_inputs
     from .programs import SUFFIXES, export_program
 
@@ -33,8 +34,11 @@ def main() -> None:
     supernet_path, features_path, out = (Path(argument) for argument in sys.argv[1:4])
     supernet = Supernet.load(supernet_path)
     features = load_file(features_path)
-    gc.freeze()  # what is loaded stays: the exporters allocate much, and scanning all of it each time is slow
-    for line in sys.stdin:
+    remember_tables()
+    gc.disable()  # the exporters allocate so much that looking for garbage all the time is a tenth of their time
+    for count, line in enumerate(sys.stdin):
+        if count % 16 == 15:
+            gc.collect()
         task: dict[str, Any] = json.loads(line)
         backend = task["backend"]
         try:

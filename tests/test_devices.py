@@ -470,16 +470,18 @@ def test_an_evaluation_is_what_each_subnet_gives_alone(session: Session, data: D
     for index, subnet in enumerate(subnets):
         for metric, right in (("top1", labels), ("agreement", answers[oracle])):
             correct = (answers[subnet] == right).astype(np.float64)
-            np.testing.assert_array_equal(evaluation.sums[metric][index], np.stack([correct, np.ones(12)], axis=1))
+            np.testing.assert_array_equal(
+                evaluation.sums[metric][index], np.stack([correct, np.ones(len(data))], axis=1)
+            )
             quality = evaluation.quality(metric)[index]
-            assert (quality.metric, quality.n) == (metric, 12)
+            assert (quality.metric, quality.n) == (metric, len(data))
             assert quality.value == pytest.approx(correct.mean())
     assert evaluation.quality("agreement")[subnets.index(oracle)].value == 1
     assert len({quality.value for quality in evaluation.quality("agreement")}) > 1
     assert evaluation.subnets == tuple(subnets)
-    assert (evaluation.images, evaluation.engine, evaluation.threads) == (12, session.info.engine, 1)
+    assert (evaluation.images, evaluation.engine, evaluation.threads) == (len(data), session.info.engine, 1)
     assert evaluation.seconds > 0
-    assert seen == [(done, 12) for done in range(1, 13)]
+    assert seen == [(done, len(data)) for done in range(1, len(data) + 1)]
 
 
 def test_a_block_that_runs_on_two_prefixes_does_not_overwrite_its_output(
@@ -498,7 +500,7 @@ def test_missing_labels_are_missed_only_by_a_metric_that_needs_them(
 ) -> None:
     np.save(tmp_path / "pictures.npy", pictures)
     data = open_data(tmp_path / "pictures.npy", None, None, session.pack.graph.cuts[0])
-    assert session.evaluate(plan_of(session.pack, [FAST], ["agreement"]), data).images == 12
+    assert session.evaluate(plan_of(session.pack, [FAST], ["agreement"]), data).images == len(pictures)
     with pytest.raises(DataError, match="metric 'top1' needs labels and the data has none"):
         session.evaluate(plan_of(session.pack, [FAST]), data)
 

@@ -100,7 +100,9 @@ def test_coarse_ticks_never_let_a_sample_out(case: Case, resolution: float, seed
     totals = sorted(total(cost, path) for path in graph.paths())
     slack = resolution * graph.end / 2 * 1.001
     high = data.draw(st.sampled_from(totals))
-    surely, perhaps = (sum(ms <= high + way for ms in totals) for way in (-slack, slack))
+    surely = sum(ms <= high - slack for ms in totals)
+    # At the fastest subnet the edge itself is rounded too, so that it is always found.
+    perhaps = sum(ms <= high + (2 * slack if high <= totals[0] + slack else slack) for ms in totals)
     assert surely <= sampler.count(high=high) <= perhaps
     for path in sampler.sample(10, random.Random(seed), 0.0, high):
         assert within(0.0, total(cost, path), high)

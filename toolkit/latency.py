@@ -152,7 +152,7 @@ class Ticks:
     """The latencies of a graph's blocks in whole numbers of `unit` milliseconds.
 
     When `exact`, a path's ticks are its latency to the last digits of a float. Otherwise they differ by at most half a
-    tick a block: at the default of 5000 ticks for the oracle, that is 0.01% of the oracle's latency for each block of a path.
+    tick a block: at the default of 5000 ticks for the oracle, 0.01% of the oracle's latency for each block of a path.
     """
 
     of: Mapping[str, int]

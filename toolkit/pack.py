@@ -43,7 +43,7 @@ class Artifact:
     `file` is relative to the pack and `bytes` its size. `layout` is the memory order that the program expects of 4-D
     tensors, `contiguous` (NCHW) or `channels_last` (NHWC). `max_abs_error` is the largest absolute difference from the
     torch block that was measured at export and `tolerance` the largest that was allowed; None: not measured.
-    `made_from` is a digest of the block and the exporter's versions: with the same one, a program need not be made again.
+    `made_from` is a digest of the block and the exporter's versions: when it is the same, the program can be reused.
     Raises PackError when `file` is not `blobs/<sha256>.pte` or `.onnx`, or the error exceeds the tolerance.
     """
 

@@ -43,7 +43,8 @@ class PathSampler:
 
     `cost` is milliseconds a block; `resolution` the length of a tick in milliseconds (see `Ticks` for the default, and
     for when ticks are exact). A window includes both its edges. Where ticks had to be rounded, a path within half a
-    tick a block of an edge may be counted on its wrong side; `sample` still returns only paths truly inside.
+    tick a block of an edge (a whole tick, where the edge is the fastest subnet) may be counted on the wrong side of it;
+    `sample` still returns only paths truly inside.
     """
 
     def __init__(self, graph: BlockGraph, cost: Mapping[str, float], resolution: float | None = None) -> None:

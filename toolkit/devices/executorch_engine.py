@@ -7,12 +7,11 @@ is one for the whole process, which loaded programs may hold on to: it is never 
 
 from __future__ import annotations
 
-import os
-import sys
-import tempfile
+import gc
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr
 from importlib.metadata import version
+from io import StringIO
 from typing import Any
 from weakref import WeakSet
 
@@ -47,8 +46,8 @@ class ExecuTorchEngine:
         self.threads = threads
         self._torch = torch
         self._runtime: Any = _C
-        with _native_stderr():
-            _C._threadpool_get_thread_count()  # the first look makes the pool, which C++ announces at length
+        with _told():
+            _C._threadpool_get_thread_count()  # the first look makes the pool, which the runtime announces at length
         self._formats = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
 
     def check_threads(self) -> None:
@@ -60,11 +59,13 @@ class ExecuTorchEngine:
         if count == self.threads:
             return
         if _loaded:
+            gc.collect()  # a caught exception's traceback can hold on to blocks that nobody can run any more
+        if _loaded:
             raise DeviceError(
                 f"cannot run executorch on {self.threads} threads: blocks are loaded in this process that run on "
                 f"{count}; close their session first"
             )
-        with _native_stderr():
+        with _told():
             self._runtime._unsafe_reset_threadpool(self.threads)
         if self._runtime._threadpool_get_thread_count() != self.threads:
             raise DeviceError(f"executorch does not run on {self.threads} threads here; ask for fewer")
@@ -72,17 +73,18 @@ class ExecuTorchEngine:
     def load(self, what: str, data: bytes, layout: str, takes: Sequence[TensorType], gives: TensorType) -> _Program:
         """See `Engine.load`."""
         self.check_threads()
-        with _native_stderr() as said:
+        with _told() as told:
             try:
                 program = self._runtime._load_program_from_buffer(
                     data, program_verification=self._runtime.Verification.InternalConsistency
                 )
                 method = program.load_method("forward")
+                meta = method.method_meta()
+                inputs = [_type(meta.input_tensor_meta(index)) for index in range(meta.num_inputs())]
+                outputs = [_type(meta.output_tensor_meta(index)) for index in range(meta.num_outputs())]
             except RuntimeError as error:
-                raise DeviceError(f"{what} does not load on executorch {self.version}: {error}{said()}") from error
-        meta = method.method_meta()
-        inputs = [_type(meta.input_tensor_meta(index)) for index in range(meta.num_inputs())]
-        check_signature(what, (takes, gives), (inputs, _type(meta.output_tensor_meta(0))))
+                raise DeviceError(f"{what} does not load on executorch {self.version}: {error}{told()}") from error
+        check_signature(what, takes, gives, inputs, outputs)
         return _Program(what, method, self._formats[layout], (data, program))
 
     def tensor(self, array: NDArray[Any], layout: str) -> Tensor:
@@ -125,20 +127,10 @@ def _type(info: Any) -> TensorType:
 
 
 @contextmanager
-def _native_stderr() -> Iterator[Callable[[], str]]:
-    """Keep what C++ writes to standard error off the terminal; yields a function that gives it on one line."""
-    sys.stderr.flush()
-    terminal = os.dup(2)
-    with tempfile.TemporaryFile() as caught:
+def _told() -> Iterator[Callable[[], str]]:
+    """Keep what the runtime logs off the terminal; yields a function that gives it on one line.
 
-        def said() -> str:
-            caught.seek(0)
-            lines = caught.read().decode(errors="replace").split("\n")
-            return "".join(f"; {line.strip()}" for line in lines if line.strip())
-
-        os.dup2(caught.fileno(), 2)
-        try:
-            yield said
-        finally:
-            os.dup2(terminal, 2)
-            os.close(terminal)
+    It logs through Python's `sys.stderr`, so nothing needs to be done to the file descriptor.
+    """
+    with redirect_stderr(StringIO()) as caught:
+        yield lambda: "".join(f"; {line.strip()}" for line in caught.getvalue().splitlines() if line.strip())

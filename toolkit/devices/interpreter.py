@@ -55,20 +55,26 @@ class Engine(Protocol):
         """A new array with the values of `tensor`, contiguous."""
 
 
-def check_signature(what: str, said: tuple[Sequence[TensorType], TensorType], found: tuple[Any, Any]) -> None:
-    """Raise PackError unless a program's inputs and output are the ones that the manifest says.
+def check_signature(
+    what: str,
+    takes: Sequence[TensorType],
+    gives: TensorType,
+    inputs: Sequence[TensorType],
+    outputs: Sequence[TensorType],
+) -> None:
+    """Raise PackError unless a program's inputs and outputs are the ones that the manifest says.
 
     The manifest was checked before, and the program's bytes too; this finds a program under another one's name.
     """
-    if (list(said[0]), said[1]) != (list(found[0]), found[1]):
+    if (list(takes), [gives]) != (list(inputs), list(outputs)):
         raise PackError(
-            f"{what} takes {_typed(found[0])} and gives {_typed([found[1]])}, but its pack says "
-            f"{_typed(said[0])} and {_typed([said[1]])}; export the pack again"
+            f"{what} takes {_typed(inputs)} and gives {_typed(outputs)}, but its pack says {_typed(takes)} and "
+            f"{_typed([gives])}; export the pack again"
         )
 
 
 def _typed(types: Sequence[TensorType]) -> str:
-    return " + ".join(f"{dtype} {shape}" for shape, dtype in types)
+    return " + ".join(f"{dtype} {shape}" for shape, dtype in types) or "nothing"
 
 
 def run_chain(programs: Sequence[Program], feature: Tensor) -> Tensor:

@@ -87,12 +87,11 @@ class LocalSession(Session):
         programs = {name: self._program(name) for name in names}
         features = self._oracle_features(sample, {chain[0].start for chain in blocks}, programs)
         # Each feature is brought into the layout of its chain's first block here, so that this is not measured.
+        starts = [(chain[0].start, self._layout(chain[0].name)) for chain in blocks]
+        inputs = {(cut, layout): self._engine.tensor(features[cut], layout) for cut, layout in set(starts)}
         jobs = [
-            (
-                [programs[block.name] for block in chain],
-                self._engine.tensor(features[chain[0].start], self._layout(chain[0].name)),
-            )
-            for chain in blocks
+            ([programs[block.name] for block in chain], inputs[start])
+            for chain, start in zip(blocks, starts, strict=True)
         ]
         times: list[list[int]] = [[] for _ in jobs]
         order, shuffler = list(range(len(jobs))), random.Random(0)

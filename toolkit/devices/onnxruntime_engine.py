@@ -49,9 +49,8 @@ class OnnxRuntimeEngine:
             session = self._runtime.InferenceSession(data, self._options, providers=["CPUExecutionProvider"])
         except Exception as error:  # the runtime's exceptions share no other base
             raise DeviceError(f"{what} does not load on onnxruntime {self.version}: {_line(error)}") from error
-        check_signature(
-            what, (takes, gives), ([_type(node) for node in session.get_inputs()], _type(session.get_outputs()[0]))
-        )
+        inputs, outputs = map(_type, session.get_inputs()), map(_type, session.get_outputs())
+        check_signature(what, takes, gives, list(inputs), list(outputs))
         return _Program(what, session)
 
     def tensor(self, array: NDArray[Any], layout: str) -> Tensor:
