@@ -12,13 +12,12 @@ from importlib.metadata import version
 from pathlib import Path
 
 import torch
-from safetensors.torch import save_file
-
 from adaptivenet.toolkit.data import Preprocessing
 from adaptivenet.toolkit.elastic import Supernet, recipe
 from adaptivenet.toolkit.errors import ExportError, PackError
 from adaptivenet.toolkit.pack import Artifact, BlockPack
 from adaptivenet.toolkit.pack_writer import Metric, PackWriter, describe
+from safetensors.torch import save_file
 
 from .metrics import OPERANDS, SUMS
 from .programs import SUFFIXES
@@ -55,10 +54,10 @@ def export_pack(
     """Exports every block of `supernet` for every backend and writes the pack to the folder `path`.
 
     `sample` is one real input of cut 0's shape: the features that it gives at every cut are what the programs are
-    verified on (a fixed random input when None). `preprocessing` (by default the supernet's) and `classes` go into the
-    pack. `jobs` worker processes export side by side (by default one a core). Programs of the pack at `reuse` (with
-    `overwrite`, by default, the pack that is being replaced) that were made from the same block by the same exporters are
-    taken over. `progress(done, total, what)` is called for each program.
+    verified on (a fixed random input when None). `preprocessing` (by default the supernet's) and `classes` go into
+    the pack. `jobs` worker processes export side by side (by default one a core). Programs of the pack at `reuse`
+    (with `overwrite`, by default, the pack that is being replaced) that were made from the same block by the same
+    exporters are taken over. `progress(done, total, what)` is called for each program.
 
     Raises ExportError when a block does not export or differs from torch beyond the tolerance, PackError when `path`
     exists (and `overwrite` is not said) or cannot be written. Nothing appears at `path` then.
@@ -66,6 +65,8 @@ def export_pack(
     unknown = [backend for backend in backends if backend not in BACKENDS]
     if unknown or not backends:
         raise ExportError(f"unknown backends {unknown or '(none)'}: choose from {', '.join(BACKENDS)}")
+    if jobs is not None and jobs < 1:
+        raise ExportError(f"cannot export with {jobs} jobs: at least 1 is needed")
     preprocessing = preprocessing or supernet.preprocessing
     features = _features(supernet, sample)
     jobs_ = _jobs(supernet, backends, features)
@@ -135,7 +136,7 @@ def _features(supernet: Supernet, sample: torch.Tensor | None) -> dict[str, torc
 
 
 def _jobs(supernet: Supernet, backends: Sequence[str], features: Mapping[str, torch.Tensor]) -> list[_Job]:
-    jobs = []
+    jobs: list[_Job] = []
     for block in supernet.graph.blocks:
         module = supernet.blocks[block.name]
         made_from = hashlib.sha256(json.dumps(recipe.to_json(module), sort_keys=True).encode())

@@ -1,7 +1,7 @@
 """The metric programs that a pack carries: output and target → sums that add up over images.
 
-A program returns `(correct, count)` as float32 of shape (2,). Class scores lie along dimension 1: for an output of shape
-(1, classes) `count` is 1, for one of shape (1, classes, height, width) it is the number of pixels.
+A program returns `(correct, count)` as float32 of shape (2,). Class scores lie along dimension 1: for an output of
+shape (1, classes) `count` is 1, for one of shape (1, classes, height, width) it is the number of pixels.
 """
 
 from __future__ import annotations

@@ -14,10 +14,9 @@ from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 
 import torch
-from torch import nn
-
 from adaptivenet.toolkit.devices.interpreter import Engine
 from adaptivenet.toolkit.errors import AdaptiveNetError, ExportError
+from torch import nn
 
 RELATIVE_TOLERANCE = 1e-3
 SUFFIXES = {"executorch": ".pte", "onnx": ".onnx"}
@@ -28,8 +27,8 @@ _OPSET = 18
 class Program:
     """An exported program and what is known of it.
 
-    `max_abs_error` is the largest difference from torch on the inputs it was verified with, `tolerance` the largest that
-    was allowed: 1e-3 of the largest output, or 1e-3 where outputs are smaller than 1.
+    `max_abs_error` is the largest difference from torch on the inputs it was verified with, `tolerance` the largest
+    that was allowed: 1e-3 of the largest output, or 1e-3 where outputs are smaller than 1.
     """
 
     data: bytes
@@ -106,7 +105,14 @@ def _onnx(module: nn.Module, inputs: tuple[torch.Tensor, ...]) -> bytes:
     assert exported is not None
     model = exported.model_proto
     # The exporter notes stack traces with the paths of the machine it ran on; a pack must not carry them.
-    for thing in (model, model.graph, *model.graph.node, *model.graph.input, *model.graph.output, *model.graph.value_info):
+    for thing in (
+        model,
+        model.graph,
+        *model.graph.node,
+        *model.graph.input,
+        *model.graph.output,
+        *model.graph.value_info,
+    ):
         thing.ClearField("metadata_props")
         thing.ClearField("doc_string")
     data: bytes = model.SerializeToString(deterministic=True)

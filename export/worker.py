@@ -21,10 +21,9 @@ def main() -> None:
     os.dup2(2, 1)
 
     import torch
-    from safetensors.torch import load_file
-
     from adaptivenet.toolkit.elastic import Supernet
     from adaptivenet.toolkit.errors import AdaptiveNetError
+    from safetensors.torch import load_file
 
     from .memo import remember_tables
     from .metrics import MODULES, example_inputs

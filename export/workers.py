@@ -6,6 +6,7 @@ from a script must not run that script again.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import subprocess
 import sys
@@ -33,7 +34,7 @@ def run_tasks(
     finished: SimpleQueue[tuple[Task, Answer] | ExportError] = SimpleQueue()
     for task in tasks:
         waiting.put(task)
-    with tempfile.TemporaryFile("w+") as log:
+    with tempfile.TemporaryFile("w+", errors="replace") as log:
         workers = [_Worker(arguments, waiting, finished, log) for _ in range(min(jobs, len(tasks)))]
         try:
             for _ in tasks:
@@ -71,7 +72,8 @@ class _Worker:
         self.thread.start()
 
     def _feed(self) -> None:
-        assert self.process.stdin and self.process.stdout
+        assert self.process.stdin
+        assert self.process.stdout
         while True:
             try:
                 task = self.waiting.get_nowait()
@@ -83,7 +85,7 @@ class _Worker:
                 line = self.process.stdout.readline()
             except OSError:
                 line = ""
-            if not line:
+            if not line.endswith("\n"):  # a process that is killed may leave half a line
                 self.finished.put(self._died(task))
                 return
             self.finished.put((task, json.loads(line)))
@@ -101,3 +103,7 @@ class _Worker:
         self.process.kill()
         self.process.wait()
         self.thread.join()
+        for pipe in (self.process.stdin, self.process.stdout):
+            if pipe:
+                with contextlib.suppress(OSError):
+                    pipe.close()

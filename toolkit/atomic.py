@@ -43,21 +43,34 @@ def new_folder(path: Path) -> Iterator[Path]:
         for file in (*part.rglob("*"), part):
             _sync(file)
         if path.exists():
-            old = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".old", dir=path.parent))
-            os.replace(path, old / path.name)
-            try:
-                os.replace(part, path)
-            except BaseException:
-                os.replace(old / path.name, path)
-                raise
-            finally:
-                shutil.rmtree(old, ignore_errors=True)
+            _swap(part, path)
         else:
             os.replace(part, path)
         _sync(path.parent)
     except BaseException:
         shutil.rmtree(part, ignore_errors=True)
         raise
+
+
+def _swap(part: Path, path: Path) -> None:
+    """Puts `part` in the place of `path`, and removes what was there. Raises OSError; then `path` is as it was, or,
+    where even that cannot be had, the error says where it is now."""
+    old = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".old", dir=path.parent))
+    try:
+        os.replace(path, old / path.name)
+        os.replace(part, path)
+    except BaseException as error:
+        if os.path.lexists(old / path.name):
+            try:
+                os.replace(old / path.name, path)
+            except OSError as second:
+                reason = (
+                    f"{error}; what was there could not be put back ({second.strerror}): it is at {old / path.name}"
+                )
+                raise OSError(second.errno, reason) from error
+        shutil.rmtree(old, ignore_errors=True)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
 
 
 def _sync(path: Path) -> None:

@@ -20,7 +20,8 @@ class FrontPoint:
     """One subnet with its latency and quality on one device.
 
     `predicted_ms` is the sum of its blocks' latencies. `measured_ms` is the median of `repetitions` whole runs with the
-    interquartile range `spread_ms`; both are None, and the repetitions 0, while it is only predicted.
+    interquartile range `spread_ms`; both are None, and the repetitions 0, while it is only predicted. `quality` is by
+    the metric that was searched for, `also` by the pack's other metrics.
     """
 
     subnet: Subnet
@@ -29,6 +30,7 @@ class FrontPoint:
     spread_ms: float | None = None
     repetitions: int = 0
     quality: Quality | None = None
+    also: tuple[Quality, ...] = ()
 
     @property
     def latency_ms(self) -> float:
@@ -36,7 +38,7 @@ class FrontPoint:
         return self.predicted_ms if self.measured_ms is None else self.measured_ms
 
     def to_json(self) -> dict[str, Any]:
-        """A plain dict of the fields; `quality` is a dict or None."""
+        """A plain dict of the fields; `quality` is a dict or None, `also` a list of dicts."""
         return {
             "subnet": list(self.subnet),
             "predicted_ms": self.predicted_ms,
@@ -44,12 +46,13 @@ class FrontPoint:
             "spread_ms": self.spread_ms,
             "repetitions": self.repetitions,
             "quality": None if self.quality is None else self.quality.to_json(),
+            "also": [quality.to_json() for quality in self.also],
         }
 
     @classmethod
     def from_json(cls, graph: BlockGraph, doc: object) -> FrontPoint:
         """Read what `to_json` wrote. Raises ProfileError when it is something else or not a subnet of `graph`."""
-        fields = {"subnet", "predicted_ms", "measured_ms", "spread_ms", "repetitions", "quality"}
+        fields = {"subnet", "predicted_ms", "measured_ms", "spread_ms", "repetitions", "quality", "also"}
         if not isinstance(doc, dict) or doc.keys() != fields:
             raise ProfileError(f"a front point must have exactly {', '.join(sorted(fields))}: got {str(doc)[:80]}")
         names = doc["subnet"]
@@ -68,7 +71,11 @@ class FrontPoint:
                 f"measured_ms, spread_ms and repetitions go together: got {measured}, {spread}, {repetitions:g}"
             )
         quality = None if doc["quality"] is None else Quality.from_json(doc["quality"])
-        return cls(subnet, number(doc["predicted_ms"], "predicted_ms"), measured, spread, int(repetitions), quality)
+        if not isinstance(doc["also"], list):
+            raise ProfileError(f"also must be a list of qualities: got {str(doc['also'])[:80]}")
+        also = tuple(Quality.from_json(entry) for entry in doc["also"])
+        predicted = number(doc["predicted_ms"], "predicted_ms")
+        return cls(subnet, predicted, measured, spread, int(repetitions), quality, also)
 
 
 class Front:
@@ -91,9 +98,10 @@ class Front:
         return hash(self.points)
 
     def best(self, budget_ms: float) -> FrontPoint:
-        """The point of highest quality among those at most `budget_ms` slow; of equals, the fastest.
+        """The slowest point that is at most `budget_ms` slow.
 
-        Without any quality it is the slowest that fits, since a front gets better as it gets slower.
+        A front gets better as it gets slower: the search found each point better than all faster ones. Its reported
+        quality comes from other images and takes no part in the choice, which would make the figure optimistic.
         Raises BudgetError, naming the fastest, when none fits.
         """
         fits = [point for point in self.points if point.latency_ms <= budget_ms]
@@ -103,8 +111,7 @@ class Front:
             raise BudgetError(
                 f"no subnet meets a budget of {budget_ms:.4g} ms; the fastest takes {fastest.latency_ms:.4g} ms ({how})"
             )
-        rated = [(point.quality.value, -place) for place, point in enumerate(fits) if point.quality is not None]
-        return fits[-max(rated)[1]] if rated else fits[-1]
+        return fits[-1]
 
     def to_json(self) -> list[dict[str, Any]]:
         """The points as plain dicts, fastest first."""

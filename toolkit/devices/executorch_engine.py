@@ -37,7 +37,7 @@ class ExecuTorchEngine:
 
             # `executorch.runtime` is the public name of the same classes, but importing it imports the whole exporter:
             # five seconds, and warnings about libraries that only an exporter needs.
-            from executorch.extension.pybindings import _C  # type: ignore[import-untyped]
+            from executorch.extension.pybindings import _C
         except ImportError as error:
             raise EngineMissing(
                 f"the engine executorch cannot be imported ({error}): pip install executorch torch"

@@ -12,11 +12,13 @@ from __future__ import annotations
 import operator
 from collections import defaultdict
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 from torch import fx, nn
 
 from ..errors import ModelError
+from .trace import is_live
 
 _WEIGHTED = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose2d, nn.Linear, nn.MultiheadAttention)
 
@@ -57,6 +59,11 @@ def discover(traced: fx.GraphModule) -> list[Stretch]:
     cuts = _cut_places(flow)
     if len(cuts) < 3:
         raise ModelError(f"{traced._get_name()} cannot be cut: {_obstacle(flow)}")
+    output = traced.graph.output_node().args[0]
+    if flow[cuts[-1]] is not output:
+        raise ModelError(
+            f"{traced._get_name()} cannot be cut at its output: it is no float32 tensor with the batch first"
+        )
     segments = _segments(flow, cuts)
     places = _places(traced, segments)
     units = _units(places)
@@ -73,27 +80,28 @@ def _flow(graph: fx.Graph) -> list[fx.Node]:
 
 
 def _cut_places(flow: list[fx.Node]) -> list[int]:
-    """The indices in `flow` after which exactly one tensor, of floats and batch first, is still needed."""
+    """The indices in `flow` after which exactly one tensor, float32 and batch first, is still needed."""
     order = {node: index for index, node in enumerate(flow)}
     last_use = {node: max((order.get(user, len(flow)) for user in node.users), default=-1) for node in flow}
     cuts = []
     alive: set[fx.Node] = set()
     for index, node in enumerate(flow):
         alive = {held for held in alive if last_use[held] > index}
-        if last_use[node] > index and not _derivable(node.meta["seen"], node.meta["dtype"] is not None):
+        derivable = not node.meta["read"] and _derivable(node.meta["seen"], node.meta["dtype"] is not None)
+        if last_use[node] > index and not derivable:
             alive.add(node)
-        if alive == {node} and _batched_floats(node):
+        if alive == {node} and _batched_floats(node) and not _changed_later(node):
             cuts.append(index)
     return cuts
 
 
+def _changed_later(node: fx.Node) -> bool:
+    return any(user.target is operator.setitem and user.args[0] is node for user in node.users)
+
+
 def _batched_floats(node: fx.Node) -> bool:
     at_two, at_three = node.meta["seen"]
-    return (
-        str(node.meta["dtype"]).startswith(("float", "bfloat"))
-        and at_two[:1] == (2,)
-        and at_three == (3, *at_two[1:])
-    )
+    return bool(node.meta["dtype"] == "float32" and at_two[:1] == (2,) and at_three == (3, *at_two[1:]))
 
 
 def _derivable(seen: Any, is_tensor: bool) -> bool:
@@ -118,7 +126,7 @@ def _obstacle(flow: list[fx.Node]) -> str:
 
 def _segments(flow: list[fx.Node], cuts: list[int]) -> list[tuple[fx.Node, ...]]:
     """The nodes between neighbouring cuts. The input itself (the first cut) belongs to none."""
-    return [tuple(flow[start + 1 : end + 1]) for start, end in zip(cuts, cuts[1:])]
+    return [tuple(flow[start + 1 : end + 1]) for start, end in pairwise(cuts)]
 
 
 def _stack(node: fx.Node) -> list[tuple[str, str]]:
@@ -152,7 +160,7 @@ def _places(traced: fx.GraphModule, segments: list[tuple[fx.Node, ...]]) -> dict
                         classes[path] = _signature(traced.get_submodule(path)) if _bare(kind) else kind.__qualname__
                     places[key] = _Place(path, classes[path], depth)
                 counts[key][number] += 1
-                if node.op == "call_module" and isinstance(traced.get_submodule(node.target), _WEIGHTED):
+                if node.op == "call_module" and isinstance(traced.get_submodule(str(node.target)), _WEIGHTED):
                     places[key].weights += 1
     for key, place in places.items():
         place.touched = {number for number, count in enumerate(counts[key]) if count}
@@ -178,7 +186,9 @@ def _units(places: dict[str, _Place]) -> list[_Place]:
             for place in group
         ]
         innermost = [
-            place for place in repeating if not any(other.depth > place.depth and other.whole <= place.whole for other in repeating)
+            place
+            for place in repeating
+            if not any(other.depth > place.depth and other.whole <= place.whole for other in repeating)
         ]
         if len(innermost) > 1:
             return sorted(innermost, key=lambda place: min(place.whole))
@@ -199,7 +209,12 @@ def _stretches(
         unit = owner.get(number)
         if runs and runs[-1][0] is unit:
             runs[-1][1].extend(nodes)
-        elif unit is None and runs and number < len(segments) - 1 and not _weighted(traced, _gap(segments, owner, number)):
+        elif (
+            unit is None
+            and runs
+            and number < len(segments) - 1
+            and not _weighted(traced, _gap(segments, owner, number))
+        ):
             runs[-1][1].extend(nodes)  # an activation or a pooling layer goes with the block before it
         else:
             runs.append((unit, list(nodes)))
@@ -207,10 +222,10 @@ def _stretches(
         runs[1][1][:0] = runs.pop(0)[1]
     stretches = []
     start = next(node for node in traced.graph.nodes if node.op == "placeholder")
-    for unit, nodes in runs:
-        source = unit.path if unit else _common_path(nodes)
-        stretches.append(Stretch(source, tuple(nodes), start, nodes[-1], unit is not None))
-        start = nodes[-1]
+    for unit, part in runs:
+        source = unit.path if unit else _common_path(part)
+        stretches.append(Stretch(source, tuple(part), start, part[-1], unit is not None))
+        start = part[-1]
     return stretches
 
 
@@ -267,7 +282,7 @@ def subgraph(traced: fx.GraphModule, stretch: Stretch) -> fx.GraphModule:
         bring(node)
     graph.output(copies[stretch.end])
     block = fx.GraphModule(traced, graph, class_name="Block")
-    block.graph.eliminate_dead_code()
+    block.graph.eliminate_dead_code(is_live)
     block.recompile()
     block.delete_all_unused_submodules()
     return block

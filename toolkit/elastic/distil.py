@@ -1,12 +1,12 @@
 """Trains the alternatives of a supernet on its own original blocks. No labels are needed.
 
-First *locally*: the original model (the teacher) runs once a batch, and every alternative learns to give the teacher's
-feature at its end cut from the teacher's feature at its start cut, all of them in the same pass. Then *end to end*:
-subnets are sampled over the range of costs, and their outputs are pulled towards the teacher's. The teacher never changes.
-Batch-norm statistics of the alternatives are recalibrated once, before the first step, and stay fixed.
+First *locally*: the original model (the teacher) runs once a batch, and every alternative learns to give the
+teacher's feature at its end cut from the teacher's feature at its start cut, all of them in the same pass. Then *end
+to end*: subnets are sampled over the range of costs, and their outputs are pulled towards the teacher's. The teacher
+never changes. Batch-norm statistics of the alternatives are recalibrated once, before the first step, and stay fixed.
 
-A run is a function of the supernet, the data and the settings: the batches of step *k* depend on the seed and *k* alone,
-so that a run that was killed and resumed from its checkpoint ends with the same weights as one that was not.
+A run is a function of the supernet, the data and the settings: the batches of step *k* depend on the seed and *k*
+alone, so that a run that was killed and resumed from its checkpoint ends with the same weights as one that was not.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ from ..atomic import write_file
 from ..errors import TrainingError
 from ..graph import Block, Subnet
 from ..sampling import PathSampler
+from .recipe import tensors
 from .supernet import Supernet
 
 Progress = Callable[[str, int, int, float], None]
@@ -63,6 +64,14 @@ class Distillation:
     calibration_batches: int = 8
     checkpoint_every: int = 50
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name, value in asdict(self).items():
+            least = 0 if name in ("local_steps", "subnet_steps", "cheapest", "seed") else 1
+            if name.endswith("learning_rate"):
+                least = 0
+            if not (math.isfinite(value) and value >= least):
+                raise TrainingError(f"{name} is {value}; it must be at least {least}")
 
 
 @dataclass(frozen=True)
@@ -108,9 +117,7 @@ class _Run:
         self.total = settings.local_steps + settings.subnet_steps
         self.done = 0
         self.before: dict[str, float] = {}
-        self.identity = hashlib.sha256(
-            json.dumps([asdict(settings), [block.name for block in supernet.graph.blocks], len(images)]).encode()
-        ).hexdigest()
+        self.identity = ""
         self.named = [
             (f"{block.name}/{name}", parameter)
             for block in self.alternatives
@@ -124,6 +131,7 @@ class _Run:
         started = time.monotonic()
         self.supernet.eval()
         calibration = [self._batch(-1 - index) for index in range(self.settings.calibration_batches)]
+        self.identity = self._identity(calibration)
         if not self._resume():
             _recalibrate(self.supernet, self.alternatives, calibration)
             self.before = self._local_losses(calibration)
@@ -133,17 +141,31 @@ class _Run:
             batch = self._batch(self.done)
             self.optimizer.zero_grad(set_to_none=True)
             loss = self._local_step(batch) if local else self._subnet_step(batch)
+            self._check_gradients()
             self.optimizer.step()
             self.done += 1
             if self.file and (self.done % self.settings.checkpoint_every == 0 or self.done == self.total):
                 self._save()
             self.progress("local" if local else "subnets", self.done, self.total, loss)
         after = self._local_losses(calibration)
+        for name, loss in after.items():
+            self._check(loss, f"block {name}")
         self.supernet.graph = self.supernet.graph.with_losses(after)
         return Distilled(self.before, after, self.done, time.monotonic() - started)
 
+    def _identity(self, calibration: Sequence[torch.Tensor]) -> str:
+        """A digest of what the run is a function of: settings, blocks, the teacher's weights, images it sees first."""
+        blocks = [block.name for block in self.supernet.graph.blocks]
+        digest = hashlib.sha256(json.dumps([asdict(self.settings), blocks, len(self.images)]).encode())
+        for name in self.supernet.graph.oracle:
+            for tensor in tensors(self.supernet.blocks[name]).values():
+                digest.update(tensor.contiguous().numpy().tobytes())
+        for batch in calibration:
+            digest.update(batch.contiguous().numpy().tobytes())
+        return digest.hexdigest()
+
     def _batch(self, step: int) -> torch.Tensor:
-        """The images of a step: a stretch of the endless sequence of shuffled epochs. Negative steps count backwards."""
+        """The images of a step: a stretch of the endless sequence of shuffled epochs. Negative steps go backwards."""
         size, count = self.settings.batch_size, len(self.images)
         indices = []
         for position in range(step * size, (step + 1) * size):
@@ -208,12 +230,20 @@ class _Run:
         trainable = [subnet for subnet in subnets if subnet != graph.oracle]
         return trainable or [self.sampler.fastest]
 
+    def _check_gradients(self) -> None:
+        for name, parameter in self.named:
+            if parameter.grad is not None and not torch.isfinite(parameter.grad).all():
+                self._check(math.nan, name.partition("/")[0], "gradient")
+
     def _checked(self, loss: torch.Tensor, what: str) -> float:
-        value = float(loss.detach())
+        return self._check(float(loss.detach()), what)
+
+    def _check(self, value: float, what: str, quantity: str = "loss") -> float:
         if not math.isfinite(value):
             kept = f"; {self.file} holds the last good state" if self.file and self.file.exists() else ""
             raise TrainingError(
-                f"the loss of {what} is {value} at step {self.done + 1}: lower the learning rate or look at the images{kept}"
+                f"the {quantity} of {what} is {value} at step {self.done + 1}: lower the learning rate or look at the "
+                f"images{kept}"
             )
         return value
 
@@ -266,7 +296,8 @@ class _Run:
                     for name, parameter in self.named:
                         if f"adam/step/{name}" in held:
                             self.optimizer.state[parameter] = {
-                                key: stored.get_tensor(f"adam/{key}/{name}") for key in ("step", "exp_avg", "exp_avg_sq")
+                                key: stored.get_tensor(f"adam/{key}/{name}")
+                                for key in ("step", "exp_avg", "exp_avg_sq")
                             }
                     for name, tensor in self._state():
                         tensor.copy_(stored.get_tensor(name))

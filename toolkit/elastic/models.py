@@ -64,10 +64,13 @@ def _call(name: str, build: Any) -> Any:
     except ModelError:
         raise
     except Exception as error:
-        raise ModelError(f"{name} could not be built: {str(error).splitlines()[0] if str(error) else error!r}") from error
+        raise ModelError(
+            f"{name} could not be built: {str(error).splitlines()[0] if str(error) else error!r}"
+        ) from error
 
 
 def _load_weights(model: nn.Module, path: Path) -> None:
+    state: Any
     try:
         if path.suffix == ".safetensors":
             state = load_file(path)

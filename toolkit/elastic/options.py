@@ -1,9 +1,9 @@
 """The alternatives of a block: merged and pruned ones.
 
-Every alternative starts from what it replaces. A merged block is a copy of the one block of its span that already leads
-from the span's first cut to its last by shape; the others of the span, which keep the shape, are left out. A pruned block
-is a copy that has lost the inner channels of least magnitude, as torch-pruning groups and ranks them; its first and its
-last cut stay as they are.
+Every alternative starts from what it replaces. A merged block is a copy of the one block of its span that already
+leads from the span's first cut to its last by shape; the others of the span, which keep the shape, are left out. A
+pruned block is a copy that has lost the inner channels of least magnitude, as torch-pruning groups and ranks them;
+its first and its last cut stay as they are.
 """
 
 from __future__ import annotations

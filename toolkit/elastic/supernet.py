@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +17,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from ..atomic import new_folder, write_file
 from ..data import Preprocessing
-from ..errors import GraphError, ModelError, PackError
+from ..errors import ModelError, PackError
 from ..graph import Block, BlockGraph, Cut, Subnet
 from . import recipe
 from .cuts import Stretch, discover, subgraph
@@ -26,6 +27,7 @@ from .trace import trace
 
 FORMAT = "adaptivenet-supernet"
 VERSION = 1
+_FILES = {"supernet.json", "weights.safetensors"}
 
 
 class Supernet(nn.Module):
@@ -85,8 +87,12 @@ class Supernet(nn.Module):
     def save(self, path: str | Path) -> None:
         """Writes the folder `path`: `supernet.json` (the recipe) and `weights.safetensors`. Replaces what was there.
 
-        Raises ModelError when a block cannot be stored as data, or when the disk does not take it.
+        Raises ModelError when a block cannot be stored as data, when `path` is there and no supernet, or when the disk
+        does not take it.
         """
+        path = Path(path)
+        if os.path.lexists(path) and not (path.is_dir() and {file.name for file in path.iterdir()} <= _FILES):
+            raise ModelError(f"{path} is not a supernet and will not be overwritten; choose another name")
         weights = {
             f"{name}/{key}": tensor.contiguous().clone()
             for name, block in self.blocks.items()
@@ -100,16 +106,15 @@ class Supernet(nn.Module):
             "cuts": [{"shape": list(cut.shape), "dtype": cut.dtype} for cut in self.graph.cuts],
             "taps": list(self.graph.taps),
             "blocks": [
-                {**vars(block), "program": recipe.to_json(self.blocks[block.name])}  # type: ignore[arg-type]
-                for block in self.graph.blocks
+                {**vars(block), "program": recipe.to_json(self.blocks[block.name])} for block in self.graph.blocks
             ],
         }
         try:
-            with new_folder(Path(path)) as folder:
+            with new_folder(path) as folder:
                 write_file(folder / "supernet.json", json.dumps(doc, indent=1, allow_nan=False).encode())
                 write_file(folder / "weights.safetensors", save(weights))
         except OSError as error:
-            raise ModelError(f"cannot write the supernet to {path}: {error.strerror}; nothing was changed") from error
+            raise ModelError(f"cannot write the supernet to {path}: {error.strerror or error}") from error
 
     @staticmethod
     def load(path: str | Path) -> Supernet:
@@ -126,8 +131,9 @@ class Supernet(nn.Module):
                 raise ModelError(f"{path} has version {doc.get('version')!r}; this toolkit reads version {VERSION}")
             weights = load_file(path / "weights.safetensors")
         except (FileNotFoundError, NotADirectoryError) as error:
-            raise ModelError(f"{path} is no supernet: {Path(str(error.filename)).name} is missing") from error
-        except (ValueError, SafetensorError, OSError) as error:
+            missing = next((name for name in sorted(_FILES) if not (path / name).exists()), "a file")
+            raise ModelError(f"{path} is no supernet: {missing} is missing") from error
+        except (ValueError, RecursionError, SafetensorError, OSError) as error:
             raise ModelError(f"the supernet {path} is damaged: {error}") from error
         values: dict[str, dict[str, torch.Tensor]] = {}
         for key, tensor in weights.items():
@@ -140,6 +146,10 @@ class Supernet(nn.Module):
                 blocks.append(Block(**entry))
                 name = blocks[-1].name
                 modules[name] = recipe.from_json(program, values.get(name, {}), name)
+            if unknown := set(values) - set(modules):
+                raise ModelError(
+                    f"the supernet {path} is damaged: it has weights for {sorted(unknown)}, but no such block"
+                )
             cuts = [Cut(index, tuple(cut["shape"]), cut["dtype"]) for index, cut in enumerate(doc["cuts"])]
             preprocessing = None if doc["preprocessing"] is None else Preprocessing.from_json(doc["preprocessing"])
             supernet = Supernet(BlockGraph(cuts, blocks, doc["taps"]), modules, str(doc["source"]), preprocessing)
@@ -147,8 +157,8 @@ class Supernet(nn.Module):
                 for block in supernet.graph.blocks:
                     _check_shapes(supernet, block)
             return supernet
-        except (KeyError, TypeError, GraphError, PackError) as error:
-            raise ModelError(f"the supernet {path} is damaged: {error}") from error
+        except (LookupError, TypeError, ValueError, AttributeError, RecursionError, PackError) as error:
+            raise ModelError(f"the supernet {path} is damaged: {type(error).__name__}: {error}") from error
 
 
 def elastify(
@@ -161,16 +171,16 @@ def elastify(
 ) -> Supernet:
     """Makes a pretrained model elastic.
 
-    `model` is a module or a name (`timm:NAME`, `torchvision:NAME`, `package.module:function`); `example` is one input,
-    batch first, for instance of shape (1, 3, 224, 224). Every block gets merged alternatives that replace `merge` blocks
-    and pruned ones that lose the shares `prune` of their inner channels, wherever its shapes allow them.
-    `preprocessing` says how a picture becomes an input; it travels with the supernet and its packs. The model itself is
-    not changed. Raises ModelError when the model cannot be traced or cut, saying where and why.
+    `model` is a module or a name (`timm:NAME`, `torchvision:NAME`, `package.module:function`); `example` is one
+    input, batch first, for instance of shape (1, 3, 224, 224). Every block gets merged alternatives that replace
+    `merge` blocks and pruned ones that lose the shares `prune` of their inner channels, wherever its shapes allow
+    them. `preprocessing` says how a picture becomes an input; it travels with the supernet and its packs. The model
+    itself is not changed. Raises ModelError when the model cannot be traced or cut, saying where and why.
     """
     source = model if isinstance(model, str) else type(model).__qualname__
     module = load_model(model) if isinstance(model, str) else model
-    if not isinstance(example, torch.Tensor) or example.dim() < 2 or not example.is_floating_point():
-        raise ModelError("the example must be a float tensor, batch first, for instance of shape (1, 3, 224, 224)")
+    if not isinstance(example, torch.Tensor) or example.dim() < 2 or example.dtype != torch.float32:
+        raise ModelError("the example must be a float32 tensor, batch first, for instance of shape (1, 3, 224, 224)")
     traced = trace(module, example)
     stretches = discover(traced)
     cuts = _cuts(stretches)
@@ -225,6 +235,6 @@ def _check_shapes(supernet: Supernet, block: Block) -> None:
     try:
         shape: Any = tuple(supernet.blocks[block.name](torch.zeros(start.shape)).shape)
     except Exception as error:
-        raise ModelError(f"block {block.name!r} does not run: {str(error).splitlines()[0]}") from error
+        raise ModelError(f"block {block.name!r} does not run: {(str(error) or repr(error)).splitlines()[0]}") from error
     if shape != end.shape:
         raise ModelError(f"block {block.name!r} gives shape {shape} where cut {block.end} has {end.shape}")

@@ -1,0 +1,36 @@
+# `make help` lists the targets. Every target installs what it needs into .venv first; see scripts/install.
+
+PYTHON ?= python3
+RUN := .venv/bin/python -m
+
+# Larger data sets, for tests that are skipped without them.
+ifneq ($(wildcard ../shared/data),)
+export ADAPTIVENET_DATA ?= $(abspath ../shared/data)
+endif
+
+.DEFAULT_GOAL := help
+.PHONY: install check test demo clean help
+
+install: ## create .venv with everything in it (about 4 minutes; nothing to do when it is up to date)
+	@PYTHON="$(PYTHON)" scripts/install
+
+check: install ## ruff and mypy
+	$(RUN) ruff check .
+	$(RUN) ruff format --check .
+	@mkdir -p build/mypy/adaptivenet
+	@ln -sfn ../../../toolkit build/mypy/adaptivenet/toolkit
+	@ln -sfn ../../../export build/mypy/adaptivenet/export
+	$(RUN) mypy
+
+test: install ## every test; some of them: make test ARGS="tests/test_graph.py -k window"
+	$(RUN) pytest --timeout=600 --durations=10 $(ARGS)
+
+demo: install ## the whole job on EfficientNet-Lite0, into demo/; on your own images: make demo DATA=folder
+	$(RUN) benchmarks.demo --out demo $(if $(DATA),--data "$(DATA)")
+
+clean: ## remove .venv, build products and caches; demo/ stays
+	rm -rf .venv build dist *.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))

@@ -1,0 +1,164 @@
+"""The main job once, on real input: EfficientNet-Lite0 made elastic, trained, packed, profiled and run on this machine.
+
+    python -m benchmarks.demo --out demo [--data IMAGEFOLDER]
+
+Without data it uses crops of the photographs that scikit-image and scikit-learn ship; they have no labels, so quality
+is agreement with the oracle. With an ImageFolder of ImageNet classes (folders named by WordNet id, or all 1000 of them
+in order) it trains, searches and verifies on disjoint parts of that, and reports top-1 beside agreement. It leaves the
+supernet, the pack, the profile and a report in the folder `--out`.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+import numpy as np
+import torch
+from adaptivenet.export import export_pack
+from adaptivenet.toolkit.cli.console import Console, reports_errors, table
+from adaptivenet.toolkit.data import Dataset, Preprocessing, open_data
+from adaptivenet.toolkit.devices import connect
+from adaptivenet.toolkit.elastic import Supernet, elastify
+from adaptivenet.toolkit.elastic.distil import Distillation, distil
+from adaptivenet.toolkit.graph import Cut
+from adaptivenet.toolkit.pack import BlockPack
+from adaptivenet.toolkit.profile import Profile, Settings, profile
+from adaptivenet.toolkit.report import budget_rows, headline, write_report
+
+from .models import efficientnet_lite0
+from .photographs import crops
+
+SIZE = 224
+TRAINING_SIZE = 160  # distillation sees smaller pictures: the blocks are convolutions, and it is twice as fast
+PREPROCESSING = Preprocessing(SIZE, SIZE, 256, "center", "bicubic", (127.0,) * 3, (128.0,) * 3, scale=1.0)
+BUDGETS = ("90%", "75%", "60%")
+SETTINGS = Settings(BUDGETS, evaluations=130, search_images=64, verify_images=200)
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """The three disjoint parts of the pictures."""
+
+    train: Dataset
+    search: Dataset
+    verify: Dataset
+
+
+@dataclass(frozen=True)
+class Result:
+    """What the demo made, and the seconds that each step took."""
+
+    supernet: Supernet
+    pack: BlockPack
+    profile: Profile
+    seconds: dict[str, float]
+
+
+def run(out: Path, data: Path | None, console: Console, settings: Settings, training: Distillation) -> Result:
+    """Does the whole job and leaves everything in the folder `out`."""
+    seconds: dict[str, float] = {}
+    begun = time.perf_counter()
+
+    def done(step: str) -> None:
+        seconds[step] = round(time.perf_counter() - begun - sum(seconds.values()), 1)
+
+    out.mkdir(parents=True, exist_ok=True)
+    console.say("1/6 pictures")
+    pictures = photographs(out) if data is None else image_folder(data)
+    done("pictures")
+
+    console.say("2/6 elastify EfficientNet-Lite0")
+    supernet = elastify(efficientnet_lite0(), torch.zeros(1, 3, SIZE, SIZE), preprocessing=PREPROCESSING)
+    supernet.source = "benchmarks.models:efficientnet_lite0"
+    console.say(f"    {len(supernet.graph.blocks)} blocks, {supernet.graph.count():,} subnets")
+    done("elastify")
+
+    console.say("3/6 distil the alternatives from the original blocks")
+    trained = distil(
+        supernet,
+        pictures.train,
+        training,
+        progress=lambda phase, at, total, loss: console.progress("distil", at, total, f"{phase} loss {loss:.3f}"),
+    )
+    before, after = (float(np.mean(list(losses.values()))) for losses in (trained.before, trained.after))
+    console.say(f"    mean local loss {before:.3f} before, {after:.3f} after")
+    supernet.save(out / "supernet")
+    done("distil")
+
+    console.say("4/6 export every block to ExecuTorch and ONNX, and verify each")
+    pack = export_pack(
+        supernet,
+        out / "pack",
+        name="efficientnet-lite0",
+        sample=torch.from_numpy(pictures.search.image(0)),
+        overwrite=True,
+        progress=lambda at, total, what: console.progress("export", at, total, what),
+    )
+    done("export")
+
+    console.say("5/6 profile this machine: measure, search, verify")
+    with connect("local").open(pack) as session:
+        result = profile(session, pictures.search, settings, verify=pictures.verify, progress=console.progress)
+        result.save(out / "profile.json")
+        done("profile")
+
+        console.say("6/6 page the chosen subnet in and run it")
+        choice = result.choices[-1]
+        page_in = session.activate(choice.point.subnet)
+        answer = int(session.infer(pictures.verify.image(0)).argmax())
+        console.say(
+            f"    {choice.budget}: {len(page_in.loaded)} blocks loaded in {page_in.ms:.1f} ms, "
+            f"{len(page_in.released)} released; the first unseen picture is of class {answer}"
+        )
+    write_report(result, out)
+    done("run and report")
+    return Result(supernet, pack, result, seconds)
+
+
+def photographs(out: Path) -> Pictures:
+    """Crops of the shipped photographs, stored in `out` as .npz files that the commands can read as well."""
+    parts = {}
+    for part, count, size in (("train", 1600, TRAINING_SIZE), ("search", 64, SIZE), ("verify", 200, SIZE)):
+        path = out / f"{part}.npz"
+        np.savez(path, images=crops(part, count, size))
+        recipe = PREPROCESSING if size == SIZE else _smaller(size)
+        parts[part] = open_data(path, recipe, None, Cut(0, (1, 3, size, size)))
+    return Pictures(**parts)
+
+
+def image_folder(path: Path) -> Pictures:
+    """Three disjoint parts of an ImageFolder: half to train on, the rest to search and to verify on."""
+    cut = Cut(0, (1, 3, SIZE, SIZE))
+    data = open_data(path, PREPROCESSING, None, cut)
+    small = open_data(path, _smaller(TRAINING_SIZE), None, Cut(0, (1, 3, TRAINING_SIZE, TRAINING_SIZE)))
+    parts = (0.5, 0.15, 0.35)
+    train = small.split(parts, seed=0)[0]  # the same pictures as data.split(parts, seed=0)[0], smaller
+    _, search, verify = data.split(parts, seed=0)
+    return Pictures(train, search, verify)
+
+
+def _smaller(size: int) -> Preprocessing:
+    recipe = PREPROCESSING
+    return Preprocessing(size, size, round(size / 0.875), "center", recipe.interpolation, recipe.mean, recipe.std, 1.0)
+
+
+@click.command()
+@click.option("--out", type=click.Path(path_type=Path), default=Path("demo"), show_default=True)
+@click.option("--data", type=click.Path(path_type=Path), help="An ImageFolder with the 1000 classes of ImageNet.")
+@reports_errors
+def main(out: Path, data: Path | None) -> None:
+    """Do the main job once, on real input, and leave everything in the folder OUT."""
+    console = Console()
+    result = run(out, data, console, SETTINGS, Distillation(local_steps=60, subnet_steps=40))
+    click.echo(headline(result.profile) + "\n")
+    click.echo(table(budget_rows(result.profile), right=(1, 2, 3, 5, 6)))
+    steps = ", ".join(f"{step} {seconds:.0f} s" for step, seconds in result.seconds.items())
+    click.echo(f"\n{sum(result.seconds.values()):.0f} s in all: {steps}")
+    click.echo(f"the report, the supernet, the pack and the profile are in {out}/ : open {out / 'report.md'}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,116 @@
+"""`adaptivenet-profile`: pack + device + pictures → profile."""
+
+from __future__ import annotations
+
+import click
+
+from .console import Console, print_json, reports_errors, table
+
+_DEVICE_HELP = "local (ExecuTorch on this machine) or local:onnxruntime."
+
+
+@click.command()
+@click.argument("pack", type=click.Path())
+@click.option("--device", "address", default="local", show_default=True, help=_DEVICE_HELP)
+@click.option("--data", type=click.Path(), required=True, help="An ImageFolder, a folder of pictures, .npz or .npy.")
+@click.option("--verify-data", type=click.Path(), help="Pictures to verify on (default: a part of --data is held out).")
+@click.option("--budget", "budgets", multiple=True, help="75% (of the oracle's latency) or 12.5ms; may be repeated.")
+@click.option("--metric", help="What to search by (default: top1 with labels, else agreement).")
+@click.option("--strategy", default="surrogate", show_default=True, help="surrogate or evolutionary.")
+@click.option("--evaluations", default=150, show_default=True, help="Subnets that the search may evaluate.")
+@click.option("--search-images", default=64, show_default=True, help="Pictures that the search evaluates on.")
+@click.option("--verify-images", default=200, show_default=True, help="Pictures that the quality is reported from.")
+@click.option("--rounds", default=30, show_default=True, help="How often each block is timed.")
+@click.option("--memory", "memory_mb", default=256, show_default=True, help="Limit for features while evaluating, MB.")
+@click.option("--threads", default=1, show_default=True, help="Threads that a block may use.")
+@click.option("--seed", default=0, show_default=True)
+@click.option("--out", type=click.Path(), help="Write the profile to this file.")
+@click.option("--json", "as_json", is_flag=True, help="Print the profile as one json document instead of a table.")
+@click.option(
+    "--dry-run", is_flag=True, help="Check the pack, the device and the pictures, and say what would be done."
+)
+@reports_errors
+def main(
+    pack: str,
+    address: str,
+    data: str,
+    verify_data: str | None,
+    budgets: tuple[str, ...],
+    metric: str | None,
+    strategy: str,
+    evaluations: int,
+    search_images: int,
+    verify_images: int,
+    rounds: int,
+    memory_mb: int,
+    threads: int,
+    seed: int,
+    out: str | None,
+    as_json: bool,
+    dry_run: bool,
+) -> None:
+    """Measure the blocks of PACK on a device, search its best subnets on your pictures, and verify them.
+
+    The result is a profile: the latency table, the front of the best subnets, and the subnet chosen for each budget.
+    Latencies are medians; quality comes from pictures that the search never saw, with its 95% interval.
+    """
+    from ..data import open_data
+    from ..devices import connect
+    from ..pack import BlockPack
+    from ..profile import Settings, choose_metric, divide, profile
+
+    settings = Settings(
+        budgets or ("75%",),
+        metric,
+        strategy,
+        evaluations,
+        search_images,
+        verify_images,
+        rounds,
+        memory_mb << 20,
+        seed,
+    )
+    opened = BlockPack.open(pack)
+    pictures = open_data(data, opened.preprocessing, opened.classes, opened.graph.cuts[0])
+    held_out = (
+        open_data(verify_data, opened.preprocessing, opened.classes, opened.graph.cuts[0]) if verify_data else None
+    )
+    device = connect(address, threads=threads)
+    console = Console()
+    with device.open(opened) as session:
+        if dry_run:
+            searched, verified = divide(pictures, held_out, settings)
+            plan = {
+                "device": device.info.to_json(),
+                "blocks": len(opened.graph.blocks),
+                "subnets": opened.graph.count(),
+                "metric": choose_metric(opened, searched, metric),
+                "search_images": len(searched),
+                "verify_images": len(verified),
+                "evaluations": evaluations,
+            }
+            if as_json:
+                print_json({"dry_run": True, **plan})
+            else:
+                click.echo(
+                    f"would time {plan['blocks']} blocks {rounds} times on {device.info.name} ({device.info.engine}), "
+                    f"evaluate at most {evaluations} of {plan['subnets']} subnets by {plan['metric']} on "
+                    f"{len(searched)} pictures, and verify on {len(verified)} others"
+                )
+            return
+        result = profile(session, pictures, settings, verify=held_out, progress=console.progress)
+    if out:
+        result.save(out)
+        console.say(f"profile written to {out}")
+    if as_json:
+        print_json(result.to_json())
+        return
+    from ..report import budget_rows, front_rows, headline
+
+    click.echo(headline(result))
+    click.echo("\n" + table(front_rows(result), right=(0, 1, 2, 3)))
+    click.echo("\n" + table(budget_rows(result), right=(1, 2, 3, 5, 6)))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,383 @@
+"""Profiles a device: measures its blocks, searches its best subnets, verifies them, and writes it all down.
+
+The pictures are divided once: the search sees one part, the reported quality comes from the other. A subnet's latency
+is *predicted* while searching; the subnets of the front are then *measured* whole, in turn with the oracle, and a
+budget is met when the measured latency meets it. The prediction is the sum of the blocks' medians, times the factor by
+which the oracle's own whole run differed from its sum.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from .atomic import write_file
+from .data import Dataset
+from .devices import PageIn, Session
+from .errors import BudgetError, DataError, DeviceError, ProfileError
+from .front import Front, FrontPoint
+from .graph import BlockGraph, Subnet
+from .latency import Latency, LatencyTable, fastest_and_slowest
+from .pack import BlockPack
+from .plan import compile_plan
+from .quality import Quality
+from .search import STRATEGIES, Evolutionary, Searched, Strategy, Surrogate, search
+
+FORMAT = "adaptivenet-profile"
+VERSION = 1
+Progress = Callable[[str, int, int], None]
+_BUDGET = re.compile(r"(\d+(?:\.\d+)?)\s*(%|ms)")
+_GRID = 8  # latencies between the fastest subnet and the oracle that are searched besides the budgets asked for
+_FINALISTS = 3  # for each budget, so many of the search's best are measured whole
+_SLACK = 1.03  # a subnet predicted this much over a budget may still be measured under it
+
+
+@dataclass(frozen=True)
+class Budget:
+    """A latency budget as it was asked for: `text` is `75%` (of the oracle's measured latency) or `12.5ms`."""
+
+    text: str
+
+    def __post_init__(self) -> None:
+        if not _BUDGET.fullmatch(self.text.strip()) or self.ms(1.0) <= 0:
+            raise BudgetError(f"{self.text!r} is no latency budget: write it like 75% (of the oracle's) or 12.5ms")
+
+    def ms(self, oracle_ms: float) -> float:
+        """The budget in milliseconds, for an oracle that takes `oracle_ms`."""
+        match = _BUDGET.fullmatch(self.text.strip())
+        assert match
+        return float(match[1]) / 100 * oracle_ms if match[2] == "%" else float(match[1])
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How to profile. `evaluations` bounds the subnets that the search evaluates, each on `search_images` pictures.
+
+    `verify_images` pictures that the search never saw give the reported quality. `rounds` is how often each block and
+    each finalist is timed. `memory_bytes` bounds the features that are held while evaluating.
+    """
+
+    budgets: tuple[str, ...] = ("75%",)
+    metric: str | None = None
+    strategy: str = "surrogate"
+    evaluations: int = 150
+    search_images: int = 64
+    verify_images: int = 200
+    rounds: int = 30
+    memory_bytes: int = 256 << 20
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What a budget comes to: the point of the front chosen for it, and what it took to page it in for the oracle."""
+
+    budget: str
+    budget_ms: float
+    point: FrontPoint
+    page_in: PageIn
+
+    def to_json(self) -> dict[str, Any]:
+        """A plain dict: the point's fields beside the budget's."""
+        own = {"budget": self.budget, "budget_ms": self.budget_ms}
+        return {**own, **self.point.to_json(), "page_in": self.page_in.to_json()}
+
+
+@dataclass(frozen=True)
+class Profile:
+    """All that is known of one device and one pack. `document` is the whole of it as plain data."""
+
+    pack: str
+    device: Mapping[str, Any]
+    oracle: Latency
+    latency: LatencyTable
+    front: Front
+    document: Mapping[str, Any] = field(repr=False)
+    choices: tuple[Choice, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """The document, as `save` writes it."""
+        return dict(self.document)
+
+    def save(self, path: str | Path) -> None:
+        """Writes the profile to the file `path`. Raises ProfileError when it cannot be written."""
+        try:
+            write_file(Path(path), (json.dumps(self.document, indent=1, allow_nan=False) + "\n").encode())
+        except OSError as error:
+            raise ProfileError(f"the profile cannot be written to {path}: {error.strerror or error}") from error
+
+    @classmethod
+    def load(cls, path: str | Path, pack: BlockPack) -> Profile:
+        """Reads what `save` wrote. Raises ProfileError when it is damaged or was made for another pack than `pack`."""
+        try:
+            document = json.loads(Path(path).read_bytes())
+        except OSError as error:
+            raise ProfileError(f"the profile {path} cannot be read: {error.strerror or error}") from error
+        except ValueError as error:
+            raise ProfileError(f"the profile {path} is not JSON: {error}") from error
+        if not isinstance(document, dict) or document.get("format") != FORMAT:
+            raise ProfileError(f"{path} is no profile: it does not say {FORMAT!r}")
+        if document.get("version") != VERSION:
+            raise ProfileError(f"{path} has version {document.get('version')!r}; this toolkit reads version {VERSION}")
+        try:
+            made_for = document["pack"]["digest"]
+            if made_for != pack.digest:
+                raise ProfileError(
+                    f"{path} was made for another pack ({str(made_for)[:12]}…, this one is {pack.digest[:12]}…): "
+                    "profile this one"
+                )
+            latency = {
+                block["name"]: Latency.from_json({key: value for key, value in block.items() if key != "name"})
+                for block in document["blocks"]
+            }
+            return cls(
+                made_for,
+                dict(document["device"]),
+                Latency.from_json(document["oracle_latency"]),
+                LatencyTable(latency),
+                Front.from_json(pack.graph, document["front"]),
+                document,
+            )
+        except (KeyError, TypeError, AttributeError) as error:
+            raise ProfileError(f"the profile {path} is damaged: {type(error).__name__}: {error}") from error
+
+
+def profile(
+    session: Session,
+    data: Dataset,
+    settings: Settings | None = None,
+    *,
+    verify: Dataset | None = None,
+    progress: Progress | None = None,
+) -> Profile:
+    """Measures, searches and verifies on the device of `session`.
+
+    `data` is divided into pictures to search on and pictures to verify on, unless `verify` gives the latter. The metric
+    is `top1` where there are labels and the pack has it, else `agreement`, unless the settings name one.
+    `progress(stage, done, total)` is called as it goes. Raises BudgetError, naming the fastest subnet, for a budget
+    that no subnet meets; DataError when the pictures are too few or lack labels that the metric needs.
+    """
+    return _Profiling(session, data, settings or Settings(), verify, progress).run()
+
+
+class _Profiling:
+    def __init__(
+        self,
+        session: Session,
+        data: Dataset,
+        settings: Settings,
+        verify: Dataset | None,
+        progress: Progress | None,
+    ) -> None:
+        self.session, self.pack, self.settings = session, session.pack, settings
+        self.graph: BlockGraph = session.pack.graph
+        self.report = progress or (lambda stage, done, total: None)
+        self.budgets = [Budget(text) for text in settings.budgets]
+        self.data, self.held_out = divide(data, verify, settings)
+        self.metric = choose_metric(self.pack, self.data, settings.metric)
+        self.seconds: dict[str, float] = {}
+
+    def run(self) -> Profile:
+        with self._stage("measure"):
+            table, oracle = self._measure_blocks()
+            targets = self._targets(table, oracle)
+        strategy = self._strategy(table, targets)
+        with self._stage("search"):
+            searched = search(
+                self.session,
+                strategy,
+                self.data,
+                self.metric,
+                evaluations=self.settings.evaluations,
+                limit_bytes=self.settings.memory_bytes,
+                progress=lambda done, total: self.report("search", done, total),
+            )
+        estimate = strategy.estimate()
+        finalists = _finalists(self.graph, table, estimate, targets)
+        with self._stage("time finalists"):
+            times = self.session.measure(
+                finalists, self.settings.rounds, progress=lambda done, total: self.report("time finalists", done, total)
+            )
+        measured = dict(zip(finalists, times))
+        kept = _front(estimate, measured)
+        with self._stage("verify"):
+            qualities = self._verify(kept)
+        oracle = measured[self.graph.oracle]
+        factor = oracle.median_ms / table.predict_ms(self.graph.oracle)
+        front = Front(
+            FrontPoint(
+                subnet,
+                table.predict_ms(subnet) * factor,
+                measured[subnet].median_ms,
+                measured[subnet].spread_ms,
+                measured[subnet].repetitions,
+                *qualities[subnet],
+            )
+            for subnet in kept
+        )
+        with self._stage("page in"):
+            choices = tuple(self._choose(front, budget, oracle.median_ms) for budget in self.budgets)
+        return self._document(table, oracle, factor, searched, front, choices)
+
+    @contextmanager
+    def _stage(self, name: str) -> Iterator[None]:
+        begin = time.perf_counter()
+        yield
+        self.seconds[name] = round(time.perf_counter() - begin, 3)
+
+    def _measure_blocks(self) -> tuple[LatencyTable, Latency]:
+        """The latency of every block and of the oracle, all in the same rounds."""
+        names = [block.name for block in self.graph.blocks]
+        times = self.session.measure(
+            [*((name,) for name in names), self.graph.oracle],
+            self.settings.rounds,
+            progress=lambda done, total: self.report("measure", done, total),
+        )
+        return LatencyTable(dict(zip(names, times))), times[-1]
+
+    def _targets(self, table: LatencyTable, oracle: Latency) -> list[float]:
+        """The predicted latencies to search for: the budgets', and some more over the whole range.
+
+        Raises BudgetError for a budget below the fastest subnet.
+        """
+        fastest, _ = fastest_and_slowest(self.graph, table.ms)
+        fastest_ms = self.session.measure([fastest], self.settings.rounds)[0].median_ms
+        first, last = table.predict_ms(fastest), table.predict_ms(self.graph.oracle)
+        targets = {first + (last - first) * step / (_GRID - 1) for step in range(_GRID)}
+        for budget in self.budgets:
+            budget_ms = budget.ms(oracle.median_ms)
+            if budget_ms < fastest_ms:
+                raise BudgetError(
+                    f"no subnet meets a budget of {budget.text} ({budget_ms:.4g} ms): the fastest takes "
+                    f"{fastest_ms:.4g} ms, {fastest_ms / oracle.median_ms:.0%} of the oracle's "
+                    f"{oracle.median_ms:.4g} ms (measured)"
+                )
+            # Searching predicts, budgets are measured: how the two differ for the oracle, they differ for other paths.
+            targets.add(max(first, budget_ms * last / oracle.median_ms))
+        return sorted(targets)
+
+    def _strategy(self, table: LatencyTable, targets: Sequence[float]) -> Strategy:
+        name = self.settings.strategy
+        if name == "surrogate":
+            return Surrogate(self.graph, table.ms, targets)
+        if name == "evolutionary":
+            # The evaluations are shared out among the targets, in ten generations each.
+            population = max(4, self.settings.evaluations // (10 * len(targets)))
+            return Evolutionary(self.graph, table.ms, targets, population=population, seed=self.settings.seed)
+        raise ProfileError(f"unknown search strategy {name!r}: choose from {', '.join(STRATEGIES)}")
+
+    def _verify(self, subnets: Sequence[Subnet]) -> dict[Subnet, tuple[Quality, tuple[Quality, ...]]]:
+        """The quality of each subnet on the held-out pictures: by the metric searched for, and by the others."""
+        metrics = {
+            name: operands
+            for name, operands in self.pack.metrics.items()
+            if name == self.metric or "label" not in operands or self.held_out.labels is not None
+        }
+        plan = compile_plan(self.graph, subnets, metrics, self.settings.memory_bytes)
+        evaluation = self.session.evaluate(plan, self.held_out, lambda done, total: self.report("verify", done, total))
+        columns = {name: evaluation.quality(name) for name in metrics}
+        return {
+            subnet: (columns[self.metric][row], tuple(columns[name][row] for name in metrics if name != self.metric))
+            for row, subnet in enumerate(subnets)
+        }
+
+    def _choose(self, front: Front, budget: Budget, oracle_ms: float) -> Choice:
+        budget_ms = budget.ms(oracle_ms)
+        point = front.best(budget_ms)
+        self.session.activate(self.graph.oracle)
+        page_in = self.session.activate(point.subnet)
+        if self.session.resident.blocks != tuple(point.subnet):
+            raise DeviceError(f"the device holds {self.session.resident.blocks} after paging in {point.subnet}")
+        self.session.infer(self.held_out.image(0))
+        return Choice(budget.text, budget_ms, point, page_in)
+
+    def _document(
+        self,
+        table: LatencyTable,
+        oracle: Latency,
+        factor: float,
+        searched: Searched,
+        front: Front,
+        choices: tuple[Choice, ...],
+    ) -> Profile:
+        device = self.session.info.to_json()
+        document = {
+            "format": FORMAT,
+            "version": VERSION,
+            "pack": {"name": self.pack.name, "digest": self.pack.digest},
+            "device": device,
+            "settings": asdict(self.settings),
+            "oracle_latency_ms": oracle.median_ms,
+            "oracle_latency": oracle.to_json(),
+            "oracle_over_sum": factor,
+            "blocks": [{"name": name, **latency.to_json()} for name, latency in table.blocks.items()],
+            "search": {"strategy": self.settings.strategy, "metric": self.metric, **asdict(searched)},
+            "verify": {"images": len(self.held_out)},
+            "front": front.to_json(),
+            "chosen": choices[0].to_json() if choices else None,
+            "budgets": [choice.to_json() for choice in choices],
+            "seconds": self.seconds,
+        }
+        return Profile(self.pack.digest, device, oracle, table, front, document, choices)
+
+
+def divide(data: Dataset, verify: Dataset | None, settings: Settings) -> tuple[Dataset, Dataset]:
+    """The pictures to search on and those to verify on, disjoint; at most as many as the settings say.
+
+    Where there are too few for both, they are shared out in the proportion of the settings.
+    """
+    if verify is None:
+        wanted = settings.search_images + settings.verify_images
+        if len(data) < 2:
+            raise DataError(
+                f"{data.name} has {len(data)} pictures: at least 2 are needed, to search on and to verify on"
+            )
+        share = settings.search_images / wanted
+        data, verify = data.take(min(wanted, len(data)), settings.seed).split([share, 1 - share], settings.seed)
+    return (
+        data.take(min(settings.search_images, len(data)), settings.seed),
+        verify.take(min(settings.verify_images, len(verify)), settings.seed),
+    )
+
+
+def choose_metric(pack: BlockPack, data: Dataset, wanted: str | None) -> str:
+    """The metric to search by. Raises DataError when the pack does not have it, or the pictures lack its labels."""
+    if wanted is None:
+        usable = [name for name, operands in pack.metrics.items() if "label" not in operands or data.labels is not None]
+        if not usable:
+            raise DataError(f"pack {pack.name!r} has no metric that works without labels: give labelled pictures")
+        return "top1" if "top1" in usable else usable[0]
+    if wanted not in pack.metrics:
+        raise DataError(f"pack {pack.name!r} has no metric {wanted!r}: it has {', '.join(pack.metrics) or 'none'}")
+    if "label" in pack.metrics[wanted] and data.labels is None:
+        raise DataError(f"metric {wanted!r} needs labels, and {data.name} has none: use an ImageFolder or 'agreement'")
+    return wanted
+
+
+def _finalists(
+    graph: BlockGraph, table: LatencyTable, estimate: Mapping[Subnet, float], targets: Sequence[float]
+) -> list[Subnet]:
+    """The subnets worth measuring whole: for each target the best by the search, the fastest, and the oracle."""
+    predicted = {subnet: table.predict_ms(subnet) for subnet in estimate}
+    ranked = sorted(estimate, key=lambda subnet: (-estimate[subnet], predicted[subnet]))
+    chosen = dict.fromkeys([graph.oracle, min(predicted, key=lambda subnet: predicted[subnet])])
+    for target in targets:
+        fitting = [subnet for subnet in ranked if predicted[subnet] <= target * _SLACK]
+        chosen |= dict.fromkeys(fitting[:_FINALISTS])
+        chosen |= dict.fromkeys([subnet for subnet in fitting if predicted[subnet] <= target][:1])
+    return list(chosen)
+
+
+def _front(estimate: Mapping[Subnet, float], measured: Mapping[Subnet, Latency]) -> list[Subnet]:
+    """The finalists that are better, by the search's estimate, than everything that was measured to be faster."""
+    front: list[Subnet] = []
+    for subnet in sorted(measured, key=lambda subnet: (measured[subnet].median_ms, -estimate[subnet])):
+        if not front or estimate[subnet] > estimate[front[-1]]:
+            front.append(subnet)
+    return front
