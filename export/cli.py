@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import click
-
 from adaptivenet.toolkit.cli.console import Console, print_json, reports_errors, table
 from adaptivenet.toolkit.errors import ExportError
+from adaptivenet.toolkit.pack import MANIFEST, SUFFIXES, BlockPack
+from adaptivenet.toolkit.pack_writer import PackWriter
 
 
 @click.command()
@@ -18,7 +19,8 @@ from adaptivenet.toolkit.errors import ExportError
     "--backend",
     "backends",
     multiple=True,
-    help="executorch or onnx; may be repeated (default: both; of a pack: its first).",
+    type=click.Choice(list(SUFFIXES)),
+    help="What to export for; may be repeated (default: all; of a pack: its first).",
 )
 @click.option("--name", help="What the pack calls itself (default: the model's name).")
 @click.option("--sample", type=click.Path(), help="Pictures; the programs are verified on the features of the first.")
@@ -51,11 +53,16 @@ def main(
     Every program is verified against torch through the engine that will run it. A bundle holds one backend, and with
     --profile only the blocks that the profiles' fronts use.
     """
-    from adaptivenet.toolkit.pack import MANIFEST
-
+    PackWriter(out, "", overwrite).check_path()  # before the long part, and in a dry run too
     if (Path(source) / MANIFEST).exists():
+        idle = {"--name": name, "--sample": sample, "--classes": classes, "--jobs": jobs, "--reuse": reuse}
+        given = [option for option, value in idle.items() if value is not None]
+        if given:
+            raise ExportError(f"{source} is a pack, to be bundled: {', '.join(given)} is for exporting a supernet")
         document = _bundle(source, out, backends, profiles, overwrite, dry_run)
     else:
+        if profiles:
+            raise ExportError(f"{source} is no pack: --profile is for bundling one; export the supernet first")
         document = _export(source, out, backends, name, sample, classes, jobs, reuse, overwrite, dry_run)
     if as_json:
         print_json(document)
@@ -83,14 +90,13 @@ def _export(
     dry_run: bool,
 ) -> dict[str, Any]:
     import torch
-
     from adaptivenet.toolkit.data import open_data
     from adaptivenet.toolkit.elastic import Supernet
 
-    from .export_pack import BACKENDS, export_pack
+    from .export_pack import export_pack
 
     supernet = Supernet.load(source)
-    chosen = backends or BACKENDS
+    chosen = backends or tuple(SUFFIXES)
     if dry_run:
         blocks = len(supernet.graph.blocks)
         return {"dry_run": True, "blocks": blocks, "programs": blocks * len(chosen), "backends": list(chosen)}
@@ -117,7 +123,6 @@ def _export(
 def _bundle(
     source: str, out: str, backends: tuple[str, ...], profiles: tuple[str, ...], overwrite: bool, dry_run: bool
 ) -> dict[str, Any]:
-    from adaptivenet.toolkit.pack import BlockPack
     from adaptivenet.toolkit.profile import Profile
 
     from .bundle import bundle_pack
@@ -133,7 +138,7 @@ def _bundle(
     return _facts(bundle_pack(pack, out, backend=backend, subnets=subnets if profiles else None, overwrite=overwrite))
 
 
-def _facts(pack: Any) -> dict[str, Any]:
+def _facts(pack: BlockPack) -> dict[str, Any]:
     backends = {}
     for backend in pack.backends:
         artifacts = [pack.artifact(block.name, backend) for block in pack.graph.blocks]

@@ -111,3 +111,23 @@ def pictures() -> np.ndarray:
     """Sixteen inputs of cut 0's shape, float32, of such strong colours that the oracle sees more than one class."""
     rng = np.random.default_rng(7)
     return (rng.normal(0, 1, (16, 3, 16, 16)) + rng.normal(0, 30, (16, 3, 1, 1))).astype(np.float32)
+
+
+@pytest.fixture(scope="session")
+def torchvision() -> Any:
+    """torchvision, also where its compiled operators do not fit the torch that is installed: no model needs them."""
+    import importlib
+
+    import torch
+
+    try:
+        return importlib.import_module("torchvision")
+    except RuntimeError:
+        library = torch.library.Library("torchvision", "DEF")
+        library.define("nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+        library.define("qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+        _kept.append(library)  # the definitions live as long as it does
+        return importlib.import_module("torchvision")
+
+
+_kept: list[Any] = []

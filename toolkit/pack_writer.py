@@ -96,7 +96,7 @@ class PackWriter:
         self._folder: Path | None = None
 
     def __enter__(self) -> PackWriter:
-        self._check_path()
+        self.check_path()
         transaction = new_folder(self.path)
         with self._as_pack_error():
             self._folder = transaction.__enter__()
@@ -145,7 +145,7 @@ class PackWriter:
             (folder / BLOBS).mkdir(exist_ok=True)
             (folder / MANIFEST).write_text(text + "\n", encoding="utf-8")
             pack = BlockPack.open(folder)
-            self._check_path()  # again: export takes long, and somebody may have put something there
+            self.check_path()  # again: export takes long, and somebody may have put something there
             transaction, self._transaction = self._transaction, None
             if transaction is not None:
                 transaction.__exit__(None, None, None)
@@ -157,7 +157,8 @@ class PackWriter:
             raise PackError(f"pack {self.path} is not being written; use 'with PackWriter(...) as writer', once")
         return self._folder
 
-    def _check_path(self) -> None:
+    def check_path(self) -> None:
+        """Raises PackError when something is at `path` that would not be replaced."""
         if not os.path.lexists(self.path):
             return
         if not self.overwrite:

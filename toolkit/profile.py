@@ -19,11 +19,11 @@ from typing import Any
 
 from .atomic import write_file
 from .data import Dataset
-from .devices import PageIn, Session
+from .devices import DeviceInfo, PageIn, Session
 from .errors import BudgetError, DataError, DeviceError, ProfileError
 from .front import Front, FrontPoint
 from .graph import BlockGraph, Subnet
-from .latency import Latency, LatencyTable, fastest_and_slowest
+from .latency import Latency, LatencyTable, fastest_and_slowest, of_every_block
 from .pack import BlockPack
 from .plan import compile_plan
 from .quality import Quality
@@ -60,7 +60,8 @@ class Settings:
     """How to profile. `evaluations` bounds the subnets that the search evaluates, each on `search_images` pictures.
 
     `verify_images` pictures that the search never saw give the reported quality. `rounds` is how often each block and
-    each finalist is timed. `memory_bytes` bounds the features that are held while evaluating.
+    each finalist is timed. `memory_bytes` bounds the features that are held while evaluating. Raises BudgetError for a
+    budget that is none, ProfileError for another value that makes no sense.
     """
 
     budgets: tuple[str, ...] = ("75%",)
@@ -72,6 +73,17 @@ class Settings:
     rounds: int = 30
     memory_bytes: int = 256 << 20
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        for text in self.budgets:
+            Budget(text)
+        if self.strategy not in STRATEGIES:
+            raise ProfileError(f"unknown search strategy {self.strategy!r}: choose from {', '.join(STRATEGIES)}")
+        # Two subnets are always evaluated: the oracle and the fastest.
+        least = {"evaluations": 2, "search_images": 1, "verify_images": 1, "rounds": 1, "memory_bytes": 1}
+        for name, lowest in least.items():
+            if getattr(self, name) < lowest:
+                raise ProfileError(f"{name} is {getattr(self, name)}; it must be at least {lowest}")
 
 
 @dataclass(frozen=True)
@@ -114,12 +126,15 @@ class Profile:
 
     @classmethod
     def load(cls, path: str | Path, pack: BlockPack) -> Profile:
-        """Reads what `save` wrote. Raises ProfileError when it is damaged or was made for another pack than `pack`."""
+        """Reads what `save` wrote, for the pack that was profiled or a bundle of it.
+
+        Raises ProfileError when it is damaged or was made for another pack than `pack`.
+        """
         try:
             document = json.loads(Path(path).read_bytes())
         except OSError as error:
             raise ProfileError(f"the profile {path} cannot be read: {error.strerror or error}") from error
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise ProfileError(f"the profile {path} is not JSON: {error}") from error
         if not isinstance(document, dict) or document.get("format") != FORMAT:
             raise ProfileError(f"{path} is no profile: it does not say {FORMAT!r}")
@@ -127,7 +142,7 @@ class Profile:
             raise ProfileError(f"{path} has version {document.get('version')!r}; this toolkit reads version {VERSION}")
         try:
             made_for = document["pack"]["digest"]
-            if made_for != pack.digest:
+            if made_for not in (pack.digest, pack.manifest["provenance"].get("bundled from", pack.digest)):
                 raise ProfileError(
                     f"{path} was made for another pack ({str(made_for)[:12]}…, this one is {pack.digest[:12]}…): "
                     "profile this one"
@@ -136,16 +151,17 @@ class Profile:
                 block["name"]: Latency.from_json({key: value for key, value in block.items() if key != "name"})
                 for block in document["blocks"]
             }
-            return cls(
-                made_for,
-                dict(document["device"]),
-                Latency.from_json(document["oracle_latency"]),
-                LatencyTable(latency),
-                Front.from_json(pack.graph, document["front"]),
-                document,
-            )
+            of_every_block(pack.graph, LatencyTable(latency).ms, "latency")
+            device = DeviceInfo(**document["device"])
+            oracle = Latency.from_json(document["oracle_latency"])
+            front = Front.from_json(pack.graph, document["front"])
         except (KeyError, TypeError, AttributeError) as error:
             raise ProfileError(f"the profile {path} is damaged: {type(error).__name__}: {error}") from error
+        if type(device.threads) is not int or device.threads < 1 or not isinstance(device.address, str):
+            raise ProfileError(f"the profile {path} is damaged: its device is {str(document['device'])[:120]}")
+        if min(oracle.median_ms, front.points[0].latency_ms) <= 0:
+            raise ProfileError(f"the profile {path} is damaged: nothing takes 0 ms")
+        return cls(made_for, device.to_json(), oracle, LatencyTable(latency), front, document)
 
 
 def profile(
@@ -263,14 +279,11 @@ class _Profiling:
         return sorted(targets)
 
     def _strategy(self, table: LatencyTable, targets: Sequence[float]) -> Strategy:
-        name = self.settings.strategy
-        if name == "surrogate":
+        if self.settings.strategy == "surrogate":
             return Surrogate(self.graph, table.ms, targets)
-        if name == "evolutionary":
-            # The evaluations are shared out among the targets, in ten generations each.
-            population = max(4, self.settings.evaluations // (10 * len(targets)))
-            return Evolutionary(self.graph, table.ms, targets, population=population, seed=self.settings.seed)
-        raise ProfileError(f"unknown search strategy {name!r}: choose from {', '.join(STRATEGIES)}")
+        # The evaluations are shared out among the targets, in ten generations each.
+        population = max(4, self.settings.evaluations // (10 * len(targets)))
+        return Evolutionary(self.graph, table.ms, targets, population=population, seed=self.settings.seed)
 
     def _verify(self, subnets: Sequence[Subnet]) -> dict[Subnet, tuple[Quality, tuple[Quality, ...]]]:
         """The quality of each subnet on the held-out pictures: by the metric searched for, and by the others."""
@@ -338,8 +351,9 @@ def divide(data: Dataset, verify: Dataset | None, settings: Settings) -> tuple[D
             raise DataError(
                 f"{data.name} has {len(data)} pictures: at least 2 are needed, to search on and to verify on"
             )
-        share = settings.search_images / wanted
-        data, verify = data.take(min(wanted, len(data)), settings.seed).split([share, 1 - share], settings.seed)
+        drawn = data.take(min(wanted, len(data)), settings.seed)
+        first = min(max(1, round(len(drawn) * settings.search_images / wanted)), len(drawn) - 1)
+        data, verify = drawn.subset(range(first)), drawn.subset(range(first, len(drawn)))
     return (
         data.take(min(settings.search_images, len(data)), settings.seed),
         verify.take(min(settings.verify_images, len(verify)), settings.seed),

@@ -93,8 +93,8 @@ def write_report(profile: Profile, folder: str | Path) -> Path:
             f"## Budgets\n\n{markdown(budget_rows(profile))}\n\n"
             "*Predicted*: the sum of the blocks' measured medians, times the factor by which the oracle's "
             "whole run differs from its own sum. *Measured*: whole runs, in turn with the oracle. "
-            "Paging in starts from the oracle; its bytes are the artifacts of the blocks that had to be loaded; measured "
-            "once.\n\n"
+            "Paging in starts from the oracle; its bytes are the artifacts of the blocks that had to be loaded; "
+            "measured once.\n\n"
             f"## Front\n\n{markdown(front_rows(profile))}\n",
             encoding="utf-8",
         )

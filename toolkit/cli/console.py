@@ -69,7 +69,8 @@ def reports_errors(command: Command) -> Command:
         except AdaptiveNetError as error:
             if verbose:
                 raise
-            click.echo("error: " + " ".join(str(error).split()), err=True)
+            erase = "\r\x1b[K" if sys.stderr.isatty() else ""  # a bar that was not finished
+            click.echo(f"{erase}error: " + " ".join(str(error).split()), err=True)
             sys.exit(1)
         except KeyboardInterrupt:
             click.echo("error: interrupted", err=True)

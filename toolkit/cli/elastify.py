@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,7 +33,9 @@ def _numbers(kind: Callable[[str], Any]) -> Callable[[click.Context, click.Param
 @click.option("--out", type=click.Path(), required=True, help="The folder to write the supernet to.")
 @click.option("--weights", help="A state dict (.safetensors or .pth), or 'pretrained'.")
 @click.option("--data", type=click.Path(), help="Pictures to distil on; without them nothing is trained.")
-@click.option("--size", default=224, show_default=True, help="Height and width of the model's input.")
+@click.option(
+    "--size", type=click.IntRange(min=1), default=224, show_default=True, help="Height and width of the model's input."
+)
 @click.option(
     "--preprocessing",
     default="auto",
@@ -69,25 +73,26 @@ def main(
 ) -> None:
     """Make MODEL elastic and train its alternatives.
 
-    MODEL is timm:NAME, torchvision:NAME or package.module:function.
+    MODEL is timm:NAME, torchvision:NAME or package.module:function, which may lie in the current folder.
     """
-    import torch
-
     from ..data import open_data
-    from ..elastic import elastify, load_model
+    from ..elastic import elastify, example_input, load_model
     from ..elastic.distil import Distillation, Distilled, distil
+    from ..elastic.supernet import check_path
 
     console = Console()
+    settings = Distillation(local_steps, subnet_steps, batch_size, seed=seed)
+    check_path(Path(out))  # not only after an hour of training
+    sys.path.insert(0, os.getcwd())  # an installed command does not look there, and a user's own module does lie there
     console.say(f"loading {model}")
     module = load_model(model, weights)
     recipe = _preprocessing(preprocessing, module, size)
-    supernet = elastify(module, torch.zeros(1, 3, size, size), merge=merge, prune=prune, preprocessing=recipe)
+    supernet = elastify(module, example_input(size, size), merge=merge, prune=prune, preprocessing=recipe)
     supernet.source = model
     trained: Distilled | None = None
     if not dry_run:
         if data:
             pictures = open_data(data, recipe, None, supernet.graph.cuts[0])
-            settings = Distillation(local_steps, subnet_steps, batch_size, seed=seed)
             trained = distil(
                 supernet,
                 pictures,
@@ -102,7 +107,7 @@ def main(
         supernet.save(out)
         console.say(f"supernet written to {out}")
     if as_json:
-        print_json(_document(supernet, trained))
+        print_json({**({"dry_run": True} if dry_run else {}), **_document(supernet, trained)})
     else:
         click.echo(table(_rows(supernet), right=(3, 4, 5)))
         click.echo(f"\n{len(supernet.graph.blocks)} blocks, {supernet.graph.count()} subnets")

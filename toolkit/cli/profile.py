@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import click
 
+from ..errors import ProfileError
 from .console import Console, print_json, reports_errors, table
 
 _DEVICE_HELP = "local (ExecuTorch on this machine) or local:onnxruntime."
@@ -70,6 +73,9 @@ def main(
         memory_mb << 20,
         seed,
     )
+    if out and not (Path(out).absolute().parent.is_dir() and not Path(out).is_dir()):
+        # Now, not after minutes of measuring.
+        raise ProfileError(f"the profile cannot be written to {out}: give a file in a folder that exists")
     opened = BlockPack.open(pack)
     pictures = open_data(data, opened.preprocessing, opened.classes, opened.graph.cuts[0])
     held_out = (

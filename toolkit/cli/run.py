@@ -13,12 +13,16 @@ from .console import Console, print_json, reports_errors
 @click.command()
 @click.argument("pack", type=click.Path())
 @click.argument("profile", type=click.Path())
-@click.option(
-    "--device", "address", default="local", show_default=True, help="Where to run, as in adaptivenet-profile."
-)
+@click.option("--device", "address", help="Where to run, as in adaptivenet-profile (default: as profiled).")
 @click.option("--budget", default="75%", show_default=True, help="75% (of the oracle's latency) or 12.5ms.")
 @click.option("--data", type=click.Path(), required=True, help="Pictures to run on.")
-@click.option("--count", default=100, show_default=True, help="Inferences; the pictures are taken in turn.")
+@click.option(
+    "--count",
+    type=click.IntRange(min=1),
+    default=100,
+    show_default=True,
+    help="Inferences; the pictures are taken in turn.",
+)
 @click.option(
     "--adapt", is_flag=True, help="Switch to another subnet of the front when the device gets slower or faster."
 )
@@ -29,7 +33,7 @@ from .console import Console, print_json, reports_errors
 def main(
     pack: str,
     profile: str,
-    address: str,
+    address: str | None,
     budget: str,
     data: str,
     count: int,
@@ -53,7 +57,14 @@ def main(
     limit = Budget(budget).ms(known.oracle.median_ms)
     state = Controller.start(known.front, limit)
     pictures = open_data(data, opened.preprocessing, opened.classes, opened.graph.cuts[0])
-    device = connect(address, threads=threads or int(known.device["threads"]))
+    device = connect(address or known.device["address"], known.device["threads"] if threads is None else threads)
+    console, switches, times, answers = Console(), [], [], []
+    differs = [key for key in ("name", "engine", "threads") if getattr(device.info, key) != known.device[key]]
+    if differs:
+        console.say(
+            f"note: profiled on {', '.join(f'{key} {known.device[key]}' for key in differs)}, running on "
+            f"{', '.join(str(getattr(device.info, key)) for key in differs)}; other latencies are to be expected"
+        )
     point = known.front.points[state.point]
     document: dict[str, Any] = {
         "device": device.info.to_json(),
@@ -68,7 +79,6 @@ def main(
             f"would run {' '.join(point.subnet)} ({point.latency_ms:.2f} ms expected, {limit:.2f} ms allowed)"
         )
         return
-    console, switches, times, answers = Console(), [], [], []
     with device.open(opened) as session:
         page_in = session.activate(point.subnet)
         for number in range(count):
@@ -81,7 +91,14 @@ def main(
                 later = state.observe(known.front, limit, times[-1])
                 if later.point != state.point:
                     swap = session.activate(known.front.points[later.point].subnet)
-                    switches.append({"after": number + 1, "slowdown": later.slowdown, **swap.to_json()})
+                    switches.append(
+                        {
+                            "after": number + 1,
+                            "subnet": list(known.front.points[later.point].subnet),
+                            "slowdown": later.slowdown,
+                            **swap.to_json(),
+                        }
+                    )
                 state = later
             console.progress("run", number + 1, count)
     latency = Latency.from_samples(times)
@@ -103,7 +120,9 @@ def main(
         f"latency      {latency.median_ms:.2f} ms (median of {latency.repetitions}, IQR {latency.spread_ms:.2f} ms); "
         f"{point.latency_ms:.2f} ms when profiled; {document['within_budget']:.0%} within {limit:.2f} ms"
     )
-    click.echo(f"switches     {len(switches)}")
+    if adapt:
+        where = ", ".join(f"after {switch['after']} (slowdown {switch['slowdown']:.2f})" for switch in switches)
+        click.echo(f"switches     {len(switches)}{': ' + where if where else ''}")
     click.echo(f"answers      {', '.join(shown)}{' …' if count > 5 else ''}")
 
 

@@ -43,11 +43,16 @@ def load_model(name: str, weights: str | Path | None = None) -> nn.Module:
     return model.eval()
 
 
+def example_input(height: int, width: int) -> torch.Tensor:
+    """A picture-shaped input to trace a model with: float32 of shape (1, 3, height, width)."""
+    return torch.randn(1, 3, height, width, generator=torch.Generator().manual_seed(0))
+
+
 def _module(name: str) -> Any:
     try:
         return importlib.import_module(name)
-    except ImportError as error:
-        raise ModelError(f"cannot import {name!r}: {error}") from error
+    except Exception as error:  # a module of the user's own may fail in any way
+        raise ModelError(f"cannot import {name!r}: {type(error).__name__}: {error}") from error
 
 
 def _has(module: str, attribute: str) -> bool:

@@ -26,7 +26,7 @@ from ..errors import ModelError
 _PLAIN = (bool, int, float, str, type(None))
 _MODULE_INTERNALS = set(vars(nn.Module())) | {"_is_full_backward_hook", "_source_modules"}
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-_PATH = re.compile(r"[A-Za-z0-9_]+(\.[A-Za-z0-9_]+)*")
+_PATH = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*")
 # What calls or makes a function has no place in a file that is only data.
 _OPERATORS = [
     getattr(operator, name)
@@ -66,7 +66,9 @@ def to_json(block: nn.Module) -> dict[str, Any]:
             }
             for node in block.graph.nodes
         ],
-        "modules": {path: _module_json(path, module) for path, module in block.named_modules() if path},
+        "modules": {
+            _matching(_PATH, path): _module_json(path, module) for path, module in block.named_modules() if path
+        },
         "buffers": list(block._buffers),
     }
 

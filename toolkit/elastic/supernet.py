@@ -91,8 +91,7 @@ class Supernet(nn.Module):
         does not take it.
         """
         path = Path(path)
-        if os.path.lexists(path) and not (path.is_dir() and {file.name for file in path.iterdir()} <= _FILES):
-            raise ModelError(f"{path} is not a supernet and will not be overwritten; choose another name")
+        check_path(path)
         weights = {
             f"{name}/{key}": tensor.contiguous().clone()
             for name, block in self.blocks.items()
@@ -161,6 +160,12 @@ class Supernet(nn.Module):
             raise ModelError(f"the supernet {path} is damaged: {type(error).__name__}: {error}") from error
 
 
+def check_path(path: Path) -> None:
+    """Raises ModelError when something is at `path` that `Supernet.save` would not replace."""
+    if os.path.lexists(path) and not (path.is_dir() and {file.name for file in path.iterdir()} <= _FILES):
+        raise ModelError(f"{path} is not a supernet and will not be overwritten; choose another name")
+
+
 def elastify(
     model: nn.Module | str,
     example: torch.Tensor,
@@ -177,6 +182,10 @@ def elastify(
     them. `preprocessing` says how a picture becomes an input; it travels with the supernet and its packs. The model
     itself is not changed. Raises ModelError when the model cannot be traced or cut, saying where and why.
     """
+    if any(length < 2 for length in merge):
+        raise ModelError(f"merge is {tuple(merge)}: a merged block replaces at least 2")
+    if any(not 0 < ratio < 1 for ratio in prune) or len({_percent(ratio) for ratio in prune}) < len(prune):
+        raise ModelError(f"prune is {tuple(prune)}: shares between 0 and 1 that differ by a hundredth are needed")
     source = model if isinstance(model, str) else type(model).__qualname__
     module = load_model(model) if isinstance(model, str) else model
     if not isinstance(example, torch.Tensor) or example.dim() < 2 or example.dtype != torch.float32:
@@ -196,14 +205,21 @@ def elastify(
             source_ = f"{stretches[start].source}…{stretches[end - 1].source}"
             blocks[Block(f"{names[start]}-m{end - start}", start, end, "merged", source_)] = module_
     for index, (stretch, original) in enumerate(zip(stretches, originals)):
-        for ratio in prune if stretch.elastic else ():
+        sizes = set()
+        # Channels go in eights, so that a narrow block may lose as many for two ratios: then the larger is the truer.
+        for ratio in sorted(prune, reverse=True) if stretch.elastic else ():
             thinner = pruned(original, cuts[index].shape, ratio)
-            if thinner is not None:
-                name = f"{names[index]}-p{round(ratio * 100):02d}"
+            if thinner is not None and (size := sum(tensor.numel() for tensor in thinner.parameters())) not in sizes:
+                sizes.add(size)
+                name = f"{names[index]}-p{_percent(ratio):02d}"
                 blocks[Block(name, index, index + 1, "pruned", stretch.source, ratio)] = thinner
     counted = [_counted(block, module, cuts[block.start].shape) for block, module in blocks.items()]
     graph = BlockGraph(cuts, counted)
     return Supernet(graph, {block.name: module for block, module in blocks.items()}, source, preprocessing)
+
+
+def _percent(ratio: float) -> int:
+    return round(ratio * 100)
 
 
 def _cuts(stretches: Sequence[Stretch]) -> list[Cut]:

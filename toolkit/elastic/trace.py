@@ -94,6 +94,18 @@ class _Value(fx.Proxy):
         return self._concrete
 
 
+def _augmented(name: str) -> Callable[[Any, Any], Any]:
+    def method(self: Any, other: Any) -> Any:
+        return self.tracer.create_proxy("call_function", getattr(operator, name), (self, other), {})
+
+    return method
+
+
+# Without these `x += 1` would be recorded as `x = x + 1`, and whoever else holds x would keep the old one.
+for _name in ("add", "sub", "mul", "truediv", "pow"):
+    setattr(_Value, f"__i{_name}__", _augmented(f"i{_name}"))
+
+
 class _Tracer(fx.Tracer):
     """Records a model on one example; `values` holds what each node was."""
 
@@ -128,6 +140,8 @@ class _Tracer(fx.Tracer):
         return super().create_arg(a)
 
     def create_proxy(self, kind: str, target: Any, args: Any, kwargs: Any, *rest: Any, **more: Any) -> Any:
+        if inspect.isfunction(target) and target.__module__.partition(".")[0] != "torch":
+            return target(*args, **kwargs)  # a library's own function, marked by `fx.wrap`: it is followed, not kept
         proxy = super().create_proxy(kind, target, args, kwargs, *rest, **more)
         node = proxy.__dict__["node"]
         value = self.values[node]
@@ -249,6 +263,8 @@ def trace(model: nn.Module, example: torch.Tensor) -> fx.GraphModule:
             graph = tracer.trace(root)
     except Exception as error:
         raise ModelError(f"{name} cannot be traced at {_place(error)}: {_first_line(error)}") from error
+    for node in graph.nodes:
+        pass  # what fx notes on the result of a wrapped function, here a plain operation
     traced = canonical(fx.GraphModule(root, graph, class_name=name), tracer.values)
     for batch, answer in zip((two, three), expected, strict=True):
         size = len(batch)
@@ -304,6 +320,8 @@ def canonical(traced: fx.GraphModule, values: Mapping[fx.Node, Any]) -> fx.Graph
             _read_afterwards(node, node.args[0], node)
         elif changed is not None and isinstance(values.get(changed), torch.Tensor):
             _out_of_place(node, changed, values)
+        elif changed is not None and node.target in _IN_PLACE and isinstance(values[changed], (int, float)):
+            node.target = _IN_PLACE[node.target]
     traced.graph.eliminate_dead_code(is_live)
     traced.recompile()
     return traced

@@ -11,6 +11,7 @@ import math
 import random
 from collections.abc import Callable, Mapping, Sequence
 
+from ..errors import BudgetError
 from ..graph import BlockGraph, Subnet
 from ..sampling import PathSampler
 from .base import Result, Strategy
@@ -21,7 +22,8 @@ _TRIES = 50  # for a child within the budget that is not known yet
 class Evolutionary(Strategy):
     """One population of `population` subnets for each of `budgets` (milliseconds, predicted), `generations` of them.
 
-    The `parents` share of each generation that is best breeds the next: half of it mutants, half crossovers.
+    The `parents` share of each generation that is best breeds the next: half of it mutants, half crossovers. Raises
+    BudgetError, naming the fastest subnet, for a budget below it.
     """
 
     def __init__(
@@ -42,7 +44,14 @@ class Evolutionary(Strategy):
         self.results: dict[Subnet, Result] = {}
         self._rng = random.Random(seed)
         self._sampler = PathSampler(graph, cost)
-        self._waiting = [graph.oracle, self._sampler.fastest]  # the two ends of every front
+        # The two ends of every front, which may be the same.
+        self._waiting = list(dict.fromkeys([graph.oracle, self._sampler.fastest]))
+        for budget in budgets:
+            if not self._sampler.count(high=budget):
+                raise BudgetError(
+                    f"no subnet meets a budget of {budget:.4g} ms: the fastest takes "
+                    f"{self._sampler.latency_ms(self._sampler.fastest):.4g} ms (predicted)"
+                )
         self._rounds = [budget for budget in budgets for _ in range(generations)]
         self._round = 0
         self._generation: list[Subnet] = []

@@ -3,8 +3,9 @@
 Every alternative is taken to cost a factor of quality, whatever the other blocks of the path are: the logarithm of a
 subnet's quality is a sum over its blocks. The factors are fitted by ridge regression, with the local distillation
 losses as the prior. What is best under each budget then follows from dynamic programming (`best_paths`), is evaluated,
-and the model is fitted again. The first subnets asked for replace one block of the oracle each: they tell every factor
-apart, and they share the longest prefixes.
+and the model is fitted again. The first subnets asked for are the two ends of every front, the oracle and the fastest,
+and then the oracle with one block replaced, for each block: these tell every factor apart, and they share the longest
+prefixes.
 """
 
 from __future__ import annotations
@@ -15,10 +16,12 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from ..graph import BlockGraph, Subnet
+from ..latency import fastest_and_slowest
 from .base import Result, Strategy
 from .best_paths import best_paths
 
-_RIDGE = 0.3  # of one block's own factor, in units of the noise of a log quality
+_OWN = 0.3  # how far a block's log factor strays from what its local loss says: a standard deviation
+_MISFIT = 0.05  # the standard deviation of a log quality about the sum of its blocks, however many images there are
 _RIDGE_LOSS = 1e-3  # of the factor that all blocks share, per local loss
 _MODEL_IMAGES = 32  # the fitted value counts as much as a measurement on so many images
 
@@ -37,7 +40,8 @@ class Surrogate(Strategy):
         self.budgets = tuple(budgets)
         self.depth = depth
         self.results: dict[Subnet, Result] = {}
-        self._seeds = [graph.oracle, *_replace_one(graph)]
+        fastest, _ = fastest_and_slowest(graph, cost)
+        self._seeds = list(dict.fromkeys([graph.oracle, fastest, *_replace_one(graph)]))
         self._columns = {
             block.name: column for column, block in enumerate(b for b in graph.blocks if b.kind != "original")
         }
@@ -77,10 +81,9 @@ class Surrogate(Strategy):
         quality = np.array([max(result.quality, 0.5 / result.n) for result in results])
         # A log share measured on n images has a variance of about (1 - q) / (q n); below 1 / n nobody can tell.
         images = np.array([result.n for result in results])
-        weight = images / np.maximum((1 - quality) / quality, 1 / images)
-        weight = weight / weight.max()
+        weight = 1 / (np.maximum((1 - quality) / quality, 1 / images) / images + _MISFIT**2)
         features = np.column_stack([np.ones(len(results)), rows @ losses, rows])
-        penalty = np.diag([0.0, _RIDGE_LOSS, *[_RIDGE * weight.mean()] * len(self._columns)])
+        penalty = np.diag([0.0, _RIDGE_LOSS, *[_OWN**-2] * len(self._columns)])
         normal = features.T @ (weight[:, None] * features) + penalty
         solution = np.linalg.lstsq(normal, features.T @ (weight * np.log(quality)), rcond=None)[0]
         factors = solution[1] * losses + solution[2:]

@@ -1,0 +1,387 @@
+"""Export: every program computes what torch computes, unchanged blocks are taken over, and failures leave nothing."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import random
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import textwrap
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from adaptivenet.export import bundle_pack, export_pack
+from adaptivenet.export import programs as programs_module
+from adaptivenet.export.programs import export_program
+from adaptivenet.toolkit.data import Preprocessing, open_data
+from adaptivenet.toolkit.devices import connect
+from adaptivenet.toolkit.elastic import Supernet, elastify
+from adaptivenet.toolkit.errors import ExportError, GraphError, PackError
+from adaptivenet.toolkit.pack import BlockPack
+from adaptivenet.toolkit.plan import compile_plan
+from torch import nn
+
+PREPROCESSING = Preprocessing(16, 16, 16)
+CLASSES = ("ant", "bee", "cat", "dog", "emu")
+ENGINES = {"local:executorch": "executorch", "local:onnxruntime": "onnx"}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+class Residual(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv1, self.bn, self.conv2 = nn.Conv2d(8, 24, 3, padding=1), nn.BatchNorm2d(24), nn.Conv2d(24, 8, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return nn.functional.relu(x + self.conv2(nn.functional.relu(self.bn(self.conv1(x)))))
+
+
+class Small(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.head = nn.Conv2d(3, 8, 3, 2), nn.Linear(8, 5)
+        self.blocks = nn.Sequential(Residual(), Residual())
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.head(self.blocks(self.stem(x)).mean((2, 3)))
+
+
+def supernet(seed: int = 0) -> Supernet:
+    torch.manual_seed(seed)
+    return elastify(Small().eval(), torch.zeros(1, 3, 16, 16), merge=(2,), prune=(0.34,), preprocessing=PREPROCESSING)
+
+
+@pytest.fixture(scope="module")
+def net() -> Supernet:
+    return supernet()
+
+
+@pytest.fixture(scope="module")
+def told() -> list[tuple[int, int, str]]:
+    return []
+
+
+@pytest.fixture(scope="module")
+def pack(net: Supernet, told: list[tuple[int, int, str]], tmp_path_factory: pytest.TempPathFactory) -> BlockPack:
+    path = tmp_path_factory.mktemp("packs") / "small"
+    return export_pack(net, path, name="small", classes=CLASSES, jobs=2, progress=lambda *what: told.append(what))
+
+
+@pytest.fixture(scope="module")
+def images() -> np.ndarray:
+    rng = np.random.default_rng(3)
+    return (rng.normal(0, 1, (6, 3, 16, 16)) + rng.normal(0, 10, (6, 3, 1, 1))).astype(np.float32)
+
+
+def test_every_program_is_there_and_verified(net: Supernet, pack: BlockPack, told: list[tuple[int, int, str]]) -> None:
+    assert [path.name for path in pack.path.parent.iterdir()] == ["small"]
+    assert BlockPack.open(pack.path).digest == pack.digest
+    assert pack.graph == net.graph
+    assert (pack.name, pack.preprocessing, pack.classes) == ("small", PREPROCESSING, CLASSES)
+    assert pack.backends == ("executorch", "onnx")
+    assert pack.metrics == {"top1": ("output", "label"), "agreement": ("output", "oracle")}
+    artifacts = list(pack.artifacts())
+    assert len(artifacts) == 2 * (len(net.graph.blocks) + 2) == len(told)
+    for artifact in artifacts:
+        assert artifact.max_abs_error is not None
+        assert artifact.tolerance is not None
+        assert 0 <= artifact.max_abs_error <= artifact.tolerance
+        assert artifact.made_from is not None
+    assert any(artifact.max_abs_error for artifact in artifacts), "an error of exactly 0 everywhere is no measurement"
+    layouts = {backend: pack.artifact("b01", backend).layout for backend in pack.backends}
+    assert layouts == {"executorch": "channels_last", "onnx": "contiguous"}
+
+
+def test_progress_counts_to_the_end(told: list[tuple[int, int, str]], pack: BlockPack) -> None:
+    assert [done for done, _, _ in told] == list(range(1, len(told) + 1))
+    assert {total for _, total, _ in told} == {len(told)}
+    assert not any("unchanged" in what for _, _, what in told)
+
+
+@pytest.mark.parametrize("address", ENGINES)
+def test_the_engines_infer_what_torch_computes(
+    net: Supernet, pack: BlockPack, images: np.ndarray, address: str
+) -> None:
+    subnets = list(net.graph.paths())
+    random.Random(0).shuffle(subnets)
+    with connect(address).open(pack) as session:
+        for subnet in [net.graph.oracle, *subnets[:5]]:
+            session.activate(subnet)
+            for image in images[:2]:
+                with torch.no_grad():
+                    expected = net(torch.from_numpy(image[None]), subnet).numpy()
+                np.testing.assert_allclose(session.infer(image[None]), expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("address", ENGINES)
+def test_the_engines_evaluate_what_torch_computes(
+    net: Supernet, pack: BlockPack, images: np.ndarray, tmp_path: Path, address: str
+) -> None:
+    labels = np.arange(len(images), dtype=np.int64) % 5
+    np.savez(tmp_path / "images.npz", images=images, labels=labels)
+    data = open_data(tmp_path / "images.npz", PREPROCESSING, CLASSES, net.graph.cuts[0])
+    subnets = list(net.graph.paths())
+    plan = compile_plan(pack.graph, [pack.graph.subnet(subnet) for subnet in subnets], pack.metrics)
+    with connect(address).open(pack) as session:
+        sums = session.evaluate(plan, data).sums
+    with torch.no_grad():
+        best = np.stack([net(torch.from_numpy(images), subnet).argmax(1).numpy() for subnet in subnets])
+    oracle = best[subnets.index(net.graph.oracle)]
+    np.testing.assert_array_equal(sums["top1"][:, :, 0], best == labels)
+    np.testing.assert_array_equal(sums["agreement"][:, :, 0], best == oracle)
+    assert (sums["top1"][:, :, 1] == 1).all()
+    assert len({tuple(row) for row in best}) > 1, "the subnets must differ for this to show anything"
+
+
+def test_no_path_of_this_machine_is_in_a_program(pack: BlockPack) -> None:
+    """Programs are shared: who made them and where is nobody's business."""
+    here = [os.getcwd(), os.path.dirname(torch.__file__), str(Path.home()), str(pack.path.parent), sys.prefix]
+    patterns = [re.escape(path.encode()) for path in here if len(path) > 4]
+    patterns += [rb"/(?:home|tmp|usr|root|work|var|Users|opt)/[\w.]", rb"site-packages", rb"\w\.py\b", rb"Traceback"]
+    for artifact in pack.artifacts():
+        data = pack.read(artifact)
+        found = [re.search(pattern, data) for pattern in patterns]
+        assert not any(found), (artifact.file, [match for match in found if match])
+
+
+def test_reuse_exports_nothing_twice(net: Supernet, pack: BlockPack, tmp_path: Path) -> None:
+    told: list[str] = []
+    again = export_pack(
+        *(net, tmp_path / "again"),
+        name="small",
+        classes=CLASSES,
+        reuse=pack.path,
+        progress=lambda done, total, what: told.append(what),
+    )
+    assert len(told) == len(list(pack.artifacts()))
+    assert all(what.endswith("unchanged") for what in told)
+    assert again.digest == pack.digest
+    (tmp_path / "again" / again.artifact("b00", "onnx").file).read_bytes()
+
+
+def test_only_a_block_that_changed_is_exported_again(pack: BlockPack, tmp_path: Path) -> None:
+    changed = supernet()
+    name = next(block.name for block in changed.graph.blocks if block.kind == "pruned")
+    with torch.no_grad():
+        next(changed.blocks[name].parameters()).mul_(1.5)
+    shutil.copytree(pack.path, tmp_path / "pack")
+    told: list[str] = []
+    # Without `reuse`: the pack that is being replaced is looked at.
+    again = export_pack(
+        *(changed, tmp_path / "pack", ["onnx"]),
+        name="small",
+        overwrite=True,
+        progress=lambda done, total, what: told.append(what),
+    )
+    assert [what for what in told if not what.endswith("unchanged")] == [f"{name} for onnx"]
+    assert again.artifact(name, "onnx") != pack.artifact(name, "onnx")
+    x = torch.randn(1, 3, 16, 16, generator=torch.Generator().manual_seed(1))
+    subnet = next(path for path in changed.graph.paths() if name in path)
+    with connect("local:onnxruntime").open(again) as session, torch.no_grad():
+        session.activate(subnet)
+        np.testing.assert_allclose(session.infer(x.numpy()), changed(x, subnet).numpy(), rtol=1e-4, atol=1e-4)
+
+
+def test_an_existing_path_is_refused_before_any_work(net: Supernet, pack: BlockPack, tmp_path: Path) -> None:
+    before = pack.digest
+    with pytest.raises(PackError, match="exists already"):
+        export_pack(net, pack.path)
+    assert BlockPack.open(pack.path).digest == before
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "cat.jpg").write_bytes(b"the only copy")
+    with pytest.raises(PackError, match="is not a block pack and will not be overwritten"):
+        export_pack(net, tmp_path / "photos", overwrite=True)
+    assert (tmp_path / "photos" / "cat.jpg").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"backends": ["tensorflow"]}, r"unknown backends \['tensorflow'\]: choose from executorch, onnx"),
+        ({"backends": []}, "unknown backends"),
+        ({"jobs": 0}, "cannot export with 0 jobs"),
+        ({"jobs": -1}, "cannot export with -1 jobs"),
+        ({"sample": torch.zeros(2, 3, 16, 16)}, r"the sample has shape \(2, 3, 16, 16\); the first cut has"),
+    ],
+)
+def test_options_that_make_no_sense_are_refused(
+    net: Supernet, tmp_path: Path, options: dict[str, object], message: str
+) -> None:
+    with pytest.raises(ExportError, match=message):
+        export_pack(net, tmp_path / "pack", **options)  # type: ignore[arg-type]
+    assert not list(tmp_path.iterdir())
+
+
+# Programs that are refused
+
+
+class Moody(nn.Module):
+    """Computes something else whenever it is called."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x * next(_CALLS)
+
+
+_CALLS = itertools.count(1)
+
+
+@pytest.mark.parametrize("backend", ENGINES.values())
+def test_a_program_that_computes_something_else_is_refused(backend: str) -> None:
+    with pytest.raises(
+        ExportError, match=f"block 'b07' on {backend} differs from torch by .*, more than the tolerance"
+    ):
+        export_program("block 'b07'", Moody(), [torch.randn(1, 3, 4, 4)], backend)
+
+
+def test_the_tolerance_decides(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    module, x = nn.Conv2d(32, 32, 3).eval(), torch.randn(1, 32, 8, 8)
+    program = export_program("block 'b00'", module, [x], "onnx")
+    assert 0 < program.max_abs_error < 1e-4
+    monkeypatch.setattr(programs_module, "RELATIVE_TOLERANCE", 1e-12)
+    with pytest.raises(ExportError, match=r"differs from torch by .*: the exported program is refused"):
+        export_program("block 'b00'", module, [x], "onnx")
+
+
+def test_nan_is_never_within_the_tolerance() -> None:
+    class Root(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x.sqrt()
+
+    with pytest.raises(ExportError, match="differs from torch by nan"):
+        export_program("block 'b00'", Root(), [-torch.ones(1, 3, 4, 4)], "onnx")
+
+
+class Unexportable(Residual):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return super().forward(x) + torch.linalg.eigvals(x.mean(1) + torch.eye(x.shape[-1])).real.mean()
+
+
+def test_a_block_that_does_not_export_is_named_and_leaves_nothing(tmp_path: Path) -> None:
+    model = Small()
+    model.blocks = nn.Sequential(Residual(), Residual(), Unexportable(), Unexportable())
+    net = elastify(model.eval(), torch.zeros(1, 3, 16, 16), merge=(), prune=())
+    name = next(block.name for block in net.graph.blocks if "blocks.2" in block.source)
+    with pytest.raises(ExportError, match=f"block '{name}' does not export to onnx: "):
+        export_pack(net, tmp_path / "pack", ["onnx"], jobs=1)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_worker_that_is_killed_leaves_nothing(net: Supernet, tmp_path: Path) -> None:
+    def kill(done: int, total: int, what: str) -> None:
+        for process in workers():
+            os.kill(process, signal.SIGKILL)
+
+    with pytest.raises(ExportError, match=r"a worker died with status -9 while exporting .* to onnx"):
+        export_pack(net, tmp_path / "pack", ["onnx"], jobs=1, progress=kill)
+    assert not list(tmp_path.iterdir())
+    assert not workers()
+
+
+def workers() -> list[int]:
+    """The export workers that this process started and that still run."""
+    found = []
+    for status in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            parent = int(status.read_text().rpartition(")")[2].split()[1])
+            command = (status.parent / "cmdline").read_bytes()
+        except (OSError, IndexError):
+            continue
+        if parent == os.getpid() and b"adaptivenet.export.worker" in command:
+            found.append(int(status.parent.name))
+    return found
+
+
+def test_an_interrupt_leaves_nothing(net: Supernet, tmp_path: Path) -> None:
+    def interrupt(done: int, total: int, what: str) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        export_pack(net, tmp_path / "pack", ["onnx"], jobs=1, progress=interrupt)
+    assert not list(tmp_path.iterdir())
+    assert not workers()
+
+
+def test_a_script_without_a_guard_may_export(net: Supernet, tmp_path: Path) -> None:
+    net.save(tmp_path / "supernet")
+    script = tmp_path / "script.py"
+    script.write_text(
+        textwrap.dedent(
+            """
+            print("started")
+            from adaptivenet.export import export_pack
+            from adaptivenet.toolkit.elastic import Supernet
+            pack = export_pack(Supernet.load("supernet"), "pack", ["onnx"], jobs=1)
+            print(len(list(pack.artifacts())))
+            """
+        )
+    )
+    result = subprocess.run([sys.executable, str(script)], cwd=tmp_path, capture_output=True, text=True, timeout=300)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.split() == ["started", str(len(net.graph.blocks) + 2)]
+    assert BlockPack.open(tmp_path / "pack").backends == ("onnx",)
+
+
+# Bundles
+
+
+@pytest.mark.parametrize("backend", ENGINES.values())
+def test_a_bundle_holds_one_backend_and_the_blocks_that_are_used(
+    net: Supernet, pack: BlockPack, images: np.ndarray, tmp_path: Path, backend: str
+) -> None:
+    subnet = next(path for path in pack.graph.paths() if any("-m" in name for name in path))
+    bundle = bundle_pack(pack, tmp_path / "bundle", backend=backend, subnets=[subnet])
+    assert BlockPack.open(tmp_path / "bundle").digest == bundle.digest != pack.digest
+    assert bundle.backends == (backend,)
+    assert {block.name for block in bundle.graph.blocks} == {*pack.graph.oracle, *subnet}
+    assert (bundle.preprocessing, bundle.classes, bundle.metrics) == (pack.preprocessing, pack.classes, pack.metrics)
+    assert bundle.manifest["provenance"]["bundled from"] == pack.digest
+    files = {f"blobs/{file.name}" for file in (tmp_path / "bundle" / "blobs").iterdir()}
+    assert files == {artifact.file for artifact in bundle.artifacts()}
+    assert size(bundle) < size(pack) / 2
+    address = next(address for address, name in ENGINES.items() if name == backend)
+    with connect(address).open(bundle) as session, torch.no_grad():
+        session.activate(subnet)
+        expected = net(torch.from_numpy(images[:1]), subnet).numpy()
+        np.testing.assert_allclose(session.infer(images[:1]), expected, rtol=1e-4, atol=1e-4)
+
+
+def size(pack: BlockPack) -> int:
+    return sum(file.stat().st_size for file in (pack.path / "blobs").iterdir())
+
+
+def test_a_bundle_of_everything_has_every_block(pack: BlockPack, tmp_path: Path) -> None:
+    bundle = bundle_pack(pack, tmp_path / "bundle", backend="onnx")
+    assert bundle.graph == pack.graph
+    assert all(bundle.artifact(b.name, "onnx") == pack.artifact(b.name, "onnx") for b in pack.graph.blocks)
+
+
+def test_bundles_that_cannot_be_are_refused(pack: BlockPack, tmp_path: Path) -> None:
+    onnx = bundle_pack(pack, tmp_path / "onnx", backend="onnx", subnets=[])
+    with pytest.raises(PackError, match="has no programs for 'executorch': it has onnx"):
+        bundle_pack(onnx, tmp_path / "bundle", backend="executorch")
+    with pytest.raises(GraphError, match="no block 'b99'"):
+        bundle_pack(pack, tmp_path / "bundle", backend="onnx", subnets=[["b99"]])
+    with pytest.raises(PackError, match="exists already"):
+        bundle_pack(pack, tmp_path / "onnx", backend="onnx")
+    (pack.path / pack.artifact("b00", "onnx").file).rename(tmp_path / "moved")
+    try:
+        with pytest.raises(PackError, match="missing"):
+            bundle_pack(pack, tmp_path / "bundle", backend="onnx")
+    finally:
+        (tmp_path / "moved").rename(pack.path / pack.artifact("b00", "onnx").file)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["onnx"]
