@@ -6,18 +6,20 @@ import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
 import torch
+from adaptivenet.toolkit.atomic import write_file
 from adaptivenet.toolkit.data import Preprocessing
 from adaptivenet.toolkit.elastic import Supernet, recipe
 from adaptivenet.toolkit.errors import ExportError, PackError
 from adaptivenet.toolkit.pack import Artifact, BlockPack
 from adaptivenet.toolkit.pack_writer import Metric, PackWriter, describe
-from safetensors.torch import save_file
+from safetensors.torch import save
 
 from .metrics import OPERANDS, SUMS
 from .programs import SUFFIXES
@@ -60,7 +62,8 @@ def export_pack(
     exporters are taken over. `progress(done, total, what)` is called for each program.
 
     Raises ExportError when a block does not export or differs from torch beyond the tolerance, PackError when `path`
-    exists (and `overwrite` is not said) or cannot be written. Nothing appears at `path` then.
+    exists (and `overwrite` is not said) or cannot be written, ModelError when a block cannot be stored for the workers.
+    Nothing appears at `path` then.
     """
     unknown = [backend for backend in backends if backend not in BACKENDS]
     if unknown or not backends:
@@ -81,7 +84,7 @@ def export_pack(
                 artifacts[job.name, job.backend] = artifact
                 report(len(artifacts), len(jobs_), f"{job.name} for {job.backend} unchanged")
         todo = {str(job.task["id"]): job for job in jobs_ if job.made_from not in old}
-        with tempfile.TemporaryDirectory(prefix="adaptivenet-export-") as temporary:
+        with _scratch() as temporary:
             folder = Path(temporary)
 
             def done(task: Task, answer: Answer) -> None:
@@ -101,7 +104,7 @@ def export_pack(
 
             if todo:
                 supernet.save(folder / "supernet")
-                save_file(features, folder / "features.safetensors")
+                write_file(folder / "features.safetensors", save(features))
                 arguments = [folder / "supernet", folder / "features.safetensors", folder]
                 run_tasks([job.task for job in todo.values()], arguments, jobs or os.cpu_count() or 1, done)
         manifest = describe(
@@ -116,6 +119,17 @@ def export_pack(
             {"source": supernet.source, **_versions()},
         )
         return writer.finish(manifest)
+
+
+@contextmanager
+def _scratch() -> Iterator[str]:
+    """A temporary folder for what the workers read and write. Raises ExportError when it cannot be written."""
+    try:
+        with tempfile.TemporaryDirectory(prefix="adaptivenet-export-") as folder:
+            yield folder
+    except OSError as error:
+        place = error.filename or tempfile.gettempdir()
+        raise ExportError(f"the export cannot write to {place}: {error.strerror or error}") from error
 
 
 def _metrics(supernet: Supernet) -> Mapping[str, tuple[str, ...]]:

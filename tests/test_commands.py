@@ -158,7 +158,7 @@ def test_run_prints_what_happened(tiny_pack: BlockPack, profiles: dict[str, Path
     assert result.exit_code == 0
     assert re.search(r"^latency +\d+\.\d\d ms \(median of 7, IQR ", result.stdout, re.MULTILINE)
     assert re.search(r"^answers +((daisy|poppy|rose|tulip|violet)(, | …$)){5}", result.stdout, re.MULTILINE)
-    assert result.stderr == "run: 7/7, 0 s\n"
+    assert re.fullmatch(r"(run: \d/7, \d+ s\n)*run: 7/7, \d+ s\n", result.stderr)
 
 
 def test_run_says_so_when_it_runs_elsewhere_than_was_profiled(
@@ -441,7 +441,7 @@ def test_nothing_but_the_document_on_stdout_with_executorch(
     done = in_process("adaptivenet.toolkit.cli.run", *arguments)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["device"]["engine"] == "executorch"
-    assert done.stderr == "run: 3/3, 0 s\n"
+    assert re.fullmatch(r"(run: \d/3, \d+ s\n)*run: 3/3, \d+ s\n", done.stderr)
 
 
 # From a model to a served subnet

@@ -84,6 +84,7 @@ def main(
     settings = Distillation(local_steps, subnet_steps, batch_size, seed=seed)
     check_path(Path(out))  # not only after an hour of training
     sys.path.insert(0, os.getcwd())  # an installed command does not look there, and a user's own module does lie there
+    sys.path.insert(0, os.getcwd())  # package.module:function is looked for here too, as `python -m` does
     console.say(f"loading {model}")
     module = load_model(model, weights)
     recipe = _preprocessing(preprocessing, module, size)

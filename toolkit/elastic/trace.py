@@ -264,7 +264,7 @@ def trace(model: nn.Module, example: torch.Tensor) -> fx.GraphModule:
     except Exception as error:
         raise ModelError(f"{name} cannot be traced at {_place(error)}: {_first_line(error)}") from error
     for node in graph.nodes:
-        pass  # what fx notes on the result of a wrapped function, here a plain operation
+        node.meta.pop("is_wrapped", None)  # what fx notes on the result of a wrapped function, here a plain operation
     traced = canonical(fx.GraphModule(root, graph, class_name=name), tracer.values)
     for batch, answer in zip((two, three), expected, strict=True):
         size = len(batch)
