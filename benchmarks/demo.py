@@ -35,6 +35,7 @@ SIZE = 224
 TRAINING_SIZE = 128  # distillation sees smaller pictures: the blocks are convolutions, and it is 3 times as fast
 PREPROCESSING = Preprocessing(SIZE, SIZE, 256, "center", "bicubic", (127.0,) * 3, (128.0,) * 3, scale=1.0)
 BUDGETS = ("90%", "75%", "60%")
+TRAINING = Distillation(local_steps=50, subnet_steps=50)
 SETTINGS = Settings(BUDGETS, evaluations=130, search_images=64, verify_images=200)
 
 
@@ -152,7 +153,7 @@ def _smaller(size: int) -> Preprocessing:
 def main(out: Path, data: Path | None) -> None:
     """Do the main job once, on real input, and leave everything in the folder OUT."""
     console = Console()
-    result = run(out, data, console, SETTINGS, Distillation(local_steps=50, subnet_steps=50))
+    result = run(out, data, console, SETTINGS, TRAINING)
     click.echo(headline(result.profile) + "\n")
     click.echo(table(budget_rows(result.profile), right=(1, 2, 3, 5, 6)))
     steps = ", ".join(f"{step} {seconds:.0f} s" for step, seconds in result.seconds.items())

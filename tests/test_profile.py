@@ -195,6 +195,13 @@ def test_searching_and_verifying_share_no_picture(
     assert [part.digest for part in again] == [one.digest, other.digest]
 
 
+def test_pictures_that_were_searched_on_do_not_verify(data: Dataset) -> None:
+    with pytest.raises(
+        DataError, match=r"2 of the 4 pictures .* quality must come from pictures that the search never"
+    ):
+        divide(data.subset(range(4)), data.subset(range(2, 8)), Settings(search_images=4, verify_images=6))
+
+
 def test_verify_pictures_of_their_own_are_used(data: Dataset) -> None:
     mine, theirs = data.split([0.5, 0.5], seed=3)
     one, other = divide(mine, theirs, Settings(search_images=5, verify_images=200))

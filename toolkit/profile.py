@@ -343,8 +343,10 @@ class _Profiling:
 def divide(data: Dataset, verify: Dataset | None, settings: Settings) -> tuple[Dataset, Dataset]:
     """The pictures to search on and those to verify on, disjoint; at most as many as the settings say.
 
-    Where there are too few for both, they are shared out in the proportion of the settings.
+    Where there are too few for both, they are shared out in the proportion of the settings. Raises DataError when
+    pictures are in both.
     """
+    given = verify is not None
     if verify is None:
         wanted = settings.search_images + settings.verify_images
         if len(data) < 2:
@@ -354,10 +356,14 @@ def divide(data: Dataset, verify: Dataset | None, settings: Settings) -> tuple[D
         drawn = data.take(min(wanted, len(data)), settings.seed)
         first = min(max(1, round(len(drawn) * settings.search_images / wanted)), len(drawn) - 1)
         data, verify = drawn.subset(range(first)), drawn.subset(range(first, len(drawn)))
-    return (
-        data.take(min(settings.search_images, len(data)), settings.seed),
-        verify.take(min(settings.verify_images, len(verify)), settings.seed),
-    )
+    searched = data.take(min(settings.search_images, len(data)), settings.seed)
+    held_out = verify.take(min(settings.verify_images, len(verify)), settings.seed)
+    if given and (shared := searched.shared_with(held_out)):
+        raise DataError(
+            f"{shared} of the {len(searched)} pictures of {data.name} to search on are among those of {verify.name} to "
+            "verify on: quality must come from pictures that the search never saw"
+        )
+    return searched, held_out
 
 
 def choose_metric(pack: BlockPack, data: Dataset, wanted: str | None) -> str:
