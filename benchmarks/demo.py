@@ -36,7 +36,7 @@ TRAINING_SIZE = 128  # distillation sees smaller pictures: the blocks are convol
 PREPROCESSING = Preprocessing(SIZE, SIZE, 256, "center", "bicubic", (127.0,) * 3, (128.0,) * 3, scale=1.0)
 BUDGETS = ("90%", "75%", "60%")
 TRAINING = Distillation(local_steps=50, subnet_steps=50)
-SETTINGS = Settings(BUDGETS, evaluations=130, search_images=64, verify_images=200)
+SETTINGS = Settings(BUDGETS, evaluations=140, search_images=64, verify_images=200)
 
 
 @dataclass(frozen=True)

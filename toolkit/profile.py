@@ -35,6 +35,7 @@ Progress = Callable[[str, int, int], None]
 _BUDGET = re.compile(r"(\d+(?:\.\d+)?)\s*(%|ms)")
 _GRID = 8  # latencies between the fastest subnet and the oracle that are searched besides the budgets asked for
 _FINALISTS = 3  # for each budget, so many of the search's best are measured whole
+_SHARES = (0.98, 1.0)  # of a budget that are searched: what is predicted at its very edge is often measured over it
 _SLACK = 1.03  # a subnet predicted this much over a budget may still be measured under it
 
 
@@ -275,7 +276,7 @@ class _Profiling:
                     f"{oracle.median_ms:.4g} ms (measured)"
                 )
             # Searching predicts, budgets are measured: how the two differ for the oracle, they differ for other paths.
-            targets.add(max(first, budget_ms * last / oracle.median_ms))
+            targets |= {max(first, share * budget_ms * last / oracle.median_ms) for share in _SHARES}
         return sorted(targets)
 
     def _strategy(self, table: LatencyTable, targets: Sequence[float]) -> Strategy:
