@@ -11,7 +11,7 @@ supernet, the pack, the profile and a report in the folder `--out`.
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import click
@@ -108,6 +108,7 @@ def run(out: Path, data: Path | None, console: Console, settings: Settings, trai
 
         console.say("6/6 page the chosen subnet in and run it")
         choice = result.choices[-1]
+        session.activate(session.pack.graph.oracle)
         page_in = session.activate(choice.point.subnet)
         answer = int(session.infer(pictures.verify.image(0)).argmax())
         console.say(
@@ -142,8 +143,7 @@ def image_folder(path: Path) -> Pictures:
 
 
 def _smaller(size: int) -> Preprocessing:
-    recipe = PREPROCESSING
-    return Preprocessing(size, size, round(size / 0.875), "center", recipe.interpolation, recipe.mean, recipe.std, 1.0)
+    return replace(PREPROCESSING, height=size, width=size, resize_short=round(size / 0.875))
 
 
 @click.command()

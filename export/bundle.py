@@ -7,10 +7,8 @@ from pathlib import Path
 
 from adaptivenet.toolkit.errors import PackError
 from adaptivenet.toolkit.graph import BlockGraph
-from adaptivenet.toolkit.pack import BlockPack
+from adaptivenet.toolkit.pack import SUFFIXES, BlockPack
 from adaptivenet.toolkit.pack_writer import Metric, PackWriter, describe
-
-from .programs import SUFFIXES
 
 
 def bundle_pack(

@@ -17,15 +17,14 @@ from adaptivenet.toolkit.atomic import write_file
 from adaptivenet.toolkit.data import Preprocessing
 from adaptivenet.toolkit.elastic import Supernet, recipe
 from adaptivenet.toolkit.errors import ExportError, PackError
-from adaptivenet.toolkit.pack import Artifact, BlockPack
+from adaptivenet.toolkit.pack import SUFFIXES, Artifact, BlockPack
 from adaptivenet.toolkit.pack_writer import Metric, PackWriter, describe
 from safetensors.torch import save
 
 from .metrics import OPERANDS, SUMS
-from .programs import SUFFIXES
 from .workers import Answer, Task, run_tasks
 
-BACKENDS = ("executorch", "onnx")
+BACKENDS = tuple(SUFFIXES)
 Progress = Callable[[int, int, str], None]
 
 

@@ -19,7 +19,6 @@ from adaptivenet.toolkit.errors import AdaptiveNetError, ExportError
 from torch import nn
 
 RELATIVE_TOLERANCE = 1e-3
-SUFFIXES = {"executorch": ".pte", "onnx": ".onnx"}
 _OPSET = 18
 
 

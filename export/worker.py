@@ -23,11 +23,12 @@ def main() -> None:
     import torch
     from adaptivenet.toolkit.elastic import Supernet
     from adaptivenet.toolkit.errors import AdaptiveNetError
+    from adaptivenet.toolkit.pack import SUFFIXES
     from safetensors.torch import load_file
 
     from .memo import remember_tables
     from .metrics import MODULES, example_inputs
-    from .programs import SUFFIXES, export_program
+    from .programs import export_program
 
     torch.set_num_threads(1)
     supernet_path, features_path, out = (Path(argument) for argument in sys.argv[1:4])

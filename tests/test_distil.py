@@ -21,12 +21,7 @@ from torch import nn
 SETTINGS = Distillation(local_steps=6, subnet_steps=6, batch_size=4, calibration_batches=2, checkpoint_every=4)
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 class Residual(nn.Module):

@@ -48,7 +48,10 @@ def test_block_refuses_other_names(name: str) -> None:
 @pytest.mark.parametrize(
     ("start", "end", "kind", "message"),
     [
-        (0, 1, "quantised", "kind 'quantised'; known are original, merged, pruned"),
+        (0, 1, "", "kind ''"),
+        (0, 1, "Pruned", "kind 'Pruned': at most 32 lower-case letters"),
+        (0, 1, "a" * 33, "at most 32"),
+        (0, 1, "a\n", "at most 32"),
         (2, 2, "merged", "from cut 2 to cut 2; it must go forward"),
         (2, 1, "pruned", "it must go forward"),
         (-1, 1, "merged", "it must go forward"),
@@ -58,6 +61,12 @@ def test_block_refuses_other_names(name: str) -> None:
 def test_block_refuses(start: int, end: int, kind: str, message: str) -> None:
     with pytest.raises(GraphError, match=message):
         Block("b", start, end, kind)
+
+
+def test_head_reads_every_tap_once() -> None:
+    graph = chain(4, (Block("m0", 2, 4, "merged"),), taps=(1, 2))
+    reads = {block.name: graph.reads(block) for block in graph.blocks}
+    assert reads == {"o0": (0,), "o1": (1,), "o2": (2,), "o3": (3, 1, 2), "m0": (2, 1)}
 
 
 def test_graph_refuses_wrong_cuts() -> None:

@@ -17,7 +17,7 @@ from typing import Any
 
 from .errors import GraphError
 
-KINDS = ("original", "merged", "pruned")
+_KIND = re.compile(r"[a-z][a-z0-9_-]{0,31}")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 _DTYPE_BYTES = {"float32": 4, "float16": 2, "bfloat16": 2, "int64": 8, "int32": 4, "int8": 1, "uint8": 1, "bool": 1}
 
@@ -49,8 +49,9 @@ class Cut:
 class Block:
     """One way to get from cut `start` to cut `end`.
 
-    `kind` is `original` (then `end == start + 1`), `merged` (replaces several blocks) or `pruned` (thinner inside;
-    `ratio` is the share of inner channels taken out). `source` is the place in the model that it was made from.
+    `kind` is `original` (then `end == start + 1`), or what made the alternative: `merged` (replaces several blocks),
+    `pruned` (thinner inside; `ratio` is the share of inner channels taken out), `skip` (lets the feature through), or
+    the name of a kind of the user's own. `source` is the place in the model that it was made from.
     `params` and `macs` (multiply-accumulates at batch 1) are counted, not measured. `loss` is the local distillation
     loss: the squared error of the block's output over the variance of the original feature, None before training.
     """
@@ -70,8 +71,10 @@ class Block:
             raise GraphError(
                 f"block name {self.name!r}: at most 64 letters, digits, '-' and '_', a letter or digit first"
             )
-        if self.kind not in KINDS:
-            raise GraphError(f"block {self.name!r} has kind {self.kind!r}; known are {', '.join(KINDS)}")
+        if not _KIND.fullmatch(self.kind):
+            raise GraphError(
+                f"block {self.name!r} has kind {self.kind!r}: at most 32 lower-case letters, digits, '-' and '_'"
+            )
         if not 0 <= self.start < self.end:
             raise GraphError(f"block {self.name!r} goes from cut {self.start} to cut {self.end}; it must go forward")
         if self.kind == "original" and self.end != self.start + 1:
@@ -114,14 +117,15 @@ class Subnet(tuple[str, ...]):
 class BlockGraph:
     """Cuts and the blocks between them: the search space. Immutable.
 
-    `taps` are inner cuts that every path must visit, because a head reads them. Raises GraphError when the cuts are not
-    numbered 0..N, a name occurs twice, the original blocks are not one chain, or a block jumps over a tap.
+    `taps` are inner cuts that every path must visit, because the head (what ends at the last cut) reads them. Raises
+    GraphError when the cuts are not numbered 0..N, a name occurs twice, the original blocks are not one chain, or a
+    block jumps over a tap.
     """
 
     def __init__(self, cuts: Sequence[Cut], blocks: Iterable[Block], taps: Iterable[int] = ()) -> None:
         self.cuts = tuple(cuts)
         self.blocks = tuple(
-            sorted(blocks, key=lambda block: (block.start, block.end, KINDS.index(block.kind), block.name))
+            sorted(blocks, key=lambda b: (b.start, b.end, b.kind != "original", b.kind, b.name))
         )
         self.taps = tuple(sorted(set(taps)))
         self._by_name = {block.name: block for block in self.blocks}
@@ -185,6 +189,14 @@ class BlockGraph:
     def subnet(self, names: Iterable[str]) -> Subnet:
         """The path with these block names. Raises GraphError when it is not one."""
         return Subnet(self, names)
+
+    def reads(self, block: Block) -> tuple[int, ...]:
+        """The cuts whose features `block` takes, in order: where it starts, then, for a head, every tap.
+
+        A head is a block that ends at the last cut.
+        """
+        taps = self.taps if block.end == self.end else ()
+        return (block.start, *(tap for tap in taps if tap != block.start))
 
     def replaced_by(self, block: Block) -> tuple[str, ...]:
         """The names of the original blocks in whose place `block` stands."""

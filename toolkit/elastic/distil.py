@@ -18,6 +18,7 @@ import random
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Protocol
 
@@ -170,14 +171,9 @@ class _Run:
         indices = []
         for position in range(step * size, (step + 1) * size):
             epoch, offset = divmod(position, count)
-            indices.append(self._epoch(epoch)[offset])
+            indices.append(_shuffled(self.settings.seed, epoch, count)[offset])
         batch = torch.from_numpy(np.concatenate([self.images.image(index) for index in indices]))
         return batch.to(memory_format=torch.channels_last) if batch.dim() == 4 else batch
-
-    def _epoch(self, epoch: int) -> list[int]:
-        order = list(range(len(self.images)))
-        random.Random(f"{self.settings.seed}/{epoch}").shuffle(order)
-        return order
 
     def _set_learning_rate(self, local: bool) -> None:
         """A cosine from the phase's rate to nothing."""
@@ -305,6 +301,13 @@ class _Run:
         except (SafetensorError, OSError, KeyError, ValueError, RuntimeError) as error:
             raise TrainingError(f"the checkpoint {self.file} is damaged: {error}; remove it to start over") from error
         return True
+
+
+@lru_cache(maxsize=2)  # a step lies in one epoch, or where two meet
+def _shuffled(seed: int, epoch: int, count: int) -> list[int]:
+    order = list(range(count))
+    random.Random(f"{seed}/{epoch}").shuffle(order)
+    return order
 
 
 def _local_loss(module: nn.Module, features: Sequence[torch.Tensor], block: Block) -> torch.Tensor:

@@ -62,15 +62,18 @@ class Supernet(nn.Module):
         path = self.graph.oracle if subnet is None else subnet
         if not isinstance(path, Subnet) or path.graph is not self.graph:
             path = self.graph.subnet(path)
+        features = {0: x}
         for name in path:
-            x = self.blocks[name](x)
-        return x
+            block = self.graph[name]
+            features[block.end] = self.blocks[name](*(features[cut] for cut in self.graph.reads(block)))
+            features = {cut: features[cut] for cut in (*self.graph.taps, block.end) if cut in features}
+        return features[self.graph.end]
 
     def features(self, x: torch.Tensor) -> list[torch.Tensor]:
         """The original model's feature at every cut, the input first."""
         found = [x]
         for name in self.graph.oracle:
-            found.append(self.blocks[name](found[-1]))
+            found.append(self.blocks[name](*(found[cut] for cut in self.graph.reads(self.graph[name]))))
         return found
 
     def train(self, mode: bool = True) -> Supernet:

@@ -116,7 +116,6 @@ class _Tracer(fx.Tracer):
         self.example = example
         self.names = {id(tensor): name for name, tensor in (*model.named_parameters(), *model.named_buffers())}
         self.values: dict[fx.Node, Any] = {}
-        self.opaque: dict[str, str] = {}
         self._attributes: dict[str, fx.Proxy] = {}
         self._evaluating = False
         self._fed: set[fx.Node] = set()  # what depends on the input in any way
@@ -203,14 +202,13 @@ class _Tracer(fx.Tracer):
         before, stack = set(self.graph.nodes), copy.copy(self.module_stack)
         try:
             return super().call_module(m, forward, args, kwargs)
-        except Exception as error:
+        except Exception:
             # What cannot be followed is kept whole. Its parts that were already recorded are taken back first.
             for node in reversed([node for node in self.graph.nodes if node not in before]):
                 self._forget(node)
             self._attributes = {name: proxy for name, proxy in self._attributes.items() if proxy.node in before}
             self.module_stack = stack
             path = self.path_of_module(m)
-            self.opaque[path] = f"{type(error).__name__}: {error}".splitlines()[0]
             self.module_stack[path] = (path, type(m))
             result = self.create_proxy("call_module", path, args, kwargs)
             self.module_stack.popitem(last=True)
