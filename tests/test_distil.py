@@ -292,7 +292,7 @@ def test_nothing_to_train_and_nothing_to_train_on() -> None:
     with pytest.raises(TrainingError, match="there are no images"):
         distil(supernet(), Noise(count=0), SETTINGS)
     torch.manual_seed(0)
-    rigid = elastify(Small().eval(), torch.zeros(1, 3, 12, 12), merge=(), prune=())
+    rigid = elastify(Small().eval(), torch.zeros(1, 3, 12, 12), kinds=[])
     with pytest.raises(TrainingError, match="no alternatives to train"):
         distil(rigid, Noise(), SETTINGS)
 

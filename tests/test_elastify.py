@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 from adaptivenet.toolkit.data import Preprocessing
-from adaptivenet.toolkit.elastic import Supernet, elastify, load_model
+from adaptivenet.toolkit.elastic import Supernet, elastify, load_model, merge, prune, skip
 from adaptivenet.toolkit.errors import GraphError, ModelError
 from adaptivenet.toolkit.sampling import PathSampler
 from safetensors.torch import load_file, save_file
@@ -172,7 +172,12 @@ class Small(nn.Module):
 def small() -> Supernet:
     torch.manual_seed(0)
     preprocessing = Preprocessing(8, 8, 10, mean=(0.5, 0.5, 0.5))
-    return elastify(Small().eval(), torch.zeros(1, 3, 8, 8), prune=(0.5,), preprocessing=preprocessing)
+    return elastify(
+        Small().eval(),
+        torch.zeros(1, 3, 8, 8),
+        kinds=[merge(2), merge(3), prune(0.5), skip()],
+        preprocessing=preprocessing,
+    )
 
 
 @pytest.fixture
@@ -249,7 +254,7 @@ def test_what_is_no_tensor_operation_cannot_be_saved(tmp_path: Path) -> None:
             super().__init__()
             self.stem = nn.Sequential(nn.Conv2d(3, 8, 1), Opaque())  # type: ignore[assignment]
 
-    supernet = elastify(Model().eval(), torch.randn(1, 3, 8, 8), prune=())
+    supernet = elastify(Model().eval(), torch.randn(1, 3, 8, 8), kinds=[merge(2), merge(3)])
     with pytest.raises(ModelError, match=r"'stem\.1' is a .*Opaque, which cannot be saved as data"):
         supernet.save(tmp_path / "supernet")
     assert not list(tmp_path.iterdir())
@@ -486,19 +491,21 @@ def test_an_example_that_is_none_is_refused(example: Any) -> None:
         elastify(Small(), example)
 
 
-@pytest.mark.parametrize("options", [{"merge": (1,)}, {"prune": (0.0,)}, {"prune": (1.0,)}, {"prune": (0.5, 0.501)}])
-def test_options_that_make_no_sense_are_refused(options: dict[str, Any]) -> None:
-    with pytest.raises(ModelError, match=next(iter(options))):
-        elastify(Small().eval(), torch.zeros(1, 3, 8, 8), **options)
+@pytest.mark.parametrize("make", [lambda: merge(1), lambda: prune(0.0), lambda: prune(1.0)])
+def test_options_that_make_no_sense_are_refused(make: Callable[[], Any]) -> None:
+    with pytest.raises(ModelError, match=r"cannot merge 1|cannot prune"):
+        make()
+
+
+def test_two_kinds_with_one_tag_are_refused() -> None:
+    with pytest.raises(ModelError, match="two kinds of alternatives have one tag: p50, p50"):
+        elastify(Small().eval(), torch.zeros(1, 3, 8, 8), kinds=[prune(0.5), prune(0.501)])
 
 
 def test_a_narrow_block_is_not_pruned_twice_to_the_same_width() -> None:
-    supernet = elastify(Small().eval(), torch.zeros(1, 3, 8, 8), prune=(0.25, 0.5))
-    assert [block.name for block in supernet.graph.blocks if block.kind == "pruned"] == [
-        "b01-p50",
-        "b02-p50",
-        "b03-p50",
-    ]
+    supernet = elastify(Small().eval(), torch.zeros(1, 3, 8, 8), kinds=[prune(0.4), prune(0.5), prune(0.9)])
+    pruned = [block.name for block in supernet.graph.blocks if block.kind == "pruned"]
+    assert pruned == [f"b0{at}-{tag}" for at in (1, 2, 3) for tag in ("p40", "p90")]
 
 
 # Names of models

@@ -21,7 +21,7 @@ from adaptivenet.export import programs as programs_module
 from adaptivenet.export.programs import export_program
 from adaptivenet.toolkit.data import Preprocessing, open_data
 from adaptivenet.toolkit.devices import connect
-from adaptivenet.toolkit.elastic import Supernet, elastify
+from adaptivenet.toolkit.elastic import Supernet, elastify, merge, prune
 from adaptivenet.toolkit.errors import ExportError, GraphError, PackError
 from adaptivenet.toolkit.pack import BlockPack
 from adaptivenet.toolkit.plan import compile_plan
@@ -56,7 +56,9 @@ class Small(nn.Module):
 
 def supernet(seed: int = 0) -> Supernet:
     torch.manual_seed(seed)
-    return elastify(Small().eval(), torch.zeros(1, 3, 16, 16), merge=(2,), prune=(0.34,), preprocessing=PREPROCESSING)
+    return elastify(
+        Small().eval(), torch.zeros(1, 3, 16, 16), kinds=[merge(2), prune(0.34)], preprocessing=PREPROCESSING
+    )
 
 
 @pytest.fixture(scope="module")
@@ -268,7 +270,7 @@ class Unexportable(Residual):
 def test_a_block_that_does_not_export_is_named_and_leaves_nothing(tmp_path: Path) -> None:
     model = Small()
     model.blocks = nn.Sequential(Residual(), Residual(), Unexportable(), Unexportable())
-    net = elastify(model.eval(), torch.zeros(1, 3, 16, 16), merge=(), prune=())
+    net = elastify(model.eval(), torch.zeros(1, 3, 16, 16), kinds=[])
     name = next(block.name for block in net.graph.blocks if "blocks.2" in block.source)
     with pytest.raises(ExportError, match=f"block '{name}' does not export to onnx: "):
         export_pack(net, tmp_path / "pack", ["onnx"], jobs=1)

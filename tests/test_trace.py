@@ -341,6 +341,73 @@ def test_a_computed_weight_stays_a_function() -> None:
     assert_same(model, traced)
 
 
+# Several answers, and what follows from sizes alone
+
+
+class Detector(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 8, 3, padding=1)
+
+    def forward(self, x: torch.Tensor) -> dict[str, Any]:
+        x = self.conv(x)
+        return {"scores": x, "boxes": [x.mean((2, 3)), (x.amax((2, 3), keepdim=True), x.shape[0])]}
+
+
+def test_several_answers_come_out_in_one_row() -> None:
+    model = Detector().eval()
+    traced = trace(model, EXAMPLE)
+    assert traced.meta["outputs"] == [
+        ("scores", (1, 8, 8, 8)),
+        ("boxes.0", (1, 8)),
+        ("boxes.1.0", (1, 8, 1, 1)),
+    ]
+    for x in inputs():
+        answer = model(x)
+        row = torch.cat([answer["scores"].flatten(1), answer["boxes"][0], answer["boxes"][1][0].flatten(1)], 1)
+        torch.testing.assert_close(traced(x), row)
+
+
+def test_one_of_several_answers_is_kept() -> None:
+    model = Detector().eval()
+    traced = trace(model, EXAMPLE, "boxes.1.0")
+    assert traced.meta["outputs"] == [("boxes.1.0", (1, 8, 1, 1))]
+    for x in inputs():
+        torch.testing.assert_close(traced(x), model(x)["boxes"][1][0])
+    with pytest.raises(ModelError, match=r"holds scores, boxes.0, boxes.1.0; there is no output 'masks'"):
+        trace(model, EXAMPLE, "masks")
+
+
+def positions(self: Written, x: torch.Tensor) -> torch.Tensor:
+    rows = torch.arange(x.shape[2]).float()
+    grid = torch.stack(torch.meshgrid(rows, rows, indexing="ij"))
+    assert grid.max().item() == 7.0, "a number that follows from sizes alone may be read"
+    return x + grid.sin().sum(0) + torch.zeros_like(x[:, :1])
+
+
+def test_what_follows_from_sizes_alone_is_a_constant() -> None:
+    model = Written(positions)
+    traced = trace(model, EXAMPLE)
+    assert_same(model, traced)
+    assert not {torch.arange, torch.meshgrid, torch.sin, "sin", torch.stack} & set(targets(traced))
+    assert torch.zeros_like in targets(traced), "its size follows from the batch size"
+
+
+def written_into(self: Written, x: torch.Tensor) -> torch.Tensor:
+    mask = x.new_zeros(x.shape[1:])
+    mask[:4] = 1.0
+    other = torch.zeros_like(x)
+    other[:, 0] = x[:, 1]
+    return x * mask + other
+
+
+def test_a_tensor_that_is_written_into_is_no_constant_unless_all_of_it_is() -> None:
+    model = Written(written_into)
+    traced = trace(model, EXAMPLE)
+    assert_same(model, traced)
+    assert targets(traced).count(operator.setitem) == 1
+
+
 # What is refused
 
 
@@ -354,9 +421,9 @@ def fixed_batch(self: Written, x: torch.Tensor) -> torch.Tensor:
         (lambda self, x: x.view(2, 8, 8, 8), "Written does not run on a batch of 3 inputs of shape .*3, 8, 8.*float32"),
         (lambda self, x: x.nonsense(), "Written does not run on a batch of 2 inputs.*'nonsense'"),
         (fixed_batch, "Written computes something else at batch size 3.*fixes the batch size"),
-        (lambda self, x: (x, x), "Written answers with tuple; a model that answers with a tensor is needed"),
-        (lambda self, x: {"out": x}, "Written answers with dict"),
+        (lambda self, x: {"shape": x.shape[1]}, "Written answers with dict that holds no tensor; a tensor is needed"),
         (lambda self, x: None, "Written answers with NoneType"),
+        (lambda self, x: {"a": x.flatten(1), "b": [x.mean()]}, r"answers with shape \(\) to a batch of 3"),
         (lambda self, x: x.mean(0, keepdim=True), r"answers with shape \(1, 8\) to a batch of 3; the batch must come"),
         (lambda self, x: x.sum(), r"answers with shape \(\) to a batch of 3"),
     ],

@@ -76,7 +76,7 @@ def main(
     MODEL is timm:NAME, torchvision:NAME or package.module:function, which may lie in the current folder.
     """
     from ..data import open_data
-    from ..elastic import elastify, example_input, load_model
+    from ..elastic import elastify, example_input, load_model, options
     from ..elastic.distil import Distillation, Distilled, distil
     from ..elastic.supernet import check_path
 
@@ -88,7 +88,8 @@ def main(
     console.say(f"loading {model}")
     module = load_model(model, weights)
     recipe = _preprocessing(preprocessing, module, size)
-    supernet = elastify(module, example_input(size, size), merge=merge, prune=prune, preprocessing=recipe)
+    kinds = [*map(options.merge, merge), *map(options.prune, prune), options.skip()]
+    supernet = elastify(module, example_input(size, size), kinds=kinds, preprocessing=recipe)
     supernet.source = model
     trained: Distilled | None = None
     if not dry_run:

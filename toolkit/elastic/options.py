@@ -1,31 +1,79 @@
-"""The alternatives of a block: merged and pruned ones.
+"""The kinds of alternatives that a block, or several in a row, may have.
 
-Every alternative starts from what it replaces. A merged block is a copy of the one block of its span that already
-leads from the span's first cut to its last by shape; the others of the span, which keep the shape, are left out. A
-pruned block is a copy that has lost the inner channels of least magnitude, as torch-pruning groups and ranks them;
-its first and its last cut stay as they are.
+A kind is a name and one function, `(span of original blocks, features at the cuts around them) -> module or None`. The
+features are the original network's on the example, one more than there are blocks; a module leads from the first to the
+last, and None says that this span allows no such alternative. `elastify(..., kinds=[...])` takes any list of kinds.
+Every kind here starts from what it replaces.
 """
 
 from __future__ import annotations
 
-import contextlib
 import copy
-import io
-import logging
-import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 from torch import fx, nn
 
-_ROUND_TO = 8  # channel counts in multiples of 8 suit the vector units that the blocks will run on
+from ..errors import ModelError
+from .pruning import Pruner
+
+Make = Callable[[Sequence[fx.GraphModule], Sequence[torch.Tensor]], nn.Module | None]
 
 
-def merged(span: Sequence[fx.GraphModule], shapes: Sequence[tuple[int, ...]]) -> fx.GraphModule | None:
-    """One block in place of `span`; None where no block of the span leads from its first cut to its last.
+@dataclass(frozen=True)
+class Kind:
+    """One way to make an alternative.
 
-    `shapes` are those of the cuts around the blocks: one more than there are blocks.
+    `name` is the block's kind, `make` the function, `length` how many blocks in a row it replaces. `tag` is what the
+    names of its blocks end in, the kind's name unless given; `ratio` is noted on the blocks.
     """
+
+    name: str
+    make: Make
+    length: int = 1
+    tag: str = ""
+    ratio: float | None = None
+
+
+def merge(length: int) -> Kind:
+    """One block in place of `length`: a copy of the one that leads from the first cut to the last by shape.
+
+    The others of the span, which keep the shape, are left out. Where all keep it, the first is copied.
+    """
+    if length < 2:
+        raise ModelError(f"cannot merge {length}: a merged block replaces at least 2")
+    return Kind("merged", _merged, length, f"m{length}")
+
+
+def prune(ratio: float) -> Kind:
+    """The block without the share `ratio` of its inner channels, heads and hidden features; see `pruning`."""
+    if not 0 < ratio < 1:
+        raise ModelError(f"cannot prune {ratio}: a share between 0 and 1 is needed")
+    return Kind(
+        "pruned",
+        lambda span, features: _pruner(span[0], tuple(features[0].shape)).thinner(ratio),
+        tag=f"p{round(ratio * 100):02d}",
+        ratio=ratio,
+    )
+
+
+def skip() -> Kind:
+    """Nothing in place of a residual block that keeps its input's shape: the feature passes through."""
+    return Kind("skip", _skipped)
+
+
+def trainable_copy(block: fx.GraphModule) -> fx.GraphModule:
+    """A deep copy, in eval mode, whose parameters can be trained."""
+    twin = copy.deepcopy(block).eval()
+    for parameter in twin.parameters():
+        parameter.requires_grad_(parameter.is_floating_point())
+    return twin
+
+
+def _merged(span: Sequence[fx.GraphModule], features: Sequence[torch.Tensor]) -> fx.GraphModule | None:
+    shapes = [feature.shape for feature in features]
     for index, block in enumerate(span):
         if (shapes[index], shapes[index + 1]) == (shapes[0], shapes[-1]) and (
             shapes[0] == shapes[-1] or shapes[index] != shapes[index + 1]
@@ -34,66 +82,32 @@ def merged(span: Sequence[fx.GraphModule], shapes: Sequence[tuple[int, ...]]) ->
     return None
 
 
-def pruned(block: fx.GraphModule, shape: tuple[int, ...], ratio: float) -> fx.GraphModule | None:
-    """The block without the share `ratio` of its inner channels; None where it has no inner channels to lose.
-
-    `shape` is that of the block's input at batch size 1. Importance is the group magnitude (L2 over everything that
-    goes with a channel; Fang et al., DepGraph, CVPR 2023).
-    """
-    import torch_pruning
-
-    thinner = trainable_copy(block)
-    example = torch.zeros(shape)
-    with torch.no_grad():
-        expected = thinner(example).shape
-    before = _count(thinner)
-    # A block that fails in between is expected, and fx reports a failing graph on stderr besides raising.
-    with warnings.catch_warnings(), contextlib.redirect_stderr(io.StringIO()):
-        warnings.simplefilter("ignore")
-        logging.getLogger("torch_pruning").setLevel(logging.ERROR)
-        try:
-            torch_pruning.pruner.BasePruner(
-                thinner,
-                example,
-                importance=torch_pruning.importance.GroupMagnitudeImportance(p=2),
-                pruning_ratio=ratio,
-                round_to=_ROUND_TO,
-                ignored_layers=_output_layers(thinner),
-            ).step()
-            with torch.no_grad():
-                actual = thinner(example).shape
-        except (RuntimeError, ValueError, IndexError, KeyError, AttributeError, TypeError, AssertionError):
-            return None  # the block's inner shapes are tied to its outer ones in a way that does not survive pruning
-    return thinner if actual == expected and _count(thinner) < before else None
+@lru_cache(maxsize=1)  # the ratios of one block come one after another
+def _pruner(block: fx.GraphModule, shape: tuple[int, ...]) -> Pruner:
+    return Pruner(trainable_copy(block), shape)
 
 
-def trainable_copy(block: fx.GraphModule) -> fx.GraphModule:
-    """A deep copy, in eval mode, whose parameters can be trained."""
-    twin = copy.deepcopy(block).eval()
-    for parameter in twin.parameters():
-        parameter.requires_grad_(True)
-    return twin
+def _skipped(span: Sequence[fx.GraphModule], features: Sequence[torch.Tensor]) -> fx.GraphModule | None:
+    graph = span[0].graph
+    if features[0].shape != features[1].shape or not _adds_to_input(graph.output_node().args[0], span[0]):
+        return None
+    passing = fx.Graph()
+    passing.output(passing.placeholder("x"))
+    return fx.GraphModule(nn.Module(), passing, class_name="Block").eval()
 
 
-def _count(module: nn.Module) -> int:
-    return sum(parameter.numel() for parameter in module.parameters())
-
-
-def _output_layers(block: fx.GraphModule) -> list[nn.Module]:
-    """The layers whose output channels are the channels of the block's output: they must stay."""
-    layers = []
-    waiting = [node for node in block.graph.nodes if node.op == "output"]
-    seen: set[fx.Node] = set()
-    while waiting:
-        node = waiting.pop()
-        if node in seen:
-            continue
-        seen.add(node)
-        if node.op == "call_module":
-            layer = block.get_submodule(str(node.target))
-            if any(True for _ in layer.parameters()):
-                layers.append(layer)
-            if isinstance(layer, nn.Linear) or (isinstance(layer, nn.modules.conv._ConvNd) and layer.groups == 1):
-                continue  # it mixes its input channels: what lies before it is free
-        waiting.extend(node.all_input_nodes)
-    return layers
+def _adds_to_input(node: object, block: fx.GraphModule) -> bool:
+    """Whether a value is the block's input, perhaps with something added to it, perhaps activated afterwards."""
+    if not isinstance(node, fx.Node):
+        return False
+    if node.op == "placeholder":
+        return True
+    name = node.target if isinstance(node.target, str) else getattr(node.target, "__name__", "")
+    if node.op == "call_module":
+        layer = block.get_submodule(name)
+        passes = isinstance(layer, (nn.Identity, nn.modules.dropout._DropoutNd))
+        passes |= type(layer).__module__ == "torch.nn.modules.activation" and not any(True for _ in layer.parameters())
+        return passes and _adds_to_input(node.args[0], block)
+    if name in ("relu", "relu6", "dropout", "contiguous", "clone"):
+        return _adds_to_input(node.args[0], block)
+    return name == "add" and any(_adds_to_input(operand, block) for operand in node.args)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
-from torch import fx, nn
+from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from ..atomic import new_folder, write_file
@@ -20,9 +20,9 @@ from ..data import Preprocessing
 from ..errors import ModelError, PackError
 from ..graph import Block, BlockGraph, Cut, Subnet
 from . import recipe
-from .cuts import Stretch, discover, subgraph
 from .models import load_model
-from .options import merged, pruned
+from .options import Kind, merge, prune, skip
+from .stretches import Stretch, discover, subgraph, taps_of
 from .trace import trace
 
 FORMAT = "adaptivenet-supernet"
@@ -48,6 +48,7 @@ class Supernet(nn.Module):
         self.graph = graph
         self.source = source
         self.preprocessing = preprocessing
+        self.outputs: tuple[tuple[str, tuple[int, ...]], ...] = (("", graph.cuts[-1].shape),)
         self.blocks = nn.ModuleDict(blocks)
         for block in graph.blocks:
             if block.kind == "original":
@@ -169,60 +170,102 @@ def check_path(path: Path) -> None:
         raise ModelError(f"{path} is not a supernet and will not be overwritten; choose another name")
 
 
+DEFAULT_KINDS = (merge(2), merge(3), prune(0.25), prune(0.5), skip())
+
+
 def elastify(
     model: nn.Module | str,
     example: torch.Tensor,
     *,
-    merge: Sequence[int] = (2, 3),
-    prune: Sequence[float] = (0.25, 0.5),
+    kinds: Sequence[Kind] = DEFAULT_KINDS,
+    output: str | None = None,
     preprocessing: Preprocessing | None = None,
 ) -> Supernet:
     """Makes a pretrained model elastic.
 
     `model` is a module or a name (`timm:NAME`, `torchvision:NAME`, `package.module:function`); `example` is one
-    input, batch first, for instance of shape (1, 3, 224, 224). Every block gets merged alternatives that replace
-    `merge` blocks and pruned ones that lose the shares `prune` of their inner channels, wherever its shapes allow
-    them. `preprocessing` says how a picture becomes an input; it travels with the supernet and its packs. The model
-    itself is not changed. Raises ModelError when the model cannot be traced or cut, saying where and why.
+    input, batch first, for instance of shape (1, 3, 224, 224). Every block gets an alternative of each of the `kinds`
+    that its shapes allow. `output` names the tensor to keep where the model answers with several ("out"); without it
+    all are kept, flattened and joined. `preprocessing` says how a picture becomes an input; it travels with the
+    supernet and its packs. The model itself is not changed. Raises ModelError when the model cannot be traced or cut,
+    saying where and why, or when a kind makes a module that does not lead from its first cut to its last.
     """
-    if any(length < 2 for length in merge):
-        raise ModelError(f"merge is {tuple(merge)}: a merged block replaces at least 2")
-    if any(not 0 < ratio < 1 for ratio in prune) or len({_percent(ratio) for ratio in prune}) < len(prune):
-        raise ModelError(f"prune is {tuple(prune)}: shares between 0 and 1 that differ by a hundredth are needed")
+    tags = [(kind.tag or kind.name, kind.length) for kind in kinds]
+    if len(set(tags)) < len(tags):
+        raise ModelError(f"two kinds of alternatives have one tag: {', '.join(tag for tag, _ in tags)}")
     source = model if isinstance(model, str) else type(model).__qualname__
     module = load_model(model) if isinstance(model, str) else model
     if not isinstance(example, torch.Tensor) or example.dim() < 2 or example.dtype != torch.float32:
         raise ModelError("the example must be a float32 tensor, batch first, for instance of shape (1, 3, 224, 224)")
-    traced = trace(module, example)
+    traced = trace(module, example, output)
     stretches = discover(traced)
-    cuts = _cuts(stretches)
-    blocks: dict[Block, fx.GraphModule] = {}
+    taps = taps_of(stretches)
     originals = [subgraph(traced, stretch) for stretch in stretches]
     names = [f"b{index:02d}" for index in range(len(stretches))]
-    for index, (stretch, original) in enumerate(zip(stretches, originals)):
-        blocks[Block(names[index], index, index + 1, "original", stretch.source)] = original
-    for start, end in _spans(stretches, merge):
-        shapes = [cut.shape for cut in cuts[start : end + 1]]
-        module_ = merged(originals[start:end], shapes)
-        if module_ is not None:
-            source_ = f"{stretches[start].source}…{stretches[end - 1].source}"
-            blocks[Block(f"{names[start]}-m{end - start}", start, end, "merged", source_)] = module_
-    for index, (stretch, original) in enumerate(zip(stretches, originals)):
-        sizes = set()
-        # Channels go in eights, so that a narrow block may lose as many for two ratios: then the larger is the truer.
-        for ratio in sorted(prune, reverse=True) if stretch.elastic else ():
-            thinner = pruned(original, cuts[index].shape, ratio)
-            if thinner is not None and (size := sum(tensor.numel() for tensor in thinner.parameters())) not in sizes:
-                sizes.add(size)
-                name = f"{names[index]}-p{_percent(ratio):02d}"
-                blocks[Block(name, index, index + 1, "pruned", stretch.source, ratio)] = thinner
-    counted = [_counted(block, module, cuts[block.start].shape) for block, module in blocks.items()]
-    graph = BlockGraph(cuts, counted)
-    return Supernet(graph, {block.name: module for block, module in blocks.items()}, source, preprocessing)
+    blocks = [Block(name, index, index + 1, "original", stretches[index].source) for index, name in enumerate(names)]
+    plain = Supernet(BlockGraph(_cuts(stretches), blocks, taps), dict(zip(names, originals)), source, preprocessing)
+    with torch.no_grad():
+        features = plain.features(example[:1])
+    modules: dict[Block, nn.Module] = dict(zip(blocks, originals))
+    for start in range(len(stretches)):
+        for kind in kinds:
+            end = start + kind.length
+            if end > len(stretches) or not all(stretch.elastic for stretch in stretches[start:end]):
+                continue
+            if any(start < tap < end for tap in taps):
+                continue
+            made = kind.make(originals[start:end], features[start : end + 1])
+            if made is None or _is_there(modules, start, end, kind.name, made):
+                continue
+            block = Block(
+                f"{names[start]}-{kind.tag or kind.name}",
+                start,
+                end,
+                kind.name,
+                _source(stretches[start:end]),
+                kind.ratio,
+            )
+            _check_answer(block, made, features)
+            modules[block] = made
+    counted = [
+        _counted(block, made, [features[cut] for cut in plain.graph.reads(block)]) for block, made in modules.items()
+    ]
+    graph = BlockGraph(plain.graph.cuts, counted, taps)
+    supernet = Supernet(graph, {block.name: made for block, made in modules.items()}, source, preprocessing)
+    supernet.outputs = tuple(traced.meta["outputs"])
+    return supernet
 
 
-def _percent(ratio: float) -> int:
-    return round(ratio * 100)
+def _source(stretches: Sequence[Stretch]) -> str:
+    return stretches[0].source if len(stretches) == 1 else f"{stretches[0].source}…{stretches[-1].source}"
+
+
+def _is_there(modules: Mapping[Block, nn.Module], start: int, end: int, kind: str, made: nn.Module) -> bool:
+    """Whether a kind has made a module of this size for this span before, as when two ratios round to one width."""
+    size = _size(made)
+    return any(
+        (block.start, block.end, block.kind) == (start, end, kind) and _size(other) == size
+        for block, other in modules.items()
+    )
+
+
+def _size(module: nn.Module) -> int:
+    return sum(tensor.numel() for tensor in module.parameters())
+
+
+def _check_answer(block: Block, module: nn.Module, features: Sequence[torch.Tensor]) -> None:
+    """Makes sure that an alternative leads from its first cut to its last. Raises ModelError."""
+    try:
+        with torch.no_grad():
+            answer = module.eval()(features[block.start])
+    except Exception as error:  # a kind of the user's own may fail in any way
+        raise ModelError(f"block {block.name!r} of kind {block.kind!r} does not run: {error}") from error
+    expected = features[block.end]
+    if not isinstance(answer, torch.Tensor) or (answer.shape, answer.dtype) != (expected.shape, expected.dtype):
+        shape = tuple(answer.shape) if isinstance(answer, torch.Tensor) else type(answer).__name__
+        raise ModelError(
+            f"block {block.name!r} of kind {block.kind!r} gives {shape}, and cut {block.end} is {tuple(expected.shape)}"
+        )
 
 
 def _cuts(stretches: Sequence[Stretch]) -> list[Cut]:
@@ -232,27 +275,19 @@ def _cuts(stretches: Sequence[Stretch]) -> list[Cut]:
     ]
 
 
-def _spans(stretches: Sequence[Stretch], lengths: Sequence[int]) -> Iterator[tuple[int, int]]:
-    """The runs of neighbouring elastic blocks of each length."""
-    for length in lengths:
-        for start in range(len(stretches) - length + 1):
-            if all(stretch.elastic for stretch in stretches[start : start + length]):
-                yield start, start + length
-
-
-def _counted(block: Block, module: nn.Module, shape: tuple[int, ...]) -> Block:
+def _counted(block: Block, module: nn.Module, inputs: Sequence[torch.Tensor]) -> Block:
     """The block with its parameters and multiply-accumulates counted."""
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        module(torch.zeros(shape))
-    params = sum(tensor.numel() for tensor in module.parameters())
-    return replace(block, params=params, macs=counter.get_total_flops() // 2)
+        module(*inputs)
+    return replace(block, params=_size(module), macs=counter.get_total_flops() // 2)
 
 
 def _check_shapes(supernet: Supernet, block: Block) -> None:
     """Makes sure that a block leads from its start cut to its end cut. Raises ModelError."""
-    start, end = supernet.graph.cuts[block.start], supernet.graph.cuts[block.end]
+    end = supernet.graph.cuts[block.end]
+    inputs = [torch.zeros(supernet.graph.cuts[cut].shape) for cut in supernet.graph.reads(block)]
     try:
-        shape: Any = tuple(supernet.blocks[block.name](torch.zeros(start.shape)).shape)
+        shape: Any = tuple(supernet.blocks[block.name](*inputs).shape)
     except Exception as error:
         raise ModelError(f"block {block.name!r} does not run: {(str(error) or repr(error)).splitlines()[0]}") from error
     if shape != end.shape:

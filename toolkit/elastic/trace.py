@@ -5,9 +5,8 @@ control flow that depends on shapes takes the branch that the example takes, whi
 graph and the batch size stays free. A submodule that cannot be followed, for instance because its control flow
 depends on the values in a tensor, is kept whole, as one opaque operation.
 
-`canonical` then turns convolutions, normalisations and linear layers that a model calls as functions into the modules
-of `torch.nn` that they are, and in-place operations into ordinary ones. What comes out is made of tensor operations
-and `torch.nn` modules only: that is what pruning understands, and what can be saved as data.
+What is computed from sizes alone, such as an encoding of positions, comes out as a constant. A model that answers with
+several tensors comes out as one that answers with all of them in one row (see `answers`).
 """
 
 from __future__ import annotations
@@ -15,13 +14,14 @@ from __future__ import annotations
 import copy
 import inspect
 import operator
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
 from torch import fx, nn
 
 from ..errors import ModelError
+from .canonical import canonical, is_live
 
 # Facts about a tensor that do not change with the batch size: they are read, not recorded.
 _STATIC = {"dtype", "device", "layout", "requires_grad", "is_cuda", "is_quantized", "ndim", "training"}
@@ -29,6 +29,10 @@ _STATIC = {"dtype", "device", "layout", "requires_grad", "is_cuda", "is_quantize
 _METADATA = {
     *("size", "dim", "ndimension", "numel", "nelement", "stride", "storage_offset", "element_size", "itemsize", "type"),
     *("is_contiguous", "is_floating_point", "is_complex", "is_signed", "is_tensor", "get_device", "getattr"),
+}
+# What makes a tensor from the size of another one alone.
+_FROM_SIZES = {f"{kind}_like" for kind in ("zeros", "ones", "full", "empty")} | {
+    f"new_{kind}" for kind in ("zeros", "ones", "full", "empty")
 }
 _CONSTANT = (bool, str, torch.dtype, torch.device, torch.layout, torch.memory_format, type(None))
 
@@ -118,12 +122,12 @@ class _Tracer(fx.Tracer):
         self.values: dict[fx.Node, Any] = {}
         self._attributes: dict[str, fx.Proxy] = {}
         self._evaluating = False
-        self._fed: set[fx.Node] = set()  # what depends on the input in any way
+        self.valued: set[fx.Node] = set()  # what depends on the values in the input, not on its size alone
         self.read: set[fx.Node] = set()  # numbers that were read out of a tensor
 
     def depends_on_values(self, node: fx.Node) -> bool:
         """Whether a number, or the numbers in a tensor, may be different for another input of the same shape."""
-        return node in self.read or (node in self._fed and isinstance(self.values[node], torch.Tensor))
+        return node in self.read or (node in self.valued and isinstance(self.values[node], torch.Tensor))
 
     def create_args_for_root(self, root_fn: Callable[..., Any], *_: Any) -> tuple[Any, list[Any]]:
         """One input, recorded; every other parameter of `forward` keeps its default."""
@@ -186,11 +190,17 @@ class _Tracer(fx.Tracer):
         if kind != "output":
             self.values[node] = self._evaluate(node)
             used = node.all_input_nodes
-            if kind == "placeholder" or not self._fed.isdisjoint(used):
-                self._fed.add(node)
             name = target if isinstance(target, str) else getattr(target, "__name__", "")
+            if kind == "placeholder" or (
+                not self.valued.isdisjoint(used)
+                and name not in _FROM_SIZES
+                and (holds_tensors(self.values[node]) or name not in _METADATA)
+            ):
+                self.valued.add(node)
+            if target is operator.setitem and node in self.valued:
+                self.valued.update(used[:1])
             from_values = name not in _METADATA and any(self.depends_on_values(source) for source in used)
-            if (from_values or not self.read.isdisjoint(used)) and not _holds_tensors(self.values[node]):
+            if (from_values or not self.read.isdisjoint(used)) and not holds_tensors(self.values[node]):
                 self.read.add(node)
         return node
 
@@ -215,20 +225,23 @@ class _Tracer(fx.Tracer):
             return result
 
 
-def _holds_tensors(value: Any) -> bool:
+def holds_tensors(value: Any) -> bool:
+    """Whether a value is a tensor, or a tuple or list with one in it."""
     return isinstance(value, torch.Tensor) or (
-        isinstance(value, (tuple, list)) and any(_holds_tensors(item) for item in value)
+        isinstance(value, (tuple, list)) and any(holds_tensors(item) for item in value)
     )
 
 
-def trace(model: nn.Module, example: torch.Tensor) -> fx.GraphModule:
+def trace(model: nn.Module, example: torch.Tensor, output: str | None = None) -> fx.GraphModule:
     """The model in eval mode as a graph of plain operations, on copies of its weights.
 
     `example` is one input, batch first. In the result every node's `meta["seen"]` is what it was at batch sizes 2 and
     3: for a tensor its shape, for anything else its value; `meta["dtype"]` is a tensor's type, None for anything
-    else; `meta["read"]` says whether it is a number that was read out of a tensor. Raises ModelError when the model
-    does not run on the example, does not answer with one tensor, or when the graph does not compute what the model
-    computes at another batch size.
+    else; `meta["read"]` says whether it is a number that was read out of a tensor. Where the model answers with a dict
+    or list of tensors, `output` names the one to keep ("out", "0", "head.boxes"); without it all are kept, flattened
+    and joined in one row. `meta["outputs"]` of the result lists their names and shapes at batch size 1. Raises
+    ModelError when the model does not run on the example, does not answer with tensors, or when the graph does not
+    compute what the model computes at another batch size.
     """
     root = copy.deepcopy(model).eval()
     for parameter in root.parameters():
@@ -247,28 +260,33 @@ def trace(model: nn.Module, example: torch.Tensor) -> fx.GraphModule:
                 f"{name} does not run on a batch of {len(batch)} inputs of shape {tuple(example.shape[1:])} and type "
                 f"{example.dtype}: {_first_line(error)}"
             ) from error
-    if not isinstance(expected[1], torch.Tensor):
-        raise ModelError(
-            f"{name} answers with {type(expected[1]).__name__}; a model that answers with a tensor is needed"
-        )
-    if [answer.shape[:1] for answer in expected] != [(2,), (3,)]:
-        raise ModelError(
-            f"{name} answers with shape {tuple(expected[1].shape)} to a batch of 3; the batch must come first in it"
-        )
+    outputs = _outputs(name, expected[1], output)
+    shapes = [tuple(_at(expected[1], path).shape) for path in outputs]
+    for shape in shapes:
+        if shape[:1] != (3,):
+            raise ModelError(f"{name} answers with shape {shape} to a batch of 3; the batch must come first in it")
+    expected = [_in_a_row([_at(answer, path) for path in outputs]) for answer in expected]
     tracer = _Tracer(root, two.clone())
     try:
         with torch.no_grad():
             graph = tracer.trace(root)
+            _answer_in_a_row(graph, outputs, tracer.values)
     except Exception as error:
         raise ModelError(f"{name} cannot be traced at {_place(error)}: {_first_line(error)}") from error
     for node in graph.nodes:
         node.meta.pop("is_wrapped", None)  # what fx notes on the result of a wrapped function, here a plain operation
+    recorded = set(graph.nodes)
     traced = canonical(fx.GraphModule(root, graph, class_name=name), tracer.values)
+    _note_new_nodes(traced, tracer, set(tracer.values) & recorded)
+    traced.meta["outputs"] = [
+        (".".join(map(str, path)), (1, *shape[1:])) for path, shape in zip(outputs, shapes, strict=True)
+    ]
     for batch, answer in zip((two, three), expected, strict=True):
         size = len(batch)
         try:
             with torch.no_grad():
-                actual = _Recorder(traced, tracer).run(batch.clone())
+                recorder = _Recorder(traced, tracer)
+                actual = recorder.run(batch.clone())
         except Exception as error:
             raise ModelError(f"{name} cannot be followed at batch size {size}: {_first_line(error)}") from error
         if actual.shape != answer.shape or not torch.allclose(actual, answer, rtol=1e-4, atol=1e-4, equal_nan=True):
@@ -278,7 +296,93 @@ def trace(model: nn.Module, example: torch.Tensor) -> fx.GraphModule:
                 if size == 3
                 else f"{name} cannot be followed: its trace computes something else, as when a view is changed in place"
             )
+    _fold_constants(traced, tracer, recorder.found)
     return traced
+
+
+def _outputs(name: str, answer: Any, wanted: str | None) -> list[tuple[Any, ...]]:
+    """Where in a model's answer its tensors are, as paths of keys and indices. Raises ModelError."""
+    found = list(_paths(answer))
+    if wanted is not None:
+        found = [path for path in found if ".".join(map(str, path)) == wanted]
+    if not found:
+        held = ", ".join(".".join(map(str, path)) for path in _paths(answer)) or "no tensor"
+        raise ModelError(
+            f"{name} answers with {type(answer).__name__} that holds {held}; "
+            + (f"there is no output {wanted!r}" if wanted is not None else "a tensor is needed")
+        )
+    return found
+
+
+def _paths(answer: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    if isinstance(answer, torch.Tensor):
+        yield path
+    elif isinstance(answer, dict):
+        for key, value in answer.items():
+            yield from _paths(value, (*path, key))
+    elif isinstance(answer, (tuple, list)):
+        for index, value in enumerate(answer):
+            yield from _paths(value, (*path, index))
+
+
+def _at(answer: Any, path: tuple[Any, ...]) -> Any:
+    for key in path:
+        answer = answer[key]
+    return answer
+
+
+def _in_a_row(tensors: list[torch.Tensor]) -> torch.Tensor:
+    """One tensor as it is; several, batch first, flattened and joined: shape (batch, sum of their sizes)."""
+    return tensors[0] if len(tensors) == 1 else torch.cat([tensor.flatten(1) for tensor in tensors], 1)
+
+
+def _answer_in_a_row(graph: fx.Graph, outputs: list[tuple[Any, ...]], values: dict[fx.Node, Any]) -> None:
+    """`_in_a_row`, as part of the graph."""
+    end = graph.output_node()
+    nodes = [_at(end.args[0], path) for path in outputs]
+    with graph.inserting_before(end):
+        if len(nodes) > 1:
+            rows = [graph.call_method("flatten", (node, 1)) for node in nodes]
+            for row, node in zip(rows, nodes):
+                values[row] = values[node].flatten(1)
+            joined = graph.call_function(torch.cat, (rows, 1))
+            values[joined] = torch.cat([values[row] for row in rows], 1)
+            nodes = [joined]
+    end.args = (nodes[0],)
+
+
+def _note_new_nodes(traced: fx.GraphModule, tracer: _Tracer, known: set[fx.Node]) -> None:
+    """Says of nodes that were added since the trace whether they depend on the values in the input."""
+    for node in traced.graph.nodes:
+        if node not in known and not tracer.valued.isdisjoint(node.all_input_nodes):
+            tracer.valued.add(node)
+        if node.target is operator.setitem and node in tracer.valued:
+            tracer.valued.add(node.args[0])
+
+
+def _fold_constants(traced: fx.GraphModule, tracer: _Tracer, at_three: dict[fx.Node, Any]) -> None:
+    """Makes constants of the tensors that follow from sizes alone and are the same at both batch sizes."""
+    valued = tracer.valued
+    for node in list(traced.graph.nodes):
+        value = tracer.values.get(node)
+        if node in valued or node.op in ("placeholder", "output", "get_attr") or not isinstance(value, torch.Tensor):
+            continue
+        readers = [user for user in node.users if user in valued or user.op == "output"]
+        if not readers or value.shape != at_three[node].shape or not torch.equal(value, at_three[node]):
+            continue
+        name = f"_constant{len(traced._buffers)}"
+        traced.register_buffer(name, value)
+        with traced.graph.inserting_before(node):
+            constant = traced.graph.get_attr(name)
+        constant.meta = dict(node.meta)
+        for reader in readers:
+            reader.replace_input_with(node, constant)
+    for node in reversed(traced.graph.nodes):  # what was only written to make them
+        written = node.target is operator.setitem and node not in valued
+        if written and all(user.target is operator.setitem for user in node.args[0].users):
+            traced.graph.erase_node(node)
+    traced.graph.eliminate_dead_code(is_live)
+    traced.recompile()
 
 
 class _Recorder(fx.Interpreter):
@@ -287,6 +391,7 @@ class _Recorder(fx.Interpreter):
     def __init__(self, traced: fx.GraphModule, tracer: _Tracer) -> None:
         super().__init__(traced)
         self.tracer = tracer
+        self.found: dict[fx.Node, Any] = {}  # what does not depend on the values in the input
 
     def run_node(self, n: fx.Node) -> Any:
         result = super().run_node(n)
@@ -294,180 +399,12 @@ class _Recorder(fx.Interpreter):
             n.meta["seen"] = (_seen(self.tracer.values[n]), _seen(result))
             n.meta["read"] = n in self.tracer.read
             n.meta["dtype"] = str(result.dtype).removeprefix("torch.") if isinstance(result, torch.Tensor) else None
+            self.found[n] = result if n not in self.tracer.valued else None
         return result
 
 
 def _seen(value: Any) -> Any:
     return tuple(value.shape) if isinstance(value, torch.Tensor) else value
-
-
-def canonical(traced: fx.GraphModule, values: Mapping[fx.Node, Any]) -> fx.GraphModule:
-    """The same computation with layers as `torch.nn` modules and without in-place operations. Changes `traced`.
-
-    `values` holds what each node was in an example run; the nodes that are added here are added to it.
-    """
-    values = values if isinstance(values, dict) else dict(values)
-    in_place = {path for path, module in traced.named_modules(remove_duplicate=False) if _in_place_module(module)}
-    for path in in_place:
-        traced.get_submodule(path).inplace = False  # type: ignore[assignment]
-    for node in list(traced.graph.nodes):
-        if node.op == "call_function":
-            _layer_from_function(traced, node, values)
-        changed = _changed(node)
-        if node.op == "call_module" and node.target in in_place:
-            _read_afterwards(node, node.args[0], node)
-        elif changed is not None and isinstance(values.get(changed), torch.Tensor):
-            _out_of_place(node, changed, values)
-        elif changed is not None and node.target in _IN_PLACE and isinstance(values[changed], (int, float)):
-            node.target = _IN_PLACE[node.target]
-    traced.graph.eliminate_dead_code(is_live)
-    traced.recompile()
-    return traced
-
-
-def is_live(node: fx.Node) -> bool:
-    """Whether a node does something although nobody reads its result."""
-    return node.is_impure() or node.target is operator.setitem
-
-
-def _in_place_module(module: nn.Module) -> bool:
-    return bool(getattr(module, "inplace", False)) and type(module).__module__.startswith("torch.nn.")
-
-
-_IN_PLACE = {getattr(operator, f"i{name}"): getattr(operator, name) for name in ("add", "sub", "mul", "truediv", "pow")}
-
-
-def _changed(node: fx.Node) -> fx.Node | None:
-    """The tensor that an operation changes in place; None for one that only computes."""
-    first = node.args[0] if node.args else node.kwargs.get("input")
-    name = node.target if isinstance(node.target, str) else getattr(node.target, "__name__", "")
-    changes = (
-        node.op == "call_method" and _changing(name)
-        if node.op != "call_function"
-        else node.target in _IN_PLACE
-        or node.target is operator.setitem
-        or _inplace_argument(node) is not None
-        or (inspect.isbuiltin(node.target) and _changing(name))
-    )
-    return first if changes and isinstance(first, fx.Node) else None
-
-
-def _changing(name: str) -> bool:
-    return name.endswith("_") and not name.endswith("__") and name != "requires_grad_" and hasattr(torch.Tensor, name)
-
-
-def _inplace_argument(node: fx.Node) -> int | str | None:
-    """Where a function was given `inplace=True`: the index of a positional argument, or its name."""
-    if node.kwargs.get("inplace") is True:
-        return "inplace"
-    try:
-        names = list(inspect.signature(node.target).parameters)  # type: ignore[arg-type]
-    except (TypeError, ValueError):
-        return None
-    index = names.index("inplace") if "inplace" in names else len(node.args)
-    return index if index < len(node.args) and node.args[index] is True else None
-
-
-def _out_of_place(node: fx.Node, changed: fx.Node, values: dict[fx.Node, Any]) -> None:
-    """Turns an in-place operation into one that gives a new tensor, which everybody reads afterwards."""
-    name = node.target if isinstance(node.target, str) else getattr(node.target, "__name__", "")
-    place = _inplace_argument(node) if node.op == "call_function" else None
-    if node.target in _IN_PLACE:
-        node.target = _IN_PLACE[node.target]
-    elif isinstance(place, str):
-        node.kwargs = {**node.kwargs, "inplace": False}
-    elif place is not None:
-        node.args = tuple(False if index == place else value for index, value in enumerate(node.args))
-    elif node.op == "call_method" and callable(getattr(torch.Tensor, name[:-1], None)):
-        node.target = name[:-1]
-    elif inspect.isbuiltin(node.target) and name.endswith("_") and callable(getattr(torch, name[:-1], None)):
-        node.target = getattr(torch, name[:-1])
-    else:  # it exists in place only: let it work on a copy
-        with node.graph.inserting_before(node):
-            twin = node.graph.call_method("clone", (changed,))
-        twin.meta, values[twin] = dict(node.meta), values[changed]
-        node.replace_input_with(changed, twin)
-        _read_afterwards(node, changed, twin)
-        return
-    _read_afterwards(node, changed, node)
-
-
-def _read_afterwards(node: fx.Node, old: fx.Node, new: fx.Node) -> None:
-    """From `node` on, everybody who reads `old` reads `new`."""
-    after = node.next
-    while after.op != "root":
-        after.replace_input_with(old, new)
-        after = after.next
-
-
-_CONV = ("input", "weight", "bias", "stride", "padding", "dilation", "groups")
-_SIGNATURES: dict[Any, tuple[str, ...]] = {
-    torch.conv1d: _CONV,
-    torch.conv2d: _CONV,
-    nn.functional.linear: ("input", "weight", "bias"),
-    nn.functional.layer_norm: ("input", "normalized_shape", "weight", "bias", "eps"),
-    nn.functional.batch_norm: (
-        *("input", "running_mean", "running_var", "weight", "bias", "training", "momentum", "eps"),
-    ),
-}
-
-
-def _layer_from_function(traced: fx.GraphModule, node: fx.Node, values: Mapping[fx.Node, Any]) -> None:
-    """Replaces a layer that was called as a function by the `torch.nn` module that it is, where it is one."""
-    names = _SIGNATURES.get(node.target)
-    if names is None:
-        return
-    bound: dict[str, Any] = dict(zip(names, node.args, strict=False)) | dict(node.kwargs)
-    tensors: dict[str, torch.Tensor] = {}
-    for name in ("weight", "bias", "running_mean", "running_var"):
-        source = bound.get(name)
-        if source is None:
-            continue
-        if not isinstance(source, fx.Node) or source.op != "get_attr":
-            return  # a computed weight stays a function
-        tensors[name] = operator.attrgetter(str(source.target))(traced)
-    if "weight" not in tensors or bound.get("training"):
-        return
-    layer = _layer(node.target, bound, tensors, values[bound["input"]].dim())
-    for name, tensor in tensors.items():
-        if not isinstance(tensor, nn.Parameter) and name not in layer._buffers:
-            return
-        setattr(layer, name, tensor)
-    layer.eval()
-    owner, _, _ = str(bound["weight"].target).rpartition(".")
-    parent = traced.get_submodule(owner)
-    name = next(name for name in ("layer", *(f"layer{n}" for n in range(2, 99))) if not hasattr(parent, name))
-    parent.add_module(name, layer)
-    node.op, node.target = "call_module", f"{owner}.{name}".lstrip(".")
-    node.args, node.kwargs = (bound["input"],), {}
-
-
-def _layer(function: Any, bound: dict[str, Any], tensors: dict[str, torch.Tensor], dimensions: int) -> nn.Module:
-    weight, bias = tensors["weight"], "bias" in tensors
-    if function is nn.functional.linear:
-        return nn.Linear(weight.shape[1], weight.shape[0], bias=bias)
-    if function is nn.functional.layer_norm:
-        return nn.LayerNorm(tuple(bound["normalized_shape"]), eps=bound.get("eps", 1e-5), bias=bias)
-    if function is nn.functional.batch_norm:
-        norm = {4: nn.BatchNorm2d, 5: nn.BatchNorm3d}.get(dimensions, nn.BatchNorm1d)
-        return norm(len(weight), eps=bound.get("eps", 1e-5), momentum=bound.get("momentum", 0.1))
-    groups = bound.get("groups", 1)
-    kind = nn.Conv1d if function is torch.conv1d else nn.Conv2d
-
-    def sides(value: Any) -> Any:
-        sizes = weight.dim() - 2
-        return value if isinstance(value, str) else (value,) * sizes if isinstance(value, int) else tuple(value)
-
-    return kind(
-        weight.shape[1] * groups,
-        weight.shape[0],
-        tuple(weight.shape[2:]),  # type: ignore[arg-type]
-        stride=sides(bound.get("stride", 1)),
-        padding=sides(bound.get("padding", 0)),
-        dilation=sides(bound.get("dilation", 1)),
-        groups=groups,
-        bias=bias,
-    )
 
 
 def _first_line(error: BaseException) -> str:

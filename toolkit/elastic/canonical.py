@@ -1,0 +1,184 @@
+"""A traced graph in canonical form: layers are modules of `torch.nn`, and nothing is changed in place.
+
+Convolutions, normalisations and linear layers that a model calls as functions become the modules that they are, and
+in-place operations become ordinary ones. What comes out is made of tensor operations and `torch.nn` modules only: that
+is what pruning understands, and what can be saved as data.
+"""
+
+from __future__ import annotations
+
+import inspect
+import operator
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import fx, nn
+
+
+def canonical(traced: fx.GraphModule, values: dict[fx.Node, Any]) -> fx.GraphModule:
+    """The same computation with layers as `torch.nn` modules and without in-place operations. Changes `traced`.
+
+    `values` holds what each node was in an example run; the nodes that are added here are added to it.
+    """
+    in_place = {path for path, module in traced.named_modules(remove_duplicate=False) if _in_place_module(module)}
+    for path in in_place:
+        traced.get_submodule(path).inplace = False  # type: ignore[assignment]
+    for node in list(traced.graph.nodes):
+        if node.op == "call_function":
+            _layer_from_function(traced, node, values)
+        changed = _changed(node)
+        if node.op == "call_module" and node.target in in_place:
+            _read_afterwards(node, node.args[0], node)
+        elif changed is not None and isinstance(values.get(changed), torch.Tensor):
+            _out_of_place(node, changed, values)
+        elif changed is not None and node.target in _IN_PLACE and isinstance(values[changed], (int, float)):
+            node.target = _IN_PLACE[node.target]
+    traced.graph.eliminate_dead_code(is_live)
+    traced.recompile()
+    return traced
+
+
+def is_live(node: fx.Node) -> bool:
+    """Whether a node does something although nobody reads its result."""
+    return node.is_impure() or node.target is operator.setitem
+
+
+def _in_place_module(module: nn.Module) -> bool:
+    return bool(getattr(module, "inplace", False)) and type(module).__module__.startswith("torch.nn.")
+
+
+_IN_PLACE = {getattr(operator, f"i{name}"): getattr(operator, name) for name in ("add", "sub", "mul", "truediv", "pow")}
+
+
+def _changed(node: fx.Node) -> fx.Node | None:
+    """The tensor that an operation changes in place; None for one that only computes."""
+    first = node.args[0] if node.args else node.kwargs.get("input")
+    name = node.target if isinstance(node.target, str) else getattr(node.target, "__name__", "")
+    changes = (
+        node.op == "call_method" and _changing(name)
+        if node.op != "call_function"
+        else node.target in _IN_PLACE
+        or node.target is operator.setitem
+        or _inplace_argument(node) is not None
+        or (inspect.isbuiltin(node.target) and _changing(name))
+    )
+    return first if changes and isinstance(first, fx.Node) else None
+
+
+def _changing(name: str) -> bool:
+    return name.endswith("_") and not name.endswith("__") and name != "requires_grad_" and hasattr(torch.Tensor, name)
+
+
+def _inplace_argument(node: fx.Node) -> int | str | None:
+    """Where a function was given `inplace=True`: the index of a positional argument, or its name."""
+    if node.kwargs.get("inplace") is True:
+        return "inplace"
+    try:
+        names = list(inspect.signature(node.target).parameters)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        return None
+    index = names.index("inplace") if "inplace" in names else len(node.args)
+    return index if index < len(node.args) and node.args[index] is True else None
+
+
+def _out_of_place(node: fx.Node, changed: fx.Node, values: dict[fx.Node, Any]) -> None:
+    """Turns an in-place operation into one that gives a new tensor, which everybody reads afterwards."""
+    name = node.target if isinstance(node.target, str) else getattr(node.target, "__name__", "")
+    place = _inplace_argument(node) if node.op == "call_function" else None
+    if node.target in _IN_PLACE:
+        node.target = _IN_PLACE[node.target]
+    elif isinstance(place, str):
+        node.kwargs = {**node.kwargs, "inplace": False}
+    elif place is not None:
+        node.args = tuple(False if index == place else value for index, value in enumerate(node.args))
+    elif node.op == "call_method" and callable(getattr(torch.Tensor, name[:-1], None)):
+        node.target = name[:-1]
+    elif inspect.isbuiltin(node.target) and name.endswith("_") and callable(getattr(torch, name[:-1], None)):
+        node.target = getattr(torch, name[:-1])
+    else:  # it exists in place only: let it work on a copy
+        with node.graph.inserting_before(node):
+            twin = node.graph.call_method("clone", (changed,))
+        twin.meta, values[twin] = dict(node.meta), values[changed]
+        node.replace_input_with(changed, twin)
+        _read_afterwards(node, changed, twin)
+        return
+    _read_afterwards(node, changed, node)
+
+
+def _read_afterwards(node: fx.Node, old: fx.Node, new: fx.Node) -> None:
+    """From `node` on, everybody who reads `old` reads `new`."""
+    after = node.next
+    while after.op != "root":
+        after.replace_input_with(old, new)
+        after = after.next
+
+
+_CONV = ("input", "weight", "bias", "stride", "padding", "dilation", "groups")
+_SIGNATURES: dict[Any, tuple[str, ...]] = {
+    torch.conv1d: _CONV,
+    torch.conv2d: _CONV,
+    nn.functional.linear: ("input", "weight", "bias"),
+    nn.functional.layer_norm: ("input", "normalized_shape", "weight", "bias", "eps"),
+    nn.functional.batch_norm: (
+        *("input", "running_mean", "running_var", "weight", "bias", "training", "momentum", "eps"),
+    ),
+}
+
+
+def _layer_from_function(traced: fx.GraphModule, node: fx.Node, values: Mapping[fx.Node, Any]) -> None:
+    """Replaces a layer that was called as a function by the `torch.nn` module that it is, where it is one."""
+    names = _SIGNATURES.get(node.target)
+    if names is None:
+        return
+    bound: dict[str, Any] = dict(zip(names, node.args, strict=False)) | dict(node.kwargs)
+    tensors: dict[str, torch.Tensor] = {}
+    for name in ("weight", "bias", "running_mean", "running_var"):
+        source = bound.get(name)
+        if source is None:
+            continue
+        if not isinstance(source, fx.Node) or source.op != "get_attr":
+            return  # a computed weight stays a function
+        tensors[name] = operator.attrgetter(str(source.target))(traced)
+    if "weight" not in tensors or bound.get("training"):
+        return
+    layer = _layer(node.target, bound, tensors, values[bound["input"]].dim())
+    for name, tensor in tensors.items():
+        if not isinstance(tensor, nn.Parameter) and name not in layer._buffers:
+            return
+        setattr(layer, name, tensor)
+    layer.eval()
+    owner, _, _ = str(bound["weight"].target).rpartition(".")
+    parent = traced.get_submodule(owner)
+    name = next(name for name in ("layer", *(f"layer{n}" for n in range(2, 99))) if not hasattr(parent, name))
+    parent.add_module(name, layer)
+    node.op, node.target = "call_module", f"{owner}.{name}".lstrip(".")
+    node.args, node.kwargs = (bound["input"],), {}
+
+
+def _layer(function: Any, bound: dict[str, Any], tensors: dict[str, torch.Tensor], dimensions: int) -> nn.Module:
+    weight, bias = tensors["weight"], "bias" in tensors
+    if function is nn.functional.linear:
+        return nn.Linear(weight.shape[1], weight.shape[0], bias=bias)
+    if function is nn.functional.layer_norm:
+        return nn.LayerNorm(tuple(bound["normalized_shape"]), eps=bound.get("eps", 1e-5), bias=bias)
+    if function is nn.functional.batch_norm:
+        norm = {4: nn.BatchNorm2d, 5: nn.BatchNorm3d}.get(dimensions, nn.BatchNorm1d)
+        return norm(len(weight), eps=bound.get("eps", 1e-5), momentum=bound.get("momentum", 0.1))
+    groups = bound.get("groups", 1)
+    kind = nn.Conv1d if function is torch.conv1d else nn.Conv2d
+
+    def sides(value: Any) -> Any:
+        sizes = weight.dim() - 2
+        return value if isinstance(value, str) else (value,) * sizes if isinstance(value, int) else tuple(value)
+
+    return kind(
+        weight.shape[1] * groups,
+        weight.shape[0],
+        tuple(weight.shape[2:]),  # type: ignore[arg-type]
+        stride=sides(bound.get("stride", 1)),
+        padding=sides(bound.get("padding", 0)),
+        dilation=sides(bound.get("dilation", 1)),
+        groups=groups,
+        bias=bias,
+    )

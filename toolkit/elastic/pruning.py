@@ -1,0 +1,253 @@
+"""Takes the least important channels, heads and hidden features out of a block.
+
+Which positions belong together is found by `channels`: a channel goes with the filter that makes it, the normalisation
+that scales it and the weights that read it; a head with its rows in the query, key and value layers and its columns in
+the projection. The importance of a position is the magnitude of everything that goes with it (the group magnitude of
+Fang et al., DepGraph, CVPR 2023), each weight tensor counted in its own mean, so that a large tensor has no more say
+than a small one. The first and the last cut of the block stay as they are.
+"""
+
+from __future__ import annotations
+
+import copy
+import operator
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import fx, nn
+
+from .axes import Axis, Factor, factors, has_batch, kept_positions, leaves, positions_of, size_of
+from .channels import Axes, Followed, follow
+
+_FOLDS = {"reshape", "view", "expand", "_unsafe_view"}
+_SPLITS = {"chunk", "split", "split_with_sizes", "tensor_split"}
+
+
+class Pruner:
+    """Makes thinner copies of one block. `shape` is that of its input, the batch first."""
+
+    def __init__(self, block: fx.GraphModule, shape: tuple[int, ...]) -> None:
+        self.block = block
+        self.shape = shape
+        self.found = follow(block, shape)
+        self.tensors = {
+            name: value.detach()
+            for name, value in (
+                *block.named_parameters(remove_duplicate=False),
+                *block.named_buffers(remove_duplicate=False),
+            )
+            if name in self.found.tensors
+        }
+        self.importance = {leaf: self._importance(leaf) for leaf in self._free()}
+
+    def thinner(self, ratio: float) -> fx.GraphModule | None:
+        """A copy without the share `ratio` of its inner positions; None where there are none to lose."""
+        kept = {}
+        for leaf, importance in self.importance.items():
+            count = _rounded(leaf, ratio, self._width(leaf))
+            if count < leaf.size:
+                kept[leaf] = np.sort(np.argsort(-importance, kind="stable")[:count])
+        if not kept:
+            return None
+        thinner = copy.deepcopy(self.block)
+        _Surgery(thinner, self.block, self.found, kept).perform()
+        return thinner if _same_shapes(self.block, thinner, self.shape) else None
+
+    def _free(self) -> Iterator[Factor]:
+        """The factors to thin: of every axis that has several, the outermost (heads before the size of a head)."""
+        done: set[Factor] = set()
+        inner: set[Factor] = set()
+        for axis in self._axes():
+            for product in _products(axis):
+                free = [leaf for leaf in product if not leaf.fixed and leaf.size > 1]
+                inner.update(free[1:])
+        for axes in self.found.tensors.values():
+            for axis in axes:
+                for leaf in leaves(axis):
+                    if not leaf.fixed and leaf not in inner and leaf not in done and leaf.size > 1:
+                        done.add(leaf)
+                        yield leaf
+
+    def _axes(self) -> Iterator[Axis]:
+        for axes in self.found.tensors.values():
+            yield from axes
+
+    def _width(self, leaf: Factor) -> int:
+        """How many channels one position of the leaf stands for, in the widest weight that has it."""
+        return max(
+            (size_of(product) // leaf.size for axis in self._axes() for product in _products(axis) if leaf in product),
+            default=1,
+        )
+
+    def _importance(self, leaf: Factor) -> np.ndarray:
+        total = np.zeros(leaf.size)
+        for name, axes in self.found.tensors.items():
+            value = self.tensors[name]
+            if not isinstance(self._owner(name), nn.Parameter):
+                continue
+            for index, axis in enumerate(axes):
+                positions = positions_of(axis, leaf)
+                mine = positions >= 0
+                if mine.any():
+                    others = [other for other in range(value.dim()) if other != index]
+                    squares = value.double().square()
+                    squares = squares.sum(others) if others else squares
+                    magnitude = np.bincount(positions[mine], squares.numpy()[mine], minlength=leaf.size)
+                    total += magnitude / max(float(magnitude.mean()), 1e-30)
+        return total
+
+    def _owner(self, name: str) -> Any:
+        return operator.attrgetter(name)(self.block)
+
+
+def _products(axis: Axis) -> Iterator[Axis]:
+    """The axis as a product of leaves, or, where it is a concatenation, each of its parts so."""
+    known = factors(axis)
+    for factor in known:
+        for part in factor.parts:
+            yield from _products((part,))
+    yield tuple(factor for factor in known if not factor.parts)
+
+
+def _rounded(leaf: Factor, ratio: float, width: int) -> int:
+    """How many positions stay: channels in eights where there are many, as suits the vector units they run on."""
+    step = 1 if width > 1 or leaf.size < 8 else 4 if leaf.size < 32 else 8
+    return max(step, 1, round(leaf.size * (1 - ratio) / step) * step)
+
+
+def _same_shapes(block: fx.GraphModule, thinner: fx.GraphModule, shape: tuple[int, ...]) -> bool:
+    with torch.no_grad():
+        for batch in (1, 2):
+            example = torch.zeros(batch, *shape[1:])
+            try:
+                if thinner(example).shape != block(example).shape:
+                    return False
+            except (RuntimeError, ValueError, IndexError):
+                return False  # a size in it is computed in a way that was not followed
+    return True
+
+
+class _Surgery:
+    """Cuts a copy of a block down to the positions that are kept."""
+
+    def __init__(
+        self, thinner: fx.GraphModule, block: fx.GraphModule, found: Followed, kept: dict[Factor, np.ndarray]
+    ) -> None:
+        self.thinner, self.found, self.kept = thinner, found, kept
+        self.original = dict(zip(thinner.graph.nodes, block.graph.nodes, strict=True))
+
+    def perform(self) -> None:
+        for name, axes in self.found.tensors.items():
+            self._cut_tensor(name, axes)
+        for path, module in self.thinner.named_modules():
+            self._describe(path, module)
+        for node in self.thinner.graph.nodes:
+            if node.op in ("call_method", "call_function"):
+                self._cut_sizes(node)
+        self.thinner.recompile()
+
+    def _size(self, axis: Axis) -> int:
+        return len(kept_positions(axis, self.kept))
+
+    def _changed(self, axis: Axis) -> bool:
+        return any(leaf in self.kept for leaf in leaves(axis))
+
+    def _cut_tensor(self, name: str, axes: Axes) -> None:
+        if not any(self._changed(axis) for axis in axes):
+            return
+        path, _, leaf = name.rpartition(".")
+        module = self.thinner.get_submodule(path)
+        value = getattr(module, leaf)
+        cut = value.detach()
+        for index, axis in enumerate(axes):
+            if self._changed(axis):
+                cut = cut.index_select(index, torch.from_numpy(kept_positions(axis, self.kept)))
+        if isinstance(value, nn.Parameter):
+            setattr(module, leaf, nn.Parameter(cut, requires_grad=value.requires_grad))
+        else:
+            module._buffers[leaf] = cut
+
+    def _describe(self, path: str, module: nn.Module) -> None:
+        """Gives the layer's own account of its sizes."""
+        if path in self.found.groups:
+            count = self._size(self.found.groups[path])
+            setattr(module, "num_groups" if isinstance(module, nn.GroupNorm) else "groups", count)
+        weight = getattr(module, "weight", None)
+        if not isinstance(weight, torch.Tensor):
+            return
+        if isinstance(module, nn.Linear):
+            module.out_features, module.in_features = weight.shape
+        elif isinstance(module, nn.modules.conv._ConvTransposeNd):
+            module.in_channels, module.out_channels = weight.shape[0], weight.shape[1] * module.groups
+        elif isinstance(module, nn.modules.conv._ConvNd):
+            module.out_channels, module.in_channels = weight.shape[0], weight.shape[1] * module.groups
+        elif isinstance(module, (nn.modules.batchnorm._BatchNorm, nn.modules.instancenorm._InstanceNorm)):
+            module.num_features = len(weight)
+        elif isinstance(module, nn.GroupNorm):
+            module.num_channels = len(weight)
+        elif isinstance(module, (nn.LayerNorm, nn.RMSNorm)):
+            module.normalized_shape = tuple(weight.shape)
+        elif isinstance(module, nn.PReLU):
+            module.num_parameters = len(weight)
+
+    def _cut_sizes(self, node: fx.Node) -> None:
+        name = node.target if isinstance(node.target, str) else getattr(node.target, "__name__", "")
+        source = self.original[node].args[0] if node.args else None
+        after = self.found.axes.get(self.original[node])
+        if after is None or not isinstance(source, fx.Node) or not isinstance(self.found.values[source], torch.Tensor):
+            return
+        before = self.found.axes[source]
+        if name in _FOLDS and any(self._changed(axis) for axis in (*after, *before)):
+            self._refold(node, after)
+        elif name == "unflatten" and any(self._changed(axis) for axis in after):
+            dim = int(node.args[1]) % len(before)  # type: ignore[arg-type]
+            sizes = [self._size(axis) for axis in after[dim : dim + len(after) - len(before) + 1]]
+            node.args, node.kwargs = (node.args[0], dim, tuple(sizes)), {}
+        elif name in _SPLITS:
+            self._split(node, after, before)
+        elif name == "getitem":
+            self._slice(node, before)
+
+    def _refold(self, node: fx.Node, after: Axes) -> None:
+        given = list(node.args[1:]) or [node.kwargs["shape"] if "shape" in node.kwargs else node.kwargs["size"]]
+        several = len(given) == 1 and isinstance(given[0], (tuple, list))
+        sizes: list[Any] = list(given[0]) if several else given  # type: ignore[arg-type]
+        # A number that was computed may come from a size that is another one now. Those of the batch are left to it.
+        for index, axis in enumerate(after):
+            if sizes[index] == -1:
+                continue
+            if not has_batch(axis):
+                sizes[index] = self._size(axis)
+            elif self._changed(axis) and -1 not in sizes:
+                sizes[index] = -1
+        node.args, node.kwargs = (node.args[0], tuple(sizes)), {}
+
+    def _split(self, node: fx.Node, after: Sequence[Axes], before: Axes) -> None:
+        changed = [index for index, axis in enumerate(before) if self._changed(axis)]
+        dim = node.args[2] if len(node.args) > 2 else node.kwargs.get("dim", 0)
+        at = int(dim) % len(before)  # type: ignore[arg-type]
+        if at in changed:
+            sizes = [self._size(axes[at]) for axes in after]
+            node.args, node.kwargs = (node.args[0], sizes, at), {}
+            node.target = "split" if node.op == "call_method" else torch.split
+
+    def _slice(self, node: fx.Node, before: Axes) -> None:
+        index = node.args[1]
+        wanted = list(index) if isinstance(index, tuple) else [index]
+        if not any(isinstance(each, slice) for each in wanted):
+            return
+        at = 0
+        for place, each in enumerate(wanted):
+            if each is Ellipsis:
+                at = len(before) - sum(later is not None for later in wanted[place + 1 :])
+                continue
+            if isinstance(each, slice) and self._changed(before[at]):
+                bounds = (each.start, each.stop, each.step)
+                values = fx.node.map_arg(bounds, lambda used: self.found.values[self.original[used]])
+                start, stop, _ = slice(*values).indices(size_of(before[at]))
+                positions = kept_positions(before[at], self.kept)
+                wanted[place] = slice(int((positions < start).sum()), int((positions < stop).sum()), each.step)
+            at += each is not None
+        node.args = (node.args[0], tuple(wanted))
