@@ -193,7 +193,8 @@ class _Run:
         for block in self.alternatives:
             loss = _local_loss(self.supernet.blocks[block.name], features, block)
             total += self._checked(loss, f"block {block.name}")
-            loss.backward()
+            if loss.requires_grad:  # a skip has nothing to learn
+                loss.backward()
         return total / len(self.alternatives)
 
     def _subnet_step(self, batch: torch.Tensor) -> float:
@@ -204,7 +205,8 @@ class _Run:
         for subnet in subnets:
             loss = _output_loss(self.supernet(batch, subnet), teacher) / len(subnets)
             total += self._checked(loss, f"subnet {' '.join(subnet)}")
-            loss.backward()
+            if loss.requires_grad:  # a skip has nothing to learn
+                loss.backward()
         return total
 
     def _sample(self) -> Sequence[Subnet]:
