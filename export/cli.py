@@ -24,6 +24,12 @@ from adaptivenet.toolkit.pack_writer import PackWriter
 )
 @click.option("--name", help="What the pack calls itself (default: the model's name).")
 @click.option("--sample", type=click.Path(), help="Pictures; the programs are verified on the features of the first.")
+@click.option(
+    "--metric",
+    "metrics",
+    multiple=True,
+    help="top1, agreement or fidelity; may be repeated (default: the first two for class scores, else fidelity).",
+)
 @click.option("--classes", type=click.Path(), help="A text file with the name of one class a line.")
 @click.option("--jobs", type=int, help="Worker processes (default: one a core).")
 @click.option("--reuse", type=click.Path(), help="A pack whose unchanged programs are taken over.")
@@ -40,6 +46,7 @@ def main(
     backends: tuple[str, ...],
     name: str | None,
     sample: str | None,
+    metrics: tuple[str, ...],
     classes: str | None,
     jobs: int | None,
     reuse: str | None,
@@ -55,7 +62,14 @@ def main(
     """
     PackWriter(out, "", overwrite).check_path()  # before the long part, and in a dry run too
     if (Path(source) / MANIFEST).exists():
-        idle = {"--name": name, "--sample": sample, "--classes": classes, "--jobs": jobs, "--reuse": reuse}
+        idle = {
+            "--name": name,
+            "--sample": sample,
+            "--metric": metrics or None,
+            "--classes": classes,
+            "--jobs": jobs,
+            "--reuse": reuse,
+        }
         given = [option for option, value in idle.items() if value is not None]
         if given:
             raise ExportError(f"{source} is a pack, to be bundled: {', '.join(given)} is for exporting a supernet")
@@ -63,7 +77,7 @@ def main(
     else:
         if profiles:
             raise ExportError(f"{source} is no pack: --profile is for bundling one; export the supernet first")
-        document = _export(source, out, backends, name, sample, classes, jobs, reuse, overwrite, dry_run)
+        document = _export(source, out, backends, name, sample, metrics, classes, jobs, reuse, overwrite, dry_run)
     if as_json:
         print_json(document)
     elif dry_run:
@@ -83,6 +97,7 @@ def _export(
     backends: tuple[str, ...],
     name: str | None,
     sample: str | None,
+    metrics: tuple[str, ...],
     classes: str | None,
     jobs: int | None,
     reuse: str | None,
@@ -94,9 +109,11 @@ def _export(
     from adaptivenet.toolkit.elastic import Supernet
 
     from .export_pack import export_pack
+    from .metrics import choose_metrics
 
     supernet = Supernet.load(source)
     chosen = backends or tuple(SUFFIXES)
+    choose_metrics(metrics or None, supernet.graph.cuts[-1].shape)
     if dry_run:
         blocks = len(supernet.graph.blocks)
         return {"dry_run": True, "blocks": blocks, "programs": blocks * len(chosen), "backends": list(chosen)}
@@ -111,6 +128,7 @@ def _export(
         chosen,
         name=name,
         sample=image,
+        metrics=metrics or None,
         classes=_lines(classes) if classes else None,
         jobs=jobs,
         reuse=reuse,

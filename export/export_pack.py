@@ -21,7 +21,7 @@ from adaptivenet.toolkit.pack import SUFFIXES, Artifact, BlockPack
 from adaptivenet.toolkit.pack_writer import Metric, PackWriter, describe
 from safetensors.torch import save
 
-from .metrics import OPERANDS, SUMS
+from .metrics import MODULES, choose_metrics
 from .workers import Answer, Task, run_tasks
 
 BACKENDS = tuple(SUFFIXES)
@@ -45,6 +45,7 @@ def export_pack(
     *,
     name: str | None = None,
     sample: torch.Tensor | None = None,
+    metrics: Sequence[str] | None = None,
     preprocessing: Preprocessing | None = None,
     classes: Sequence[str] | None = None,
     jobs: int | None = None,
@@ -55,10 +56,13 @@ def export_pack(
     """Exports every block of `supernet` for every backend and writes the pack to the folder `path`.
 
     `sample` is one real input of cut 0's shape: the features that it gives at every cut are what the programs are
-    verified on (a fixed random input when None). `preprocessing` (by default the supernet's) and `classes` go into
-    the pack. `jobs` worker processes export side by side (by default one a core). Programs of the pack at `reuse`
-    (with `overwrite`, by default, the pack that is being replaced) that were made from the same block by the same
-    exporters are taken over. `progress(done, total, what)` is called for each program.
+    verified on (a fixed random input when None). `metrics` are out of `top1`, `agreement` and `fidelity` (by default
+    the first two for an output of several numbers along dimension 1, which is taken for class scores; else `fidelity`).
+    A network that answers with anything but class scores, such as a detector's boxes, wants `("fidelity",)`.
+    `preprocessing` (by default the supernet's) and `classes` go into the pack. `jobs` worker processes export side by
+    side (by default one a core). Programs of the pack at `reuse` (with `overwrite`, by default, the pack that is being
+    replaced) that were made from the same block by the same exporters are taken over. `progress(done, total, what)` is
+    called for each program.
 
     Raises ExportError when a block does not export or differs from torch beyond the tolerance, PackError when `path`
     exists (and `overwrite` is not said) or cannot be written, ModelError when a block cannot be stored for the workers.
@@ -69,9 +73,10 @@ def export_pack(
         raise ExportError(f"unknown backends {unknown or '(none)'}: choose from {', '.join(BACKENDS)}")
     if jobs is not None and jobs < 1:
         raise ExportError(f"cannot export with {jobs} jobs: at least 1 is needed")
+    chosen = choose_metrics(metrics, supernet.graph.cuts[-1].shape)
     preprocessing = preprocessing or supernet.preprocessing
     features = _features(supernet, sample)
-    jobs_ = _jobs(supernet, backends, features)
+    jobs_ = _jobs(supernet, backends, features, chosen)
     old = _reusable(reuse or (path if overwrite and Path(path).exists() else None))
     report = progress or (lambda done, total, what: None)
     artifacts: dict[tuple[str, str], Artifact] = {}
@@ -110,8 +115,10 @@ def export_pack(
             supernet.graph,
             {block.name: {b: artifacts[block.name, b] for b in backends} for block in supernet.graph.blocks},
             {
-                metric: Metric(operands, {b: artifacts[metric, b] for b in backends}, SUMS)
-                for metric, operands in _metrics(supernet).items()
+                metric: Metric(
+                    MODULES[metric].operands, {b: artifacts[metric, b] for b in backends}, MODULES[metric].sums
+                )
+                for metric in chosen
             },
             preprocessing,
             classes,
@@ -131,12 +138,6 @@ def _scratch() -> Iterator[str]:
         raise ExportError(f"the export cannot write to {place}: {error.strerror or error}") from error
 
 
-def _metrics(supernet: Supernet) -> Mapping[str, tuple[str, ...]]:
-    """The metrics that an output has: class scores are needed along its dimension 1."""
-    shape = supernet.graph.cuts[-1].shape
-    return OPERANDS if len(shape) >= 2 and shape[1] > 1 else {}
-
-
 def _features(supernet: Supernet, sample: torch.Tensor | None) -> dict[str, torch.Tensor]:
     """The feature at every cut, by its index, for the sample."""
     shape = supernet.graph.cuts[0].shape
@@ -145,10 +146,14 @@ def _features(supernet: Supernet, sample: torch.Tensor | None) -> dict[str, torc
     if tuple(sample.shape) != shape:
         raise ExportError(f"the sample has shape {tuple(sample.shape)}; the first cut has {shape}")
     with torch.no_grad():
-        return {str(cut): feature.contiguous() for cut, feature in enumerate(supernet.features(sample.float()))}
+        features = supernet.features(sample.float())
+    # Clones, because a block that only reshapes gives a view, and a file of tensors holds no two that share memory.
+    return {str(cut): feature.clone(memory_format=torch.contiguous_format) for cut, feature in enumerate(features)}
 
 
-def _jobs(supernet: Supernet, backends: Sequence[str], features: Mapping[str, torch.Tensor]) -> list[_Job]:
+def _jobs(
+    supernet: Supernet, backends: Sequence[str], features: Mapping[str, torch.Tensor], metrics: Sequence[str]
+) -> list[_Job]:
     jobs: list[_Job] = []
     for block in supernet.graph.blocks:
         module = supernet.blocks[block.name]
@@ -156,11 +161,12 @@ def _jobs(supernet: Supernet, backends: Sequence[str], features: Mapping[str, to
         for key, tensor in sorted(recipe.tensors(module).items()):
             made_from.update(f"{key} {tensor.dtype} {tuple(tensor.shape)}".encode())
             made_from.update(tensor.contiguous().numpy().tobytes())
-        made_from.update(str(tuple(features[str(block.start)].shape)).encode())
+        for cut in supernet.graph.reads(block):
+            made_from.update(str(tuple(features[str(cut)].shape)).encode())
         for backend in backends:
             task = {"id": str(len(jobs)), "block": block.name, "backend": backend}
             jobs.append(_Job(block.name, backend, _with_exporter(made_from.hexdigest(), backend), task))
-    for metric in _metrics(supernet):
+    for metric in metrics:
         for backend in backends:
             task = {"id": str(len(jobs)), "metric": metric, "backend": backend}
             what = f"{metric} {supernet.graph.cuts[-1].shape}"

@@ -44,12 +44,12 @@ def main() -> None:
         try:
             if "metric" in task:
                 name = f"metric {task['metric']!r}"
-                inputs = example_inputs(task["metric"], supernet.graph.cuts[-1].shape)
+                inputs = list(example_inputs(task["metric"], supernet.graph.cuts[-1].shape))
                 program = export_program(name, MODULES[task["metric"]]().eval(), inputs, backend)
             else:
                 block = supernet.graph[task["block"]]
-                module = supernet.blocks[block.name]
-                program = export_program(f"block {block.name!r}", module, [features[str(block.start)]], backend)
+                inputs = [features[str(cut)] for cut in supernet.graph.reads(block)]
+                program = export_program(f"block {block.name!r}", supernet.blocks[block.name], inputs, backend)
             file = out / f"{task['id']}{SUFFIXES[backend]}"
             file.write_bytes(program.data)
             facts = {key: value for key, value in asdict(program).items() if key != "data"}

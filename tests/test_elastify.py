@@ -325,8 +325,11 @@ PROGRAM = ("blocks", 0, "program")
         (set_path("cuts", 0, "shape", value="wide"), "damaged"),
         (set_path("preprocessing", value={"height": 8}), "damaged"),
         (set_path(*PROGRAM, value=None), "damaged"),
-        (set_path(*PROGRAM, "nodes", value=[]), "do not lead from an input to an output"),
-        (set_path(*PROGRAM, "nodes", 0, "op", value="eval"), "do not lead from an input to an output"),
+        (set_path(*PROGRAM, "nodes", value=[]), "do not lead from its inputs, which come first, to an output"),
+        (
+            set_path(*PROGRAM, "nodes", 0, "op", value="eval"),
+            "do not lead from its inputs, which come first, to an output",
+        ),
         (set_path(*PROGRAM, "modules", "stem", "class", value="builtins.eval"), "'builtins.eval', which is not one"),
         (
             set_path(*PROGRAM, "modules", "stem", "class", value="torch.nn.modules.conv.os.system"),
@@ -385,7 +388,8 @@ def test_only_operations_on_tensors_are_called_as_methods(saved: Path, name: str
         ("call_function", {"kwargs": {"dict": {"out=print('run'), other": 1}}}, "is no name"),
         ("call_function", {"name": "x\n    print('run')"}, "is no name"),
         ("call_function", {"args": [{"node": "nobody"}]}, "damaged"),
-        ("call_function", {"op": "placeholder", "target": "y"}, "more than one input"),
+        ("call_function", {"op": "placeholder", "target": "y"}, "do not lead from its inputs, which come first"),
+        ("call_function", {"op": "output", "target": "output"}, "more than one output"),
         ("placeholder", {"target": "x=print('run')"}, "is no name"),
         ("get_attr", {"target": "forward.__globals__"}, "which is not in it"),
         ("get_attr", {"target": "stem.__class__"}, "which is not in it"),

@@ -204,7 +204,7 @@ class Dataset:
 
     @property
     def labels(self) -> LabelArray | None:
-        """The class index of every image, int64 `(len,)`; None when there are no labels."""
+        """The class index of every image, int64 `(len,)`, or of each of its pixels, `(len, H, W)`; None: no labels."""
         return None if self._labels is None else self._labels[list(self._indices)]
 
     @cached_property
@@ -215,7 +215,7 @@ class Dataset:
         """
         total = hashlib.sha256(b"adaptivenet-data 1\n")
         for index in self._indices:
-            label = "-" if self._labels is None else str(self._labels[index])
+            label = "-" if self._labels is None else str(self._labels[index].tolist())
             total.update(f"{_digest(self._source.content(index))} {label}\n".encode())
         return total.hexdigest()
 
@@ -274,8 +274,9 @@ def open_data(
     - an ImageFolder: one subfolder a class; the label is the folder's index in `classes`, or, when `classes` is None,
       its place in the sorted names;
     - a folder of pictures: no labels;
-    - an .npz with `images` and optionally `labels` (whole numbers, `(N,)`), or an .npy with the images alone. Images
-      are uint8 RGB `(N, H, W, 3)`, prepared as pictures are, or float32 `(N, *cut.shape[1:])`, ready for the cut.
+    - an .npz with `images` and optionally `labels` (whole numbers, `(N,)`, or `(N, height, width)` with one for each
+      pixel of the network's output), or an .npy with the images alone. Images are uint8 RGB `(N, H, W, 3)`, prepared as
+      pictures are, or float32 `(N, *cut.shape[1:])`, ready for the cut.
 
     Files and folders whose name starts with a dot are ignored, and so are files that are not pictures. Raises
     DataError, naming the file or folder, when `path` is missing, empty or of another form. A picture is decoded when
@@ -408,9 +409,10 @@ def _load_arrays(path: Path) -> tuple[npt.NDArray[Any], npt.NDArray[Any] | None]
 def _checked_labels(
     path: Path, labels: npt.NDArray[Any], count: int, classes: Sequence[str] | None
 ) -> npt.NDArray[np.int64]:
-    if labels.shape != (count,) or labels.dtype.kind not in "iu":
+    if labels.ndim not in (1, 3) or len(labels) != count or not labels.size or labels.dtype.kind not in "iu":
         raise DataError(
-            f"{path}: labels must be whole numbers of shape ({count},), not {labels.dtype} of shape {labels.shape}"
+            f"{path}: labels must be whole numbers of shape ({count},) or ({count}, height, width), not {labels.dtype} "
+            f"of shape {labels.shape}"
         )
     limit = np.iinfo(np.int64).max if classes is None else len(classes) - 1
     low, high = int(labels.min()), int(labels.max())

@@ -77,7 +77,8 @@ class BlockPack:
     `path` is the folder; `manifest` the parsed manifest; `name` what the pack calls itself; `digest` the digest of the
     manifest, and so of everything; `graph` the search space; `preprocessing` how a picture becomes the input (None: the
     input is no picture); `classes` the names of the classes (None: not a classifier, or unknown); `metrics` the operand
-    kinds of each metric program, and `sums` the names of what it returns; `backends` what the blocks are exported for.
+    kinds of each metric program, and `sums` the names of what it returns; `label` the shape of one label, that of the
+    output without its dimension 1; `backends` what the blocks are exported for.
     """
 
     def __init__(self, path: Path, manifest: dict[str, Any]) -> None:
@@ -94,6 +95,8 @@ class BlockPack:
         self.sums: Mapping[str, tuple[str, ...]] = {
             name: tuple(metric["sums"]) for name, metric in manifest["metrics"].items()
         }
+        output = self.graph.cuts[-1].shape
+        self.label = (*output[:1], *output[2:])
         self.preprocessing = _preprocessing(manifest, self.graph)
         self._blocks = {block["name"]: _artifacts(block["artifacts"]) for block in manifest["blocks"]}
         self._metrics = {name: _artifacts(metric["artifacts"]) for name, metric in manifest["metrics"].items()}

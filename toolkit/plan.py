@@ -5,7 +5,8 @@ prefix once, while features wait in numbered slots for the branches that still n
 walk down as instructions; a device only interprets them, and knows in advance how much feature memory they take.
 
 Slot 0 holds the input (the feature at cut 0) and slot 1 the label when a run begins; the label stays to the end, every
-other slot is freed by the plan.
+other slot is freed by the plan. A head reads several slots: where it starts, and the taps, which wait for the last
+head that reads them.
 """
 
 from __future__ import annotations
@@ -25,10 +26,13 @@ OPERANDS = ("output", "oracle", "label")
 
 @dataclass(frozen=True)
 class Run:
-    """Run `block` on the feature in slot `source`; its output goes to slot `target`, which is empty."""
+    """Run `block` on the features in the slots `sources`; its output goes to slot `target`, which is empty.
+
+    The sources are in the order of `BlockGraph.reads`: one, and for a head the taps as well.
+    """
 
     block: str
-    source: int
+    sources: tuple[int, ...]
     target: int
 
 
@@ -56,8 +60,8 @@ class Plan:
     """A checked program that scores `subnets[k]` by every one of `metrics`.
 
     `slots` is one more than the highest slot number. `peak_bytes` is the most feature memory in use at once for one
-    image, the input included, the label not; while a block runs, both its input and its output count. `block_runs` is
-    the number of `Run` instructions. Build it by `compile_plan` or `Plan.from_json`.
+    image, the input and the taps included, the label not; while a block runs, its inputs and its output count.
+    `block_runs` is the number of `Run` instructions. Build it by `compile_plan` or `Plan.from_json`.
     """
 
     instructions: tuple[Instruction, ...]
@@ -83,8 +87,8 @@ class Plan:
         """Read what `to_json` wrote, and trust none of it: the program is followed step by step before it is returned.
 
         Raises PlanError when the document has another form, names an unknown block, subnet, metric or slot, reads an
-        empty slot, overwrites a full one, runs a block at a cut where it does not start, scores a subnet by another
-        one's output, leaves one unscored or a slot unfreed, or misstates its size.
+        empty slot, overwrites a full one, runs a block on features that are not the ones it reads or not of one path,
+        scores a subnet by another one's output, leaves one unscored or a slot unfreed, or misstates its size.
         """
         fields = {"subnets", "metrics", "slots", "peak_bytes", "block_runs", "instructions"}
         if not isinstance(doc, dict) or doc.keys() != fields:
@@ -162,7 +166,7 @@ class _Walk:
         for number, path in enumerate(paths):
             self._insert(root, path).completes.append(number)
         self._measure(root)
-        self._visit(root, INPUT, on_oracle=True)
+        self._visit(root, {0: INPUT}, (), on_oracle=True)
         if self._oracle_is_read:
             self._free(self._oracle_slot)
 
@@ -176,6 +180,9 @@ class _Walk:
         """Note, bottom up, the most bytes that the walk from a node on needs, the node's own feature included."""
         own = self.graph.cuts[node.cut].bytes
         *others, last = sorted(map(self._measure, node.children.values())) or [0]
+        if node.cut in self.graph.taps:
+            node.need = own + last
+            return node.need
         outputs = [self.graph.cuts[child.cut].bytes for child in node.children.values()]
         node.need = max(own + max(outputs, default=0), own + max(others, default=0), last)
         return node.need
@@ -196,17 +203,27 @@ class _Walk:
         for name in sorted(node.children, key=place):
             yield name, node.children[name], is_oracle(name)
 
-    def _visit(self, node: _Node, slot: int, on_oracle: bool) -> None:
+    def _visit(self, node: _Node, held: Mapping[int, int], spent: tuple[int, ...], on_oracle: bool) -> None:
+        """Walk on from a node. `held` are the slots of its own cut and of the taps before it, by cut.
+
+        Of these, `spent` are the slots that nobody reads any more after the walk: its last run frees them.
+        """
         if not node.children:
-            self._finish(node, slot, on_oracle)
+            self._finish(node, held[node.cut], on_oracle)
+        waiting = {cut: slot for cut, slot in held.items() if cut in self.graph.taps}
         left = len(node.children)
         for name, child, still_on_oracle in self._in_order(node, on_oracle):
             target = heapq.heappop(self._freed) if self._freed else next(self._unused)
-            self.instructions.append(Run(name, slot, target))
+            block = self.graph[name]
+            self.instructions.append(Run(name, tuple(held[cut] for cut in self.graph.reads(block)), target))
             left -= 1
-            if not left:
+            ending = () if left else (*spent, held[node.cut])
+            # Only the head reads the taps, so that they wait until it has run.
+            over = [slot for slot in ending if block.end == self.graph.end or slot not in waiting.values()]
+            for slot in over:
                 self._free(slot)
-            self._visit(child, target, still_on_oracle)
+            later = tuple(slot for slot in ending if slot not in over)
+            self._visit(child, {**waiting, child.cut: target}, later, still_on_oracle)
 
     def _finish(self, node: _Node, slot: int, on_oracle: bool) -> None:
         keep = on_oracle and self._oracle_is_read
@@ -245,15 +262,19 @@ def _checked(
     for number, instruction in enumerate(instructions):
         step = f"instruction {number}"
         match instruction:
-            case Run(name, source, target):
-                path = read(source, step)
+            case Run(name, sources, target):
+                paths = [read(slot, step) for slot in sources]
                 if name not in graph:
                     raise PlanError(f"plan {step} runs block {name!r}, which this pack does not have")
                 block = graph[name]
-                if block.start != cut(path):
+                cuts = tuple(map(cut, paths))
+                if cuts != graph.reads(block):
                     raise PlanError(
-                        f"plan {step} runs block {name!r} at cut {cut(path)}; the block starts at cut {block.start}"
+                        f"plan {step} runs block {name!r} on the features at cuts {cuts}; it reads {graph.reads(block)}"
                     )
+                path = paths[0]
+                if any(other != path[: len(other)] for other in paths):
+                    raise PlanError(f"plan {step} runs block {name!r} on features of different paths")
                 if target in made_by or not LABEL < target <= slots:
                     raise PlanError(f"plan {step} writes slot {target}: it must be empty, from {LABEL + 1} to {slots}")
                 made_by[target] = (*path, name)
@@ -281,8 +302,8 @@ def _checked(
 
 def _instruction_to_json(instruction: Instruction) -> list[Any]:
     match instruction:
-        case Run(block, source, target):
-            return ["run", block, source, target]
+        case Run(block, sources, target):
+            return ["run", block, list(sources), target]
         case Score(subnet, metric, operands):
             return ["score", subnet, metric, list(operands)]
         case Free(slot):
@@ -291,8 +312,8 @@ def _instruction_to_json(instruction: Instruction) -> list[Any]:
 
 def _instruction_from_json(entry: object) -> Instruction:
     match entry:
-        case ["run", str(block), source, target]:
-            return Run(block, _integer(source, "slot"), _integer(target, "slot"))
+        case ["run", str(block), list(sources), target]:
+            return Run(block, tuple(_integer(slot, "slot") for slot in sources), _integer(target, "slot"))
         case ["score", subnet, str(metric), list(operands)]:
             return Score(_integer(subnet, "subnet"), metric, tuple(_integer(slot, "slot") for slot in operands))
         case ["free", slot]:

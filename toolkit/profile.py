@@ -176,7 +176,8 @@ def profile(
     """Measures, searches and verifies on the device of `session`.
 
     `data` is divided into pictures to search on and pictures to verify on, unless `verify` gives the latter. The metric
-    is `top1` where there are labels and the pack has it, else `agreement`, unless the settings name one.
+    is `top1` where the pack has it and the pictures its labels, else the pack's first that needs none, unless the
+    settings name one.
     `progress(stage, done, total)` is called as it goes. Raises BudgetError, naming the fastest subnet, for a budget
     that no subnet meets; DataError when the pictures are too few or lack labels that the metric needs.
     """
@@ -288,10 +289,9 @@ class _Profiling:
 
     def _verify(self, subnets: Sequence[Subnet]) -> dict[Subnet, tuple[Quality, tuple[Quality, ...]]]:
         """The quality of each subnet on the held-out pictures: by the metric searched for, and by the others."""
+        usable = _usable_metrics(self.pack, self.held_out)
         metrics = {
-            name: operands
-            for name, operands in self.pack.metrics.items()
-            if name == self.metric or "label" not in operands or self.held_out.labels is not None
+            name: operands for name, operands in self.pack.metrics.items() if name == self.metric or name in usable
         }
         plan = compile_plan(self.graph, subnets, metrics, self.settings.memory_bytes)
         evaluation = self.session.evaluate(plan, self.held_out, lambda done, total: self.report("verify", done, total))
@@ -370,15 +370,27 @@ def divide(data: Dataset, verify: Dataset | None, settings: Settings) -> tuple[D
 def choose_metric(pack: BlockPack, data: Dataset, wanted: str | None) -> str:
     """The metric to search by. Raises DataError when the pack does not have it, or the pictures lack its labels."""
     if wanted is None:
-        usable = [name for name, operands in pack.metrics.items() if "label" not in operands or data.labels is not None]
+        usable = _usable_metrics(pack, data)
         if not usable:
-            raise DataError(f"pack {pack.name!r} has no metric that works without labels: give labelled pictures")
+            raise DataError(
+                f"pack {pack.name!r} has only metrics that need labels of shape {pack.label}: label pictures so"
+            )
         return "top1" if "top1" in usable else usable[0]
     if wanted not in pack.metrics:
         raise DataError(f"pack {pack.name!r} has no metric {wanted!r}: it has {', '.join(pack.metrics) or 'none'}")
-    if "label" in pack.metrics[wanted] and data.labels is None:
-        raise DataError(f"metric {wanted!r} needs labels, and {data.name} has none: use an ImageFolder or 'agreement'")
+    if wanted not in _usable_metrics(pack, data):
+        has = "none" if data.labels is None else f"some of shape {(1, *data.labels.shape[1:])}"
+        raise DataError(
+            f"metric {wanted!r} needs labels, and {data.name} has {has}: give each picture one of shape {pack.label}, "
+            "or use another metric"
+        )
     return wanted
+
+
+def _usable_metrics(pack: BlockPack, data: Dataset) -> list[str]:
+    """The metrics of the pack that need no labels, or whose labels the data has."""
+    labelled = data.labels is not None and data.labels.shape[1:] == pack.label[1:]
+    return [name for name, operands in pack.metrics.items() if labelled or "label" not in operands]
 
 
 def _finalists(

@@ -1,6 +1,6 @@
 """How good a subnet is, with how sure we are of it.
 
-Metric programs on the device return sums over images; here `correct` of `count` becomes a share with its interval.
+Metric programs on the device return sums over images; here the first over the second becomes a share with its interval.
 """
 
 from __future__ import annotations
@@ -26,20 +26,24 @@ class Quality:
     n: int
 
     @classmethod
-    def from_counts(cls, metric: str, correct: float, count: float) -> Quality:
-        """The share `correct / count` with Wilson's score interval (Wilson 1927).
+    def from_counts(cls, metric: str, correct: float, count: float, images: int | None = None) -> Quality:
+        """The share `correct / count`, found on `images` images (when None, `count`), with Wilson's score interval
+        (Wilson 1927).
 
-        Unlike the textbook interval it stays inside 0 to 1 and keeps a width when all or none are correct.
-        Raises DataError when nothing was counted or the sums are not counts.
+        Unlike the textbook interval it stays inside 0 to 1 and keeps a width when all or none are correct. It is meant
+        for images that are right or wrong. Where an image counts in parts (its share of correct pixels, its fidelity)
+        it is conservative: a number between 0 and 1 with the mean p has at most the variance p (1 - p) of a right or
+        wrong with the same mean, so the true interval is no wider. The pixels of one image are not independent, which
+        is why images and not pixels are the sample.
+        Raises DataError when nothing was counted or the sums are not a share.
         """
         if not (count >= 1 and 0 <= correct <= count and float(count).is_integer()):
             raise DataError(f"metric {metric!r} counted {correct} correct of {count}; it needs at least one image")
-        share, weight = correct / count, _Z95**2 / count
+        n = int(count) if images is None else images
+        share, weight = correct / count, _Z95**2 / n
         middle = (share + weight / 2) / (1 + weight)
         reach = math.sqrt(weight * (share * (1 - share) + weight / 4)) / (1 + weight)
-        return cls(
-            metric, share, min(share, max(0.0, middle - reach)), max(share, min(1.0, middle + reach)), int(count)
-        )
+        return cls(metric, share, min(share, max(0.0, middle - reach)), max(share, min(1.0, middle + reach)), n)
 
     def to_json(self) -> dict[str, Any]:
         """A plain dict of the five fields."""

@@ -18,7 +18,7 @@ _DEVICE_HELP = "local (ExecuTorch on this machine) or local:onnxruntime."
 @click.option("--data", type=click.Path(), required=True, help="An ImageFolder, a folder of pictures, .npz or .npy.")
 @click.option("--verify-data", type=click.Path(), help="Pictures to verify on (default: a part of --data is held out).")
 @click.option("--budget", "budgets", multiple=True, help="75% (of the oracle's latency) or 12.5ms; may be repeated.")
-@click.option("--metric", help="What to search by (default: top1 with labels, else agreement).")
+@click.option("--metric", help="What to search by (default: top1 with labels, else the first that needs none).")
 @click.option("--strategy", default="surrogate", show_default=True, help="surrogate or evolutionary.")
 @click.option("--evaluations", default=150, show_default=True, help="Subnets that the search may evaluate.")
 @click.option("--search-images", default=64, show_default=True, help="Pictures that the search evaluates on.")

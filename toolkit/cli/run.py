@@ -65,6 +65,10 @@ def main(
             f"note: profiled on {', '.join(f'{key} {known.device[key]}' for key in differs)}, running on "
             f"{', '.join(str(getattr(device.info, key)) for key in differs)}; other latencies are to be expected"
         )
+    # Other outputs (a map of classes, a detector's boxes) have no single answer to show.
+    classifies = len(opened.graph.cuts[-1].shape) == 2 and (
+        opened.classes is not None or not {"top1", "agreement"}.isdisjoint(opened.metrics)
+    )
     point = known.front.points[state.point]
     document: dict[str, Any] = {
         "device": device.info.to_json(),
@@ -86,7 +90,8 @@ def main(
             begin = time.perf_counter()
             output = session.infer(image)
             times.append((time.perf_counter() - begin) * 1e3)
-            answers.append(int(np.argmax(output.reshape(output.shape[0], output.shape[1], -1)[0, :, 0])))
+            if classifies:
+                answers.append(int(np.argmax(output[0])))
             if adapt:
                 later = state.observe(known.front, limit, times[-1])
                 if later.point != state.point:
@@ -107,7 +112,7 @@ def main(
         "latency": latency.to_json(),
         "within_budget": sum(ms <= limit for ms in times) / count,
         "switches": switches,
-        "answers": answers,
+        "answers": answers if classifies else None,
     }
     if as_json:
         print_json(document)
@@ -123,7 +128,8 @@ def main(
     if adapt:
         where = ", ".join(f"after {switch['after']} (slowdown {switch['slowdown']:.2f})" for switch in switches)
         click.echo(f"switches     {len(switches)}{': ' + where if where else ''}")
-    click.echo(f"answers      {', '.join(shown)}{' …' if count > 5 else ''}")
+    if classifies:
+        click.echo(f"answers      {', '.join(shown)}{' …' if count > 5 else ''}")
 
 
 if __name__ == "__main__":

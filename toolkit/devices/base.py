@@ -80,8 +80,8 @@ class Evaluation:
     """What a plan's metrics gave, image by image, so that two subnets can be compared on the same images.
 
     `sums[metric]` is float64 of shape (subnets, images, sums): the row of subnet k holds the metric program's output
-    for each image (for `top1` and `agreement`: correct, count). `block_runs` counts the blocks that ran, over all
-    images. `seconds` is the time of the whole evaluation, loading included.
+    for each image (for `top1` and `agreement`: correct, count; for `fidelity`: fidelity, count). `block_runs` counts
+    the blocks that ran, over all images. `seconds` is the time of the whole evaluation, loading included.
     """
 
     subnets: tuple[Subnet, ...]
@@ -95,10 +95,11 @@ class Evaluation:
     def quality(self, metric: str) -> list[Quality]:
         """The quality of each subnet over all images, with its interval, in the order of `subnets`.
 
-        Raises KeyError for a metric that the plan did not score.
+        It is the first of the metric's two sums over the second. Raises KeyError for a metric that the plan did not
+        score.
         """
         totals = self.sums[metric].sum(axis=1).tolist()
-        return [Quality.from_counts(metric, correct, count) for correct, count in totals]
+        return [Quality.from_counts(metric, correct, count, self.images) for correct, count in totals]
 
 
 class Session(ABC):
@@ -125,7 +126,8 @@ class Session(ABC):
         Every round runs each chain once, in an order shuffled anew, so that a slow moment of the device falls on all
         of them alike; the first `warmup` rounds are not counted. A chain's input is the feature that the oracle has
         at the cut where the chain starts, computed from `sample` (shape and dtype of cut 0) or, without one, from
-        noise. Raises GraphError for a chain that is not one, DataError for a sample that does not fit.
+        noise; a head is also given the oracle's features at the taps before its chain. Raises GraphError for a chain
+        that is not one, DataError for a sample that does not fit.
         """
 
     @abstractmethod

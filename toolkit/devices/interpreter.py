@@ -1,7 +1,8 @@
 """The interpreter of plans, and what it needs of an engine.
 
 An engine turns the bytes of an artifact into a `Program`, a callable from tensors to one tensor. Features stay in the
-engine's own tensors from the first block to the metric: the interpreter only moves them between slots.
+engine's own tensors from the first block to the metric: the interpreter only moves them between slots. A `Chain` is the
+same for one path, without a plan: what is measured, and what an active subnet runs.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from typing import Any, Protocol
 from numpy.typing import NDArray
 
 from ..errors import PackError
+from ..graph import Block, BlockGraph
 from ..plan import INPUT, LABEL, Free, Instruction, Plan, Run, Score
 
 Tensor = Any
@@ -77,14 +79,41 @@ def _typed(types: Sequence[TensorType]) -> str:
     return " + ".join(f"{dtype} {shape}" for shape, dtype in types) or "nothing"
 
 
-def run_chain(programs: Sequence[Program], feature: Tensor) -> Tensor:
-    """Run programs one after the other. The result may lie in the last program's memory (see `Program`).
+class Chain:
+    """Consecutive blocks of a graph with their programs loaded: a single block, a subnet, or a stretch of one.
 
-    Each program runs once and its output is read at once, so nothing needs to be copied out in between.
+    `takes` says, for each cut whose feature the chain is given, which of its blocks reads it first: the cut where it
+    starts, and the taps that its head reads from before there.
     """
-    for program in programs:
-        feature = program((feature,), keep=False)
-    return feature
+
+    def __init__(self, graph: BlockGraph, blocks: Sequence[Block], programs: Mapping[str, Program]) -> None:
+        made = {block.end for block in blocks}
+        self.takes: dict[int, Block] = {}
+        last_read: dict[int, Block] = {}
+        for block in blocks:
+            for cut in graph.reads(block):
+                last_read[cut] = block
+                if cut not in made:
+                    self.takes.setdefault(cut, block)
+        self._end = blocks[-1].end
+        self._steps = [
+            (programs[block.name], reads, block.end, [cut for cut in reads if last_read[cut] is block])
+            for block in blocks
+            for reads in [graph.reads(block)]
+        ]
+
+    def __call__(self, given: Mapping[int, Tensor]) -> Tensor:
+        """The last block's output for the features at the cuts of `takes`.
+
+        It may lie in that block's own memory (see `Program`): each program runs once, so nothing that waits in one is
+        overwritten, and nothing needs to be copied out in between. A feature is dropped after its last reader.
+        """
+        features = dict(given)
+        for program, reads, end, spent in self._steps:
+            features[end] = program([features[cut] for cut in reads], keep=False)
+            for cut in spent:
+                del features[cut]
+        return features[self._end]
 
 
 class PlanRunner:
@@ -110,11 +139,11 @@ class PlanRunner:
         self, instruction: Instruction, blocks: Mapping[str, Program], metrics: Mapping[str, Program]
     ) -> Callable[[list[Tensor | None]], None]:
         match instruction:
-            case Run(name, source, target):
+            case Run(name, sources, target):
                 block = blocks[name]
 
                 def run(slots: list[Tensor | None]) -> None:
-                    slots[target] = block((slots[source],))
+                    slots[target] = block([slots[source] for source in sources])
                     self.block_runs += 1
 
                 return run

@@ -24,9 +24,7 @@ from ..latency import Latency
 from ..pack import BlockPack
 from ..plan import LABEL, Plan, Run, Score
 from .base import Device, DeviceInfo, Evaluation, PageIn, Progress, Resident, Session
-from .interpreter import Engine, PlanRunner, Program, Tensor, TensorType, run_chain
-
-_LABEL: TensorType = ((1,), "int64")
+from .interpreter import Chain, Engine, PlanRunner, Program, Tensor, TensorType
 
 
 class LocalDevice(Device):
@@ -64,6 +62,7 @@ class LocalSession(Session):
         self._graph = pack.graph
         self._engine = engine
         self._active: dict[str, Program] = {}  # the active subnet's blocks, in the order they run
+        self._assembled: Chain | None = None  # the same, ready to infer
         self._open = True
 
     def measure(
@@ -78,20 +77,23 @@ class LocalSession(Session):
         self._ready()
         if rounds < 1:
             raise ValueError(f"cannot measure in {rounds} rounds: at least 1 is needed")
-        blocks = [self._chain(chain) for chain in chains]
+        stretches = [self._consecutive(chain) for chain in chains]
         if sample is None:
             cut = self._graph.cuts[0]
             sample = np.random.default_rng(0).standard_normal(cut.shape).astype(cut.dtype)
         self._check(sample, "the sample")
-        names = dict.fromkeys(block.name for chain in blocks for block in chain)
+        names = dict.fromkeys(block.name for blocks in stretches for block in blocks)
         programs = {name: self._program(name) for name in names}
-        features = self._oracle_features(sample, {chain[0].start for chain in blocks}, programs)
-        # Each feature is brought into the layout of its chain's first block here, so that this is not measured.
-        starts = [(chain[0].start, self._layout(chain[0].name)) for chain in blocks]
-        inputs = {(cut, layout): self._engine.tensor(features[cut], layout) for cut, layout in set(starts)}
+        ready = [Chain(self._graph, blocks, programs) for blocks in stretches]
+        features = self._oracle_features(sample, {cut for chain in ready for cut in chain.takes}, programs)
+        # Each feature is brought into the layout of the block that reads it here, so that this is not measured.
+        wanted = [{cut: (cut, self._layout(block.name)) for cut, block in chain.takes.items()} for chain in ready]
+        inputs = {
+            (cut, layout): self._engine.tensor(features[cut], layout)
+            for cut, layout in {key for keys in wanted for key in keys.values()}
+        }
         jobs = [
-            ([programs[block.name] for block in chain], inputs[start])
-            for chain, start in zip(blocks, starts, strict=True)
+            (chain, {cut: inputs[key] for cut, key in keys.items()}) for chain, keys in zip(ready, wanted, strict=True)
         ]
         times: list[list[int]] = [[] for _ in jobs]
         order, shuffler = list(range(len(jobs))), random.Random(0)
@@ -99,9 +101,9 @@ class LocalSession(Session):
             shuffler.shuffle(order)
             with _no_garbage_collection():
                 for index in order:
-                    chain, feature = jobs[index]
+                    chain, given = jobs[index]
                     begin = time.perf_counter_ns()
-                    run_chain(chain, feature)
+                    chain(given)
                     end = time.perf_counter_ns()
                     if done > warmup:
                         times[index].append(end - begin)
@@ -155,6 +157,7 @@ class LocalSession(Session):
         loaded = tuple(name for name in active if name not in self._active)
         released = tuple(name for name in self._active if name not in active)
         self._active = active
+        self._assembled = Chain(self._graph, [self._graph[name] for name in wanted], active)
         return PageIn(
             loaded=loaded,
             released=released,
@@ -168,11 +171,11 @@ class LocalSession(Session):
     def infer(self, x: NDArray[Any]) -> NDArray[Any]:
         """See `Session.infer`."""
         self._require_open()
-        if not self._active:
+        if self._assembled is None:
             raise DeviceError("no subnet is active: activate one first")
         self._check(x, "the input")
         feature = self._engine.tensor(x, self._layout(next(iter(self._active))))
-        return self._engine.array(run_chain(list(self._active.values()), feature))
+        return self._engine.array(self._assembled({0: feature}))
 
     @property
     def resident(self) -> Resident:
@@ -181,7 +184,7 @@ class LocalSession(Session):
 
     def close(self) -> None:
         """See `Session.close`."""
-        self._active = {}
+        self._active, self._assembled = {}, None
         self._open = False
 
     def _require_open(self) -> None:
@@ -203,12 +206,14 @@ class LocalSession(Session):
         if name in self._active:
             return self._active[name]
         block, artifact = self._graph[name], self.pack.artifact(name, self._engine.backend)
-        takes, gives = _type(self._graph.cuts[block.start]), _type(self._graph.cuts[block.end])
-        return self._engine.load(f"block {name!r}", self.pack.read(artifact), artifact.layout, [takes], gives)
+        takes = [_type(self._graph.cuts[cut]) for cut in self._graph.reads(block)]
+        gives = _type(self._graph.cuts[block.end])
+        return self._engine.load(f"block {name!r}", self.pack.read(artifact), artifact.layout, takes, gives)
 
     def _load_metric(self, metric: str) -> Program:
         output = _type(self._graph.cuts[-1])
-        takes = [_LABEL if kind == "label" else output for kind in self.pack.metrics[metric]]
+        label: TensorType = (self.pack.label, "int64")
+        takes = [label if kind == "label" else output for kind in self.pack.metrics[metric]]
         gives: TensorType = ((len(self.pack.sums[metric]),), "float32")
         artifact = self.pack.metric_artifact(metric, self._engine.backend)
         return self._engine.load(f"metric {metric!r}", self.pack.read(artifact), artifact.layout, takes, gives)
@@ -220,7 +225,7 @@ class LocalSession(Session):
         if (array.shape, str(array.dtype)) != (cut.shape, cut.dtype):
             raise DataError(f"{what} is {array.dtype} {array.shape}; the pack takes {cut.dtype} {cut.shape}")
 
-    def _chain(self, names: Sequence[str]) -> list[Block]:
+    def _consecutive(self, names: Sequence[str]) -> list[Block]:
         blocks = [self._graph[name] for name in names]
         if not blocks:
             raise GraphError("a chain to measure needs at least one block")
@@ -255,7 +260,8 @@ class LocalSession(Session):
                 if (
                     name not in ours
                     or theirs.cuts != ours.cuts
-                    or (theirs[name].start, theirs[name].end) != (ours[name].start, ours[name].end)
+                    or theirs[name].end != ours[name].end
+                    or theirs.reads(theirs[name]) != ours.reads(ours[name])
                 ):
                     raise PlanError(
                         f"block {name!r} of the plan is not one of pack {self.pack.name!r}: compile it again"
@@ -276,6 +282,11 @@ class LocalSession(Session):
         needs = [metric for metric in plan.metrics if "label" in self.pack.metrics[metric]]
         if needs and labels is None:
             raise DataError(f"metric {needs[0]!r} needs labels and the data has none: label it or use another metric")
+        if needs and labels is not None and labels.shape[1:] != self.pack.label[1:]:
+            raise DataError(
+                f"metric {needs[0]!r} needs labels of shape {self.pack.label}, and those of the data have "
+                f"{(1, *labels.shape[1:])}: label it so or use another metric"
+            )
         return labels
 
 

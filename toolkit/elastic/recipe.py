@@ -93,15 +93,17 @@ def from_json(doc: Mapping[str, Any], values: Mapping[str, torch.Tensor], name: 
                 module.register_buffer(leaf, value)
             else:
                 module.register_parameter(leaf, nn.Parameter(value, requires_grad=value.is_floating_point()))
-        if [entry["op"] for entry in doc["nodes"][:1] + doc["nodes"][-1:]] != ["placeholder", "output"]:
-            raise ModelError("its operations do not lead from an input to an output")
+        ops = [entry["op"] for entry in doc["nodes"]]
+        inputs = ops.count("placeholder")
+        if not inputs or ops[:inputs] != ["placeholder"] * inputs or ops[-1] != "output":
+            raise ModelError("its operations do not lead from its inputs, which come first, to an output")
         known = {"call_module": doc["modules"], "get_attr": values}
         graph = fx.Graph()
         nodes: dict[str, fx.Node] = {}
         for index, entry in enumerate(doc["nodes"]):
             op, args, kwargs = entry["op"], _decode(entry["args"], nodes), _decode(entry["kwargs"], nodes)
-            if op in ("placeholder", "output") and index not in (0, len(doc["nodes"]) - 1):
-                raise ModelError("it has more than one input or output")
+            if op == "output" and index < len(ops) - 1:
+                raise ModelError("it has more than one output")
             for key in kwargs:
                 _matching(_NAME, key)
             target = _target(op, entry["target"], args, known)

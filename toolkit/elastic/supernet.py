@@ -283,11 +283,11 @@ def _counted(block: Block, module: nn.Module, inputs: Sequence[torch.Tensor]) ->
 
 
 def _check_shapes(supernet: Supernet, block: Block) -> None:
-    """Makes sure that a block leads from its start cut to its end cut. Raises ModelError."""
+    """Makes sure that a block leads from the cuts that it reads to its end cut. Raises ModelError."""
     end = supernet.graph.cuts[block.end]
-    inputs = [torch.zeros(supernet.graph.cuts[cut].shape) for cut in supernet.graph.reads(block)]
+    given = [torch.zeros(supernet.graph.cuts[cut].shape) for cut in supernet.graph.reads(block)]
     try:
-        shape: Any = tuple(supernet.blocks[block.name](*inputs).shape)
+        shape: Any = tuple(supernet.blocks[block.name](*given).shape)
     except Exception as error:
         raise ModelError(f"block {block.name!r} does not run: {(str(error) or repr(error)).splitlines()[0]}") from error
     if shape != end.shape:
