@@ -3,10 +3,28 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import io
 
 import torch
 from torch import nn
+
+_definitions: list[torch.library.Library] = []  # they hold as long as these objects live
+
+
+def allow_torchvision() -> None:
+    """Lets torchvision be imported where its compiled operators do not fit the torch that is installed.
+
+    No model needs them: they choose among boxes, on the host. Raises ImportError where torchvision is missing.
+    """
+    try:
+        importlib.import_module("torchvision")
+    except RuntimeError:
+        library = torch.library.Library("torchvision", "DEF")
+        library.define("nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+        library.define("qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+        _definitions.append(library)
+        importlib.import_module("torchvision")
 
 
 def efficientnet_lite0() -> nn.Module:

@@ -115,22 +115,13 @@ def pictures() -> np.ndarray:
 
 @pytest.fixture(scope="session")
 def torchvision() -> Any:
-    """torchvision, also where its compiled operators do not fit the torch that is installed: no model needs them."""
-    import importlib
+    """torchvision, also where its compiled operators do not fit the torch that is installed."""
+    from benchmarks.models import allow_torchvision
 
-    import torch
+    allow_torchvision()
+    import torchvision
 
-    try:
-        return importlib.import_module("torchvision")
-    except RuntimeError:
-        library = torch.library.Library("torchvision", "DEF")
-        library.define("nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-        library.define("qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-        _kept.append(library)  # the definitions live as long as it does
-        return importlib.import_module("torchvision")
-
-
-_kept: list[Any] = []
+    return torchvision
 
 
 @pytest.fixture(scope="module")

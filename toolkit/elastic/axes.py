@@ -148,16 +148,22 @@ def divide(axis: Axis, sizes: Sequence[int]) -> list[Axis]:
                 index += 1
             stretches[index].append(part)
             at += part.size
-        return [tuple(stretch) if len(stretch) <= 1 else join([(part,) for part in stretch]) for stretch in stretches]
+        return [_one_axis(stretch) for stretch in stretches]
     fix(axis)
     return [fixed_axis(size) for size in sizes]
+
+
+def _one_axis(parts: list[Factor]) -> Axis:
+    if len(parts) == 1:
+        return (parts[0],)
+    return join([(part,) for part in parts]) if parts else fixed_axis(0)
 
 
 def _split(factor: Factor, outer: int) -> tuple[Factor, Factor] | None:
     """A factor as a product whose first part has size `outer`."""
     if outer < 1 or factor.size % outer:
         return None
-    inner = factor.size // outer
+    factor, inner = factor.root, factor.size // outer
     if not factor.parts:
         factor._divide("product", (outer, inner))
         return factor.parts[0], factor.parts[1]

@@ -20,7 +20,7 @@ from ..errors import ModelError
 
 WEIGHTED = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose2d, nn.Linear, nn.MultiheadAttention)
 _MOST_TAPS = 16
-_CHOICES = 4  # sets of taps to look at closely
+_CHOICES = 32  # sets of taps to look at closely
 
 
 @dataclass(frozen=True)
@@ -119,32 +119,33 @@ def _choices(flow: list[fx.Node], alive: list[int], weighted: Sequence[bool]) ->
             continue
         seen.add(taps)
         places = _places(flow, alive, able, taps)
-        gain = _score(places, weighted) - _score(plain, weighted) - taps.bit_count()
+        gain = _score(places, weighted) - _score(plain, weighted)
         if gain > 0:
-            found.append((gain, places, taps))
+            found.append((gain - taps.bit_count(), places, taps))
     found.sort(key=lambda choice: -choice[0])
     return [(plain, 0), *((places, taps) for _, places, taps in found[:_CHOICES])]
 
 
 def _places(flow: list[fx.Node], alive: list[int], able: int, taps: int) -> list[int]:
-    """The cuts when the tensors in `taps` are kept for the head, which is all that follows the last of them but one.
+    """The cuts when the tensors in `taps` are kept for the head, which is all that follows the last but one of them.
 
-    Empty where a tap is no cut itself, or where something before the head reads a tap.
+    Empty where a tap is no cut itself.
     """
     places = [
         index for index, held in enumerate(alive) if able & held & (1 << index) and not held & ~taps & ~(1 << index)
     ]
     if not taps:
         return places
-    head = max((index for index in places if alive[index] | (1 << index) == taps | (1 << index)), default=-1)
+    head = max((index for index in places if alive[index] & taps == taps), default=-1)
     places = [place for place in places if place <= head]
-    if sum(1 << place for place in places) & taps != taps:
-        return []
     order = {node: index for index, node in enumerate(flow)}
     for tap in _bits(taps):
-        following = min((place for place in places if place > tap), default=head)
-        if any(following < order.get(user, len(flow)) <= head for user in flow[tap].users):
-            return []
+        # Until the backbone itself has read it for the last time, a tap is an ordinary tensor that is needed.
+        uses = [at for user in flow[tap].users if (at := order.get(user, len(flow))) <= head]
+        until = max(uses, default=tap)
+        places = [place for place in places if not tap < place < until]
+    if sum(1 << place for place in places) & taps != taps:
+        return []
     return [*places, len(flow) - 1] if able >> (len(flow) - 1) & 1 else []
 
 

@@ -42,18 +42,35 @@ class Pruner:
         }
         self.importance = {leaf: self._importance(leaf) for leaf in self._free()}
 
-    def thinner(self, ratio: float) -> fx.GraphModule | None:
-        """A copy without the share `ratio` of its inner positions; None where there are none to lose."""
+    def choose(self, ratio: float) -> dict[Factor, np.ndarray]:
+        """Which positions stay, of every group of channels that loses some, when the share `ratio` is to go."""
         kept = {}
         for leaf, importance in self.importance.items():
             count = _rounded(leaf, ratio, self._width(leaf))
             if count < leaf.size:
                 kept[leaf] = np.sort(np.argsort(-importance, kind="stable")[:count])
+        return kept
+
+    def thinner(self, ratio: float) -> fx.GraphModule | None:
+        """A copy without the share `ratio` of its inner positions; None where there are none to lose."""
+        kept = self.choose(ratio)
         if not kept:
             return None
         thinner = copy.deepcopy(self.block)
         _Surgery(thinner, self.block, self.found, kept).perform()
-        return thinner if _same_shapes(self.block, thinner, self.shape) else None
+        return thinner if self._still_fits(thinner) else None
+
+    def _still_fits(self, thinner: fx.GraphModule) -> bool:
+        output = self.block.graph.output_node().args[0]
+        expected = self.found.values[output].shape[1:]  # type: ignore[index]
+        with torch.no_grad():
+            for batch in (1, 2):
+                try:
+                    if thinner(torch.zeros(batch, *self.shape[1:])).shape != (batch, *expected):
+                        return False
+                except (RuntimeError, ValueError, IndexError):
+                    return False  # a size in it is computed in a way that was not followed
+        return True
 
     def _free(self) -> Iterator[Factor]:
         """The factors to thin: of every axis that has several, the outermost (heads before the size of a head)."""
@@ -115,18 +132,6 @@ def _rounded(leaf: Factor, ratio: float, width: int) -> int:
     """How many positions stay: channels in eights where there are many, as suits the vector units they run on."""
     step = 1 if width > 1 or leaf.size < 8 else 4 if leaf.size < 32 else 8
     return max(step, 1, round(leaf.size * (1 - ratio) / step) * step)
-
-
-def _same_shapes(block: fx.GraphModule, thinner: fx.GraphModule, shape: tuple[int, ...]) -> bool:
-    with torch.no_grad():
-        for batch in (1, 2):
-            example = torch.zeros(batch, *shape[1:])
-            try:
-                if thinner(example).shape != block(example).shape:
-                    return False
-            except (RuntimeError, ValueError, IndexError):
-                return False  # a size in it is computed in a way that was not followed
-    return True
 
 
 class _Surgery:

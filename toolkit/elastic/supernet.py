@@ -35,6 +35,8 @@ class Supernet(nn.Module):
 
     The original blocks are frozen and always in eval mode; only the alternatives train. `source` says what model it
     was made from, `preprocessing` how a picture becomes its input (None: unknown, or the input is no picture).
+    `outputs` are the names and the shapes at batch size 1 of what the last cut holds: of one tensor, or of several,
+    flattened and joined.
     """
 
     def __init__(
@@ -108,6 +110,7 @@ class Supernet(nn.Module):
             "preprocessing": self.preprocessing.to_json() if self.preprocessing else None,
             "cuts": [{"shape": list(cut.shape), "dtype": cut.dtype} for cut in self.graph.cuts],
             "taps": list(self.graph.taps),
+            "outputs": [{"name": name, "shape": list(shape)} for name, shape in self.outputs],
             "blocks": [
                 {**vars(block), "program": recipe.to_json(self.blocks[block.name])} for block in self.graph.blocks
             ],
@@ -156,6 +159,7 @@ class Supernet(nn.Module):
             cuts = [Cut(index, tuple(cut["shape"]), cut["dtype"]) for index, cut in enumerate(doc["cuts"])]
             preprocessing = None if doc["preprocessing"] is None else Preprocessing.from_json(doc["preprocessing"])
             supernet = Supernet(BlockGraph(cuts, blocks, doc["taps"]), modules, str(doc["source"]), preprocessing)
+            supernet.outputs = tuple((str(entry["name"]), tuple(entry["shape"])) for entry in doc["outputs"])
             with torch.no_grad():
                 for block in supernet.graph.blocks:
                     _check_shapes(supernet, block)
@@ -225,11 +229,8 @@ def elastify(
                 _source(stretches[start:end]),
                 kind.ratio,
             )
-            _check_answer(block, made, features)
-            modules[block] = made
-    counted = [
-        _counted(block, made, [features[cut] for cut in plain.graph.reads(block)]) for block, made in modules.items()
-    ]
+            modules[block] = made.eval()
+    counted = [_counted(block, made, features, plain.graph.reads(block)) for block, made in modules.items()]
     graph = BlockGraph(plain.graph.cuts, counted, taps)
     supernet = Supernet(graph, {block.name: made for block, made in modules.items()}, source, preprocessing)
     supernet.outputs = tuple(traced.meta["outputs"])
@@ -253,11 +254,21 @@ def _size(module: nn.Module) -> int:
     return sum(tensor.numel() for tensor in module.parameters())
 
 
-def _check_answer(block: Block, module: nn.Module, features: Sequence[torch.Tensor]) -> None:
-    """Makes sure that an alternative leads from its first cut to its last. Raises ModelError."""
+def _cuts(stretches: Sequence[Stretch]) -> list[Cut]:
+    nodes = [stretches[0].start, *(stretch.end for stretch in stretches)]
+    return [
+        Cut(index, (1, *node.meta["seen"][0][1:]), node.meta["dtype"] or "float32") for index, node in enumerate(nodes)
+    ]
+
+
+def _counted(block: Block, module: nn.Module, features: Sequence[torch.Tensor], reads: Sequence[int]) -> Block:
+    """The block with its parameters and multiply-accumulates counted.
+
+    Raises ModelError when it does not lead from its first cut to its last.
+    """
     try:
-        with torch.no_grad():
-            answer = module.eval()(features[block.start])
+        with torch.no_grad(), FlopCounterMode(display=False) as counter:
+            answer = module(*(features[cut] for cut in reads))
     except Exception as error:  # a kind of the user's own may fail in any way
         raise ModelError(f"block {block.name!r} of kind {block.kind!r} does not run: {error}") from error
     expected = features[block.end]
@@ -266,19 +277,6 @@ def _check_answer(block: Block, module: nn.Module, features: Sequence[torch.Tens
         raise ModelError(
             f"block {block.name!r} of kind {block.kind!r} gives {shape}, and cut {block.end} is {tuple(expected.shape)}"
         )
-
-
-def _cuts(stretches: Sequence[Stretch]) -> list[Cut]:
-    nodes = [stretches[0].start, *(stretch.end for stretch in stretches)]
-    return [
-        Cut(index, (1, *node.meta["seen"][0][1:]), node.meta["dtype"] or "float32") for index, node in enumerate(nodes)
-    ]
-
-
-def _counted(block: Block, module: nn.Module, inputs: Sequence[torch.Tensor]) -> Block:
-    """The block with its parameters and multiply-accumulates counted."""
-    with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        module(*inputs)
     return replace(block, params=_size(module), macs=counter.get_total_flops() // 2)
 
 

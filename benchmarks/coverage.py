@@ -1,0 +1,232 @@
+"""Which models become elastic: one of every family in timm, and all of torchvision's that see pictures.
+
+    python -m benchmarks.coverage [--quick] [--only NAME] [--jobs 2] [--report FILE]
+
+Every model is built with random weights at the input size of its library, and made elastic by one call. A row says
+what came out: cuts, taps, original blocks and how many of them have alternatives, all blocks, subnets, the error of the
+oracle path against the model (relative to the larger of 1 and the largest output), how many of 20 random subnets ran
+forward and backward, and for ten families whether every block of a random subnet went through ExecuTorch's exporter and
+engine. A model that is refused has its reason. A family is elastified when its oracle is equal to 1e-4 and every
+subnet ran.
+
+A family is a module of timm; its representative is the variant with the fewest parameters, without the `test_` models.
+They stand in families.json, which `--list-families` makes anew. Detectors are taken up to their raw outputs.
+`options_per_block` is the mean, over the elastified families, of alternatives over original blocks that have any.
+`--quick` tries every fifth family, three subnets of each and three exports, and leaves torchvision out. One run of
+counts, no timings to repeat: `seconds` is what one elastify call took on one thread of the machine as it was.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import click
+from adaptivenet.toolkit.cli.console import Console, reports_errors, table
+
+from .machine import describe_machine
+from .models import allow_torchvision
+
+FAMILIES = Path(__file__).with_name("families.json")
+TOLERANCE = 1e-4
+LIMIT_S = 900.0
+_BIG_SIDES = {"inception_v3": 299, "swin_v2_b": 256, "swin_v2_s": 256, "swin_v2_t": 256, "ssd300_vgg16": 300}
+
+
+class Worker:
+    """One process that tries models, started again when it was given up."""
+
+    def __init__(self) -> None:
+        self._process: subprocess.Popen[str] | None = None
+
+    def attempt(self, **task: Any) -> dict[str, Any]:
+        """What became of one model within the time limit."""
+        if self._process is None:
+            command = [sys.executable, "-m", f"{__package__}.coverage_worker"]
+            self._process = subprocess.Popen(
+                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+            )
+        process = self._process
+        assert process.stdin is not None
+        assert process.stdout is not None
+        expired = threading.Timer(LIMIT_S, process.kill)
+        expired.start()
+        try:
+            process.stdin.write(json.dumps(task) + "\n")
+            process.stdin.flush()
+            line = process.stdout.readline()
+        finally:
+            timed_out = not expired.is_alive()
+            expired.cancel()
+        if line:
+            answer: dict[str, Any] = json.loads(line)
+            return answer
+        self.close()
+        return {"refused": f"given up after {LIMIT_S:.0f} s" if timed_out else "its process died, perhaps of memory"}
+
+    def close(self) -> None:
+        """Ends the process."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            self._process = None
+
+
+def timm_families() -> dict[str, dict[str, Any]]:
+    """The representative of every family, as families.json has them: model and side of its input."""
+    stored: dict[str, Any] = json.loads(FAMILIES.read_text())
+    families: dict[str, dict[str, Any]] = stored["families"]
+    return families
+
+
+def list_families(console: Console) -> None:
+    """Writes families.json from the installed timm: builds every model without memory and counts its parameters."""
+    allow_torchvision()
+    import timm
+    import torch
+
+    families = {}
+    modules = timm.list_modules()
+    for done, module in enumerate(modules):
+        console.progress("families", done, len(modules), module)
+        counted = []
+        for name in sorted(timm.list_models(module=module)):
+            if not name.startswith("test_"):
+                with torch.device("meta"):
+                    model = timm.create_model(name)
+                side = model.pretrained_cfg["input_size"][-1]
+                counted.append((sum(weight.numel() for weight in model.parameters()), name, side))
+        if counted:
+            _, name, side = min(counted)
+            families[module] = {"model": name, "side": side}
+    FAMILIES.write_text(json.dumps({"timm": timm.__version__, "families": families}, indent=1) + "\n")
+
+
+def torchvision_models() -> list[str]:
+    """All entries for classification, segmentation and detection."""
+    allow_torchvision()
+    from torchvision import models
+
+    modules = (models, models.segmentation, models.detection)
+    return [name for module in modules for name in models.list_models(module=module)]
+
+
+def run(tasks: Sequence[dict[str, Any]], jobs: int, done: Callable[[int, dict[str, Any]], None]) -> None:
+    """Tries every task in `jobs` processes and calls `done(index, answer)` for each."""
+    local = threading.local()
+    workers: list[Worker] = []
+
+    def attempt(index: int) -> None:
+        if not hasattr(local, "worker"):
+            local.worker = Worker()
+            workers.append(local.worker)
+        done(index, local.worker.attempt(**tasks[index]))
+
+    try:
+        with ThreadPoolExecutor(jobs) as pool:
+            list(pool.map(attempt, range(len(tasks))))
+    finally:
+        for worker in workers:
+            worker.close()
+
+
+def _row(name: str, answer: dict[str, Any]) -> list[str]:
+    if "refused" in answer:
+        return [name, "", "", "", "", "", "", "", "", answer["refused"]]
+    return [
+        name,
+        str(answer["cuts"]),
+        str(answer["taps"]),
+        f"{answer['elastic']}/{answer['originals']}",
+        str(answer["blocks"]),
+        f"{answer['subnets']:.3g}",
+        f"{answer['oracle_error']:.1e}",
+        f"{answer['subnets_run']}",
+        f"{answer['seconds']:.0f}",
+        answer.get("exported", ""),
+    ]
+
+
+HEAD = ["model", "cuts", "taps", "elastic", "blocks", "subnets", "oracle error", "ran", "seconds", "export, or refusal"]
+
+
+def is_elastified(task: dict[str, Any], answer: dict[str, Any]) -> bool:
+    """Whether a model counts as elastified."""
+    return (
+        "refused" not in answer
+        and answer["oracle_error"] <= TOLERANCE
+        and answer["subnets_run"] == task["subnets"]
+        and answer["elastic"] > 0
+    )
+
+
+@click.command()
+@click.option("--quick", is_flag=True, help="A fifth of timm's families; at most 10 minutes on 2 cores.")
+@click.option("--only", multiple=True, help="Only this model, as timm:NAME or torchvision:NAME; may be repeated.")
+@click.option("--jobs", type=click.IntRange(min=1), default=2, show_default=True, help="Processes, of one thread each.")
+@click.option("--report", type=click.Path(), help="Write the table here as Markdown.")
+@click.option("--list-families", "listing", is_flag=True, help="Make families.json from the installed timm, and stop.")
+@reports_errors
+def main(quick: bool, only: tuple[str, ...], jobs: int, report: str | None, listing: bool) -> None:
+    """Print the figures as the last line, one json object."""
+    console = Console()
+    if listing:
+        list_families(console)
+        return
+    tasks = [
+        {"name": f"timm:{family['model']}", "side": family["side"], "subnets": 3 if quick else 20, "export": False}
+        for family in list(timm_families().values())[:: 5 if quick else 1]
+    ]
+    families = len(tasks)
+    for task in random.Random(0).sample(tasks, 3 if quick else 10):
+        task["export"] = True
+    if not quick:
+        tasks += [
+            {"name": f"torchvision:{name}", "side": _BIG_SIDES.get(name, 224), "subnets": 20, "export": False}
+            for name in torchvision_models()
+        ]
+    if only:
+        tasks, families = [task for task in tasks if task["name"] in only], len(only)
+    answers: dict[int, dict[str, Any]] = {}
+
+    def note(index: int, answer: dict[str, Any]) -> None:
+        answers[index] = answer
+        console.say(
+            f"{len(answers)}/{len(tasks)}  " + "  ".join(cell for cell in _row(tasks[index]["name"], answer) if cell)
+        )
+
+    run(tasks, jobs, note)
+    rows = [HEAD, *(_row(task["name"], answers[index]) for index, task in enumerate(tasks))]
+    click.echo(table(rows, right=range(1, 9)))
+    if report:
+        lines = ["| " + " | ".join(row) + " |" for row in rows]
+        lines.insert(1, "|" + "---|" * len(HEAD))
+        Path(report).write_text("\n".join(lines) + "\n")
+    good = [index for index, task in enumerate(tasks) if is_elastified(task, answers[index])]
+    of_families = [answers[index] for index in good if index < families]
+    others = len(tasks) - families
+    figures: dict[str, Any] = {
+        "families_tried": families,
+        "families_elastified": len(of_families),
+        "elastified_pct": 100 * len(of_families) / max(families, 1),
+        "options_per_block": sum((facts["blocks"] - facts["originals"]) / facts["elastic"] for facts in of_families)
+        / max(len(of_families), 1),
+        "worst_oracle_error": max((facts["oracle_error"] for facts in of_families), default=None),
+        "exports_tried": sum("exported" in answer for answer in answers.values()),
+        "exports_good": sum(answer.get("exported") == "ok" for answer in answers.values()),
+        "torchvision_tried": others,
+        "torchvision_elastified": len(good) - len(of_families),
+        "defects": sum("defect" in answer for answer in answers.values()),
+    }
+    click.echo(json.dumps({"benchmark": "coverage", "figures": figures, "machine": describe_machine()}))
+
+
+if __name__ == "__main__":
+    main()

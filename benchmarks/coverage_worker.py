@@ -1,0 +1,155 @@
+"""Tries models for `benchmarks.coverage`: one json object a line in, one a line out. A process of its own, so that a
+model that takes too long or too much memory can be given up."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import sys
+import time
+import warnings
+from typing import Any
+
+import torch
+from adaptivenet.export.programs import export_program
+from adaptivenet.toolkit.elastic import Supernet, elastify
+from adaptivenet.toolkit.errors import AdaptiveNetError
+from adaptivenet.toolkit.sampling import PathSampler
+from torch import nn
+
+from .models import allow_torchvision
+
+
+class Heads(nn.Module):
+    """A torchvision detector up to its raw outputs: choosing boxes by their scores is left to the host."""
+
+    def __init__(self, detector: nn.Module) -> None:
+        super().__init__()
+        self.backbone = detector.backbone
+        self.head = detector.head if hasattr(detector, "head") else detector.rpn.head
+
+    def forward(self, x: torch.Tensor) -> Any:
+        """The head's scores and box offsets for a batch of normalised pictures of shape (batch, 3, height, width)."""
+        features = self.backbone(x)
+        return self.head(list(features.values()) if isinstance(features, dict) else [features])
+
+
+def build(name: str) -> nn.Module:
+    """The model that a name stands for, with random weights, in eval mode."""
+    library, _, model = name.partition(":")
+    allow_torchvision()  # timm imports it as well
+    if library == "timm":
+        import timm
+
+        return timm.create_model(model).eval()
+    import torchvision.models
+
+    detection = model in torchvision.models.list_models(module=torchvision.models.detection)
+    more = {} if model in torchvision.models.list_models(module=torchvision.models) else {"weights_backbone": None}
+    built = torchvision.models.get_model(model, weights=None, **more)
+    return (Heads(built) if detection else built).eval()
+
+
+def attempt(name: str, side: int, subnets: int, export: bool) -> dict[str, Any]:
+    """Elastifies one model and uses what came out. Raises AdaptiveNetError with the reason when it is refused."""
+    torch.manual_seed(0)
+    model = build(name)
+    example = torch.randn(1, 3, side, side)
+    started = time.monotonic()
+    supernet = elastify(model, example)
+    seconds = time.monotonic() - started
+    graph = supernet.graph
+    elastic = {block.start for block in supernet.alternatives()}
+    facts = {
+        "cuts": len(graph.cuts),
+        "taps": len(graph.taps),
+        "originals": len(graph.oracle),
+        "elastic": len(elastic),
+        "blocks": len(graph.blocks),
+        "subnets": float(graph.count()),
+        "seconds": seconds,
+        "oracle_error": _oracle_error(model, supernet, side),
+    }
+    del model
+    facts["subnets_run"] = _run_subnets(supernet, example, subnets)
+    if export:
+        facts["exported"] = _export_subnet(supernet, example)
+    return facts
+
+
+def _oracle_error(model: nn.Module, supernet: Supernet, side: int) -> float:
+    """The largest difference between the oracle path and the model, over the larger of 1 and the largest output."""
+    x = torch.randn(2, 3, side, side)
+    with torch.no_grad():
+        answer, actual = model(x.clone()), supernet(x)
+    tensors = list(_tensors(answer))
+    expected = tensors[0] if len(tensors) == 1 else torch.cat([tensor.flatten(1) for tensor in tensors], 1)
+    return float((actual - expected).abs().max() / max(1.0, float(expected.abs().max())))
+
+
+def _tensors(answer: Any) -> Any:
+    if isinstance(answer, torch.Tensor):
+        yield answer
+    elif isinstance(answer, dict):
+        for value in answer.values():
+            yield from _tensors(value)
+    else:
+        for value in answer:
+            yield from _tensors(value)
+
+
+def _run_subnets(supernet: Supernet, x: torch.Tensor, count: int) -> int:
+    """How many of `count` random subnets give an output and, where they have something to learn, gradients."""
+    graph = supernet.graph
+    sampler = PathSampler(graph, {block.name: float(block.macs) for block in graph.blocks})
+    good = 0
+    for subnet in sampler.sample(count, random.Random(0)):
+        supernet.zero_grad()
+        output = supernet(x, subnet)
+        if output.requires_grad:
+            output.square().mean().backward()
+        learning = [weight for name in subnet for weight in supernet.blocks[name].parameters() if weight.requires_grad]
+        good += output.shape[1:] == graph.cuts[-1].shape[1:] and (
+            not learning or any(weight.grad is not None for weight in learning)
+        )
+    return good
+
+
+def _export_subnet(supernet: Supernet, x: torch.Tensor) -> str:
+    """Exports every block of one random subnet to ExecuTorch, each verified through the engine."""
+    graph = supernet.graph
+    sampler = PathSampler(graph, {block.name: float(block.macs) for block in graph.blocks})
+    with torch.no_grad():
+        features = [feature.clone() for feature in supernet.features(x)]
+    for name in sampler.sample(1, random.Random(1))[0]:
+        inputs = [features[cut] for cut in graph.reads(graph[name])]
+        try:
+            export_program(f"block {name}", supernet.blocks[name], inputs, "executorch")
+        except AdaptiveNetError as error:
+            return str(error)
+    return "ok"
+
+
+def main() -> None:
+    """Serves until its input ends. What the libraries print goes to stderr."""
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
+    warnings.simplefilter("ignore")
+    torch.set_num_threads(1)
+    for line in sys.stdin:
+        try:
+            answer: dict[str, Any] = attempt(**json.loads(line))
+        except AdaptiveNetError as error:
+            answer = {"refused": str(error)}
+        except Exception as error:  # a defect: it is reported as one, and the next model is tried
+            answer = {
+                "refused": f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}",
+                "defect": True,
+            }
+        answers.write(json.dumps(answer) + "\n")
+        answers.flush()
+
+
+if __name__ == "__main__":
+    main()
