@@ -406,7 +406,7 @@ def in_process(
 
 
 def test_profile_and_run_work_where_torch_is_not_installed(tiny_pack: BlockPack, data: Path, tmp_path: Path) -> None:
-    without = ("torch", "executorch", "torchvision", "timm", "torch_pruning", "matplotlib")
+    without = ("torch", "executorch", "torchvision", "timm", "matplotlib")
     out = tmp_path / "profile.json"
     done = in_process(
         "adaptivenet.toolkit.cli.profile", tiny_pack.path, "--device", "local:onnxruntime", "--data", data, *QUICK,

@@ -20,7 +20,7 @@ from packaging.version import Version
 ROOT = Path(__file__).resolve().parent.parent
 FOLDERS = {"adaptivenet.toolkit": ROOT / "toolkit", "adaptivenet.export": ROOT / "export"}
 MODULES = {path: name for name, folder in FOLDERS.items() for path in sorted(folder.rglob("*.py"))}
-TORCH = {"executorch", "safetensors.torch", "timm", "torch", "torch_pruning", "torchvision"}
+TORCH = {"executorch", "safetensors.torch", "timm", "torch", "torchvision"}
 MAY_IMPORT_TORCH = ("toolkit/elastic/", "toolkit/devices/executorch_engine.py", "export/")
 COMMANDS = ("adaptivenet-elastify", "adaptivenet-export", "adaptivenet-profile", "adaptivenet-run")
 

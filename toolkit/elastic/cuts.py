@@ -25,12 +25,17 @@ _CHOICES = 32  # sets of taps to look at closely
 
 @dataclass(frozen=True)
 class Cuts:
-    """The nodes that depend on the input, in order; the indices of those after which to cut, the input's first; and
-    which of the cuts are taps (nodes)."""
+    """The nodes that depend on the input, in order; the indices of those after which to cut, the input's first; which
+    of the cuts are taps (nodes); and after each node those that are still needed, as bits."""
 
     flow: tuple[fx.Node, ...]
     places: tuple[int, ...]
     taps: frozenset[fx.Node]
+    alive: tuple[int, ...]
+
+    def needed_after(self, node: fx.Node) -> list[fx.Node]:
+        """What is still needed after a node, itself left out."""
+        return [held for at in _bits(self.alive[self.flow.index(node)]) if (held := self.flow[at]) is not node]
 
     def segments(self) -> list[tuple[fx.Node, ...]]:
         """The nodes between neighbouring cuts. The input itself (the first cut) belongs to none."""
@@ -54,7 +59,10 @@ def find_cuts(traced: fx.GraphModule) -> list[Cuts]:
         raise ModelError(
             f"{traced._get_name()} cannot be cut at its output: it is no float32 tensor with the batch first"
         )
-    return [Cuts(tuple(flow), tuple(places), frozenset(flow[tap] for tap in _bits(taps))) for places, taps in choices]
+    return [
+        Cuts(tuple(flow), tuple(places), frozenset(flow[tap] for tap in _bits(taps)), tuple(alive))
+        for places, taps in choices
+    ]
 
 
 def is_weighted(traced: fx.GraphModule, node: fx.Node) -> bool:

@@ -114,9 +114,14 @@ def _units(places: list[_Place]) -> list[_Place]:
     for least in (2, 1):
         kinds: dict[str, list[_Place]] = defaultdict(list)
         for place in places:
-            if place.weights >= least:
+            if place.weights:
                 kinds[place.signature].append(place)
-        repeating = [place for group in kinds.values() for place in _aligned(group)]
+        repeating = [
+            place
+            for group in kinds.values()
+            if max(place.weights for place in group) >= least
+            for place in _aligned(group)
+        ]
         innermost = [
             place
             for place in repeating
@@ -184,7 +189,7 @@ def _stretches(traced: fx.GraphModule, cuts: Cuts, units: list[_Place]) -> list[
     if not owner:
         raise ModelError(
             f"{traced._get_name()} has {len(cuts.places)} places to cut, but no module with weights repeats between "
-            "them: there is nothing to merge or to prune block by block"
+            f"them: there is nothing to merge or to prune block by block{_obstacle(traced, cuts)}"
         )
     runs: list[tuple[_Place | None, list[fx.Node]]] = []
     for number, nodes in enumerate(segments):
@@ -212,6 +217,26 @@ def _stretches(traced: fx.GraphModule, cuts: Cuts, units: list[_Place]) -> list[
         stretches.append(Stretch(source, tuple(part), (start, *taps), part[-1], place is not None))
         start = part[-1]
     return stretches
+
+
+def _obstacle(traced: fx.GraphModule, cuts: Cuts) -> str:
+    """What keeps the modules that do repeat from being blocks; empty where none does."""
+    kinds: dict[str, list[_Place]] = defaultdict(list)
+    for place in _places(traced, cuts.segments()):
+        if place.weights > 1 and place.depth > 0:
+            kinds[place.signature].append(place)
+    group = max(kinds.values(), key=len, default=[])
+    if len(group) < 2:
+        return ""
+    path = next((place.path for place in group if not place.aligned), group[0].path)
+    inside = [node for node in cuts.flow if path in (entry[0] for entry in node.meta["nn_module_stack"].values())]
+    needed = sorted({path_of(node) or node.name for node in cuts.needed_after(inside[-1])})
+    if not needed:
+        return ""
+    return (
+        f". Its {len(group)} modules like {path!r} cannot be cut off: after them, the tensor of {', '.join(needed[:3])} "
+        "is needed besides theirs"
+    )
 
 
 def _gap(segments: list[tuple[fx.Node, ...]], owner: dict[int, _Place], first: int) -> list[fx.Node]:
