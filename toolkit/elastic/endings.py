@@ -55,6 +55,25 @@ class Ending:
         _, pulled = _pulled_back(behind, zero, lambda rest: target - rest)
         return fed, pulled / _by_channel(self.power, self.layer, zero)
 
+    @property
+    def has_bias(self) -> bool:
+        """Whether a constant can be added to the layer's output: by its own bias, or by that of the norm behind it."""
+        return self.layer.bias is not None or self.norm is not None
+
+    def set(self, weight: torch.Tensor, bias: torch.Tensor) -> None:
+        """Makes the layer give `weight` x + `bias`, of shapes (outputs, inputs) and (outputs,).
+
+        Channels that do not reach the block's output stay as they are. Without `has_bias`, `bias` is not used.
+        """
+        layer, norm, live = self.layer, self.norm, self.power > 0
+        with torch.no_grad():
+            layer.weight[live] = weight.view(layer.weight.shape).to(layer.weight.dtype)[live]
+            if layer.bias is not None:
+                layer.bias[live] = bias.to(layer.bias.dtype)[live]
+            elif norm is not None and norm.running_var is not None:
+                shift = bias * norm.weight / (norm.running_var.double() + norm.eps).sqrt()
+                norm.bias[live] += shift.to(norm.bias.dtype)[live]
+
 
 def find_ending(block: nn.Module, inputs: Sequence[torch.Tensor], fixed: Collection[int] = ()) -> Ending | None:
     """The last layer of `block` behind which everything is affine; None where there is none, or it is not understood.
@@ -103,7 +122,8 @@ def value_at(block: fx.GraphModule, node: fx.Node, inputs: Sequence[torch.Tensor
     """What `node` is when `block` reads `inputs`."""
     needed = _needed(node)
     values = _fed(block, inputs)
-    return _run(block, [other for other in block.graph.nodes if other in needed], values)[node]
+    value: torch.Tensor = _run(block, [other for other in block.graph.nodes if other in needed], values)[node]
+    return value
 
 
 def _split(
@@ -118,12 +138,13 @@ def _split(
     behind = [other for other in block.graph.nodes if other in needed and other in depends and other is not node]
     with torch.no_grad():
         values = _run(block, before, _fed(block, inputs))
-    fed = values[node.all_input_nodes[0]]
+    fed: torch.Tensor = values[node.all_input_nodes[0]]
     read = {used for other in behind for used in other.all_input_nodes}
     values = {other: value for other, value in values.items() if other in read}
 
     def rest(output: torch.Tensor) -> torch.Tensor:
-        return _run(block, behind, {**values, node: output})[end]
+        value: torch.Tensor = _run(block, behind, {**values, node: output})[end]
+        return value
 
     return fed, rest
 

@@ -119,10 +119,10 @@ def _teacher(supernet: Supernet, batches: Sequence[torch.Tensor]) -> Iterator[tu
 
 
 def _check(features: Sequence[Features], cut: int, what: str) -> None:
-    for number, found in enumerate(features):
+    for found in features:
         if not torch.isfinite(found[cut]).all():
             bad = found[cut][~torch.isfinite(found[cut])][0]
-            raise TrainingError(f"{what} at cut {cut} holds {bad} in batch {number}: look at the inputs and the weights")
+            raise TrainingError(f"{what} at cut {cut} holds {bad}: look at the inputs and the weights")
 
 
 class _Work:
@@ -163,58 +163,74 @@ class _Work:
 
 
 def _statistics(work: _Work) -> bool:
-    norms = [
-        module
+    """Sets the statistics of every batch norm from what it reads: pooled over all inputs so far, batch after batch.
+
+    A norm passes on what its pooled statistics make of a batch, not that batch's own: what later norms see is then
+    close to what they will see in the end, also where batches are small.
+    """
+    pooled = [
+        _Pooled(module)
         for module in work.module.modules()
-        if isinstance(module, _BatchNorm) and module.running_mean is not None and id(module.running_mean) not in work.fixed
+        if isinstance(module, _BatchNorm)
+        and module.running_mean is not None
+        and id(module.running_mean) not in work.fixed
     ]
-    for norm in norms:
-        norm.train()
-    momenta = [norm.momentum for norm in norms]
-    for norm in norms:
-        norm.reset_running_stats()
-        norm.momentum = None
-    for found in work.fitting:
-        work.module(*work.inputs(found))
-    for norm, momentum in zip(norms, momenta):
-        norm.momentum = momentum
-        norm.eval()
-    return bool(norms)
+    hooks = [moments.norm.register_forward_pre_hook(moments) for moments in pooled]
+    try:
+        for found in work.fitting if pooled else ():
+            work.module(*work.inputs(found))
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return any(moments.count for moments in pooled)
+
+
+class _Pooled:
+    """The mean and the sum of squared deviations of all that a norm has read, by channel (Chan et al., 1983)."""
+
+    def __init__(self, norm: _BatchNorm) -> None:
+        self.norm, self.count = norm, 0
+        self.mean = torch.zeros(norm.num_features, dtype=torch.float64)
+        self.squares = torch.zeros(norm.num_features, dtype=torch.float64)
+
+    def __call__(self, norm: nn.Module, read: tuple[torch.Tensor, ...]) -> None:
+        x = read[0]
+        variance, mean = torch.var_mean(x, [dim for dim in range(x.dim()) if dim != 1], correction=0)
+        count = x.numel() // x.shape[1]
+        total = self.count + count
+        apart = mean.double() - self.mean
+        self.mean += apart * count / total
+        self.squares += variance.double() * count + apart.square() * self.count * count / total
+        self.count = total
+        assert self.norm.running_mean is not None
+        assert self.norm.running_var is not None
+        self.norm.running_mean.copy_(self.mean)
+        self.norm.running_var.copy_(self.squares / max(1, total - 1))
 
 
 def _fit(work: _Work) -> bool:
-    first = [value[:2] for value in work.inputs(work.fitting[0])]
-    ending = find_ending(work.module, first, work.fixed)
+    ending = find_ending(work.module, [value[:2] for value in work.inputs(work.fitting[0])], work.fixed)
     if ending is None or ending.layer.weight[0].numel() > MOST_INPUTS:
         return False
     _, activation = last_activation(ending.block)
+    original = work.original
     if activation is not None and (
-        not isinstance(work.original, fx.GraphModule) or last_activation(work.original)[1] != activation
+        not isinstance(original, fx.GraphModule) or last_activation(original)[1] != activation
     ):
         return False
-    layer, norm = ending.layer, ending.norm
-    with_bias = layer.bias is not None or norm is not None
     total = sum(len(found[work.block.end]) for found in work.fitting)
-    generator = torch.Generator().manual_seed(0)
-    equations = NormalEquations(layer, 0, generator)
+    equations = NormalEquations(ending.layer)
     for found in work.fitting:
         target = found[work.block.end]
-        if activation is not None:
-            target = value_at(work.original, last_activation(work.original)[0], [found[cut] for cut in work.reads(work.last)])
-        equations.rows = max(1, MOST_ROWS * len(target) // total)
-        equations.add(*ending.wanted(work.inputs(found), target))
-    solution = equations.solve(with_bias)
-    if solution is None:
-        return False
-    weight, bias = solution
-    live = ending.power > 0
-    layer.weight[live] = weight.view(layer.weight.shape).to(layer.weight.dtype)[live]
-    if layer.bias is not None:
-        layer.bias[live] = bias.to(layer.bias.dtype)[live]
-    elif norm is not None:
-        scale = norm.weight.double() if norm.weight is not None else 1.0
-        norm.bias[live] += (bias * scale / (norm.running_var.double() + norm.eps).sqrt()).to(norm.bias.dtype)[live]
-    return True
+        if activation is not None and isinstance(original, fx.GraphModule):
+            before, _ = last_activation(original)
+            target = value_at(original, before, [found[cut] for cut in work.reads(work.last)])
+        rows = max(1, MOST_ROWS * len(target) // total)
+        equations.add(*ending.wanted(work.inputs(found), target), rows)
+    solution = equations.solve(ending.has_bias)
+    if solution is not None:
+        ending.set(*solution)
+    return solution is not None
 
 
 _STEPS: dict[str, Callable[[_Work], bool]] = {"statistics": _statistics, "fit": _fit}

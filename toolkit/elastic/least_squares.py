@@ -26,15 +26,11 @@ MOST_ROWS = 16384
 
 @dataclass
 class NormalEquations:
-    """The sums that a linear layer's least-squares fit needs: rows of inputs x and of wanted outputs y.
-
-    `rows` is how many positions to take, at most, from each batch. The sample is drawn by `generator`.
-    """
+    """The sums that a linear layer's least-squares fit needs: over rows of inputs x and of wanted outputs y."""
 
     layer: LinearLayer
-    rows: int
-    generator: torch.Generator
     count: int = 0
+    generator: torch.Generator = field(default_factory=lambda: torch.Generator().manual_seed(0))
     squares: torch.Tensor = field(init=False)
     products: torch.Tensor = field(init=False)
     sum_x: torch.Tensor = field(init=False)
@@ -47,14 +43,17 @@ class NormalEquations:
         self.sum_x = torch.zeros(inputs, dtype=torch.float64)
         self.sum_y = torch.zeros(outputs, dtype=torch.float64)
 
-    def add(self, fed: torch.Tensor, wanted: torch.Tensor) -> None:
-        """Adds one batch: what the layer reads, and what it should give, in the layer's own shapes."""
+    def add(self, fed: torch.Tensor, wanted: torch.Tensor, rows: int) -> None:
+        """Adds one batch: what the layer reads, and what it should give, in the layer's own shapes.
+
+        Where it has more than `rows` output positions, so many of them are drawn, always the same ones.
+        """
         if not isinstance(self.layer, nn.Linear):
             wanted = wanted.movedim(1, -1)
         y = wanted.flatten(0, -2)
         index = torch.arange(len(y))
-        if len(y) > self.rows:
-            index = torch.randperm(len(y), generator=self.generator)[: self.rows]
+        if len(y) > rows:
+            index = torch.randperm(len(y), generator=self.generator)[:rows]
         x = rows_of(self.layer, fed, index, wanted.shape[:-1]).double()
         y = y[index].double()
         self.count += len(index)
@@ -64,7 +63,10 @@ class NormalEquations:
         self.sum_y += y.sum(0)
 
     def solve(self, with_bias: bool) -> tuple[torch.Tensor, torch.Tensor] | None:
-        """The weights of shape (outputs, inputs) and the bias, float64; None where the equations have no solution."""
+        """The weights of shape (outputs, inputs) and the bias, float64; None where the equations have no solution.
+
+        Without `with_bias` the bias that comes back is the mean error, for nobody to add.
+        """
         present = self.layer.weight.detach().flatten(1).double()
         squares, products = self.squares, self.products
         mean_x, mean_y = self.sum_x / self.count, self.sum_y / self.count
