@@ -47,13 +47,14 @@ class Ending:
     def wanted(self, inputs: Sequence[torch.Tensor], target: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """What the layer reads when the block reads `inputs`, and what it should give for `end` to be `target`.
 
-        Where a channel does not reach the block's output, what it should give is not a finite number.
+        Where a channel does not reach the block's output, that is 0: nothing depends on it.
         """
         fed, behind = _split(self.block, self.node, self.end, inputs)
         with torch.no_grad():
             zero = torch.zeros_like(self.layer(fed))
         _, pulled = _pulled_back(behind, zero, lambda rest: target - rest)
-        return fed, pulled / _by_channel(self.power, self.layer, zero)
+        power = _by_channel(self.power, self.layer, zero)
+        return fed, torch.where(power > 0, pulled / power, 0.0)
 
     @property
     def has_bias(self) -> bool:

@@ -3,11 +3,15 @@
 The normal equations are accumulated in float64 over a bounded sample of the layer's output positions. The solution is
 pulled towards the weights that are there: with W₀ those and W the new ones, it minimises
 
-    Σ ‖W x + b - y‖² + λ ‖W - W₀‖²,    λ = trace(Σ x xᵀ) / rows,
+    Σ ‖W x + b - y‖² + λ ‖W - W₀‖²,    λ = 10 s trace(Σ x xᵀ) / rows,
 
-(x centred where there is a bias to fit, which is itself not pulled). λ is what as many rows of average size as the
-layer has inputs would weigh: with far more rows than inputs the data decide, with far fewer the old weights do, and a
-direction in which the inputs hardly vary keeps its weights in either case.
+(x centred where there is a bias to fit, which is itself not pulled). The trace over the rows is what as many rows of
+average size as the layer has inputs would weigh: with far more rows than inputs the data decide, with far fewer the old
+weights do, and a direction in which the inputs hardly vary keeps its weights in either case. s is the share of y's
+variance that stays unexplained, as the fit with 10 s = 1 leaves it: the ratio of noise to signal by which a ridge
+is best scaled (Hoerl, Kennard and Baldwin, 1975). What can be reached is thereby reached, and not pulled back. The 10
+is because neighbouring positions of one image say much the same, so that about so many rows count as one: measured on
+16 and on 128 images of CIFAR-10, where a smaller factor is worse for the 16 and a larger one better for neither.
 """
 
 from __future__ import annotations
@@ -22,6 +26,7 @@ from .endings import LinearLayer
 
 MOST_INPUTS = 4608  # 512 channels under a 3x3 kernel; the normal equations of such a layer take 170 MB
 MOST_ROWS = 16384
+_ROWS_ALIKE = 10
 
 
 @dataclass
@@ -35,6 +40,7 @@ class NormalEquations:
     products: torch.Tensor = field(init=False)
     sum_x: torch.Tensor = field(init=False)
     sum_y: torch.Tensor = field(init=False)
+    squares_y: torch.Tensor = field(init=False)
 
     def __post_init__(self) -> None:
         outputs, inputs = self.layer.weight.flatten(1).shape
@@ -42,6 +48,7 @@ class NormalEquations:
         self.products = torch.zeros(inputs, outputs, dtype=torch.float64)
         self.sum_x = torch.zeros(inputs, dtype=torch.float64)
         self.sum_y = torch.zeros(outputs, dtype=torch.float64)
+        self.squares_y = torch.zeros(outputs, dtype=torch.float64)
 
     def add(self, fed: torch.Tensor, wanted: torch.Tensor, rows: int) -> None:
         """Adds one batch: what the layer reads, and what it should give, in the layer's own shapes.
@@ -61,6 +68,7 @@ class NormalEquations:
         self.products.addmm_(x.T, y)
         self.sum_x += x.sum(0)
         self.sum_y += y.sum(0)
+        self.squares_y += y.square().sum(0)
 
     def solve(self, with_bias: bool) -> tuple[torch.Tensor, torch.Tensor] | None:
         """The weights of shape (outputs, inputs) and the bias, float64; None where the equations have no solution.
@@ -68,17 +76,21 @@ class NormalEquations:
         Without `with_bias` the bias that comes back is the mean error, for nobody to add.
         """
         present = self.layer.weight.detach().flatten(1).double()
-        squares, products = self.squares, self.products
+        squares, products, squares_y = self.squares, self.products, self.squares_y
         mean_x, mean_y = self.sum_x / self.count, self.sum_y / self.count
         if with_bias:
             squares = squares - self.count * torch.outer(mean_x, mean_x)
             products = products - self.count * torch.outer(mean_x, mean_y)
-        ridge = squares.trace() / self.count
-        system = squares + ridge.clamp_min(1e-30) * torch.eye(len(squares), dtype=torch.float64)
-        factor, failed = torch.linalg.cholesky_ex(system)
-        if failed:
-            return None
-        weight = present + torch.cholesky_solve(products - squares @ present.T, factor).T
+            squares_y = squares_y - self.count * mean_y.square()
+        weight, pull = present, 1.0
+        for _ in range(2):
+            ridge = (pull * squares.trace() / self.count).clamp_min(1e-30)
+            factor, failed = torch.linalg.cholesky_ex(squares + ridge * torch.eye(len(squares), dtype=torch.float64))
+            if failed:
+                return None
+            weight = present + torch.cholesky_solve(products - squares @ present.T, factor).T
+            left = squares_y - 2 * (weight * products.T).sum(1) + (weight @ squares * weight).sum(1)
+            pull = _ROWS_ALIKE * float((left.sum() / squares_y.sum().clamp_min(1e-30)).clamp(1e-6, 1))
         return weight, mean_y - weight @ mean_x
 
 
