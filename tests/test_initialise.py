@@ -155,11 +155,11 @@ def test_a_lost_last_layer_is_found_again(name: str, seed: int) -> None:
     net = stand_in(lively(make(), seed), shape, scrambled)
     losses = initialise(net, calibration(shape, batches=8, size=16), ("fit",)).losses
     assert losses["weights"]["b0-x"] > 4e-3
-    assert losses["fit"]["b0-x"] < 1e-4
+    assert losses["fit"]["b0-x"] < 1e-3
     fresh = calibration(shape, batches=1, seed=77)[0]
     with torch.no_grad():
         features = net.features(fresh)
-        assert float(local_loss(net.blocks["b0-x"], features, net.graph["b0-x"])) < 1e-4
+        assert float(local_loss(net.blocks["b0-x"], features, net.graph["b0-x"])) < 1e-3
 
 
 class GroupedLast(MBConv):
