@@ -251,7 +251,7 @@ def test_a_nan_stops_the_run_and_leaves_the_checkpoint(uninterrupted: Supernet, 
 def test_images_of_nan_are_refused_before_anything_is_written(tmp_path: Path) -> None:
     images = Noise()
     images.images[:] = np.nan
-    with pytest.raises(TrainingError, match="is nan at step 1"):
+    with pytest.raises(TrainingError, match="the input at cut 0 holds nan"):
         distil(supernet(), images, SETTINGS, checkpoint=tmp_path / "checkpoint")
     assert not list(tmp_path.iterdir())
 

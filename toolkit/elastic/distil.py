@@ -3,7 +3,8 @@
 First *locally*: the original model (the teacher) runs once a batch, and every alternative learns to give the
 teacher's feature at its end cut from the teacher's feature at its start cut, all of them in the same pass. Then *end
 to end*: subnets are sampled over the range of costs, and their outputs are pulled towards the teacher's. The teacher
-never changes. Batch-norm statistics of the alternatives are recalibrated once, before the first step, and stay fixed.
+never changes. Before the first step the alternatives are initialised on the calibration batches (see `initialise`);
+their batch-norm statistics then stay fixed.
 
 A run is a function of the supernet, the data and the settings: the batches of step *k* depend on the seed and *k*
 alone, so that a run that was killed and resumed from its checkpoint ends with the same weights as one that was not.
@@ -33,6 +34,7 @@ from ..atomic import write_file
 from ..errors import TrainingError
 from ..graph import Block, Subnet
 from ..sampling import PathSampler
+from .initialise import initialise
 from .recipe import tensors
 from .supernet import Supernet
 
@@ -134,7 +136,7 @@ class _Run:
         calibration = [self._batch(-1 - index) for index in range(self.settings.calibration_batches)]
         self.identity = self._identity(calibration)
         if not self._resume():
-            _recalibrate(self.supernet, self.alternatives, calibration)
+            initialise(self.supernet, calibration)
             self.before = self._local_losses(calibration)
         while self.done < self.total:
             local = self.done < self.settings.local_steps
@@ -323,25 +325,3 @@ def _output_loss(output: torch.Tensor, teacher: torch.Tensor) -> torch.Tensor:
     if output.dim() == 2 and output.shape[1] > 1:
         return F.kl_div(F.log_softmax(output, 1), F.log_softmax(teacher, 1), log_target=True, reduction="batchmean")
     return (output - teacher).square().mean() / teacher.var().clamp_min(1e-12)
-
-
-def _recalibrate(supernet: Supernet, alternatives: Sequence[Block], batches: Sequence[torch.Tensor]) -> None:
-    """Gives the alternatives' batch norms the statistics of their own inputs: the plain mean over the batches."""
-    norms = {
-        block.name: [m for m in supernet.blocks[block.name].modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
-        for block in alternatives
-    }
-    moments = {norm: norm.momentum for group in norms.values() for norm in group}
-    for norm in moments:
-        norm.reset_running_stats()
-        norm.momentum = None  # torch's word for a cumulative mean
-        norm.train()
-    with torch.no_grad():
-        for batch in batches:
-            features = supernet.features(batch)
-            for block in alternatives:
-                if norms[block.name]:
-                    supernet.blocks[block.name](features[block.start])
-    for norm, momentum in moments.items():
-        norm.momentum = momentum
-        norm.eval()
