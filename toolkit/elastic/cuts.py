@@ -187,7 +187,12 @@ def _obstacle(flow: list[fx.Node], alive: list[int]) -> str:
     )
 
 
+def modules_of(node: fx.Node) -> list[str]:
+    """The modules that a node lies in, as paths, the outermost first."""
+    return [path for path, _ in (node.meta.get("nn_module_stack") or {}).values()]
+
+
 def path_of(node: fx.Node) -> str:
-    """The module that a node lies in, as a path; empty for the model itself."""
-    stack = list((node.meta.get("nn_module_stack") or {}).values())
-    return stack[-1][0] if stack else ""
+    """The innermost module that a node lies in, as a path; empty for the model itself."""
+    modules = modules_of(node)
+    return modules[-1] if modules else ""

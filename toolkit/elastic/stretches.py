@@ -18,7 +18,7 @@ from torch import fx, nn
 
 from ..errors import ModelError
 from .canonical import is_live
-from .cuts import Cuts, find_cuts, is_derivable, is_weighted, path_of
+from .cuts import Cuts, find_cuts, is_derivable, is_weighted, modules_of, path_of
 
 
 @dataclass(frozen=True)
@@ -229,13 +229,13 @@ def _obstacle(traced: fx.GraphModule, cuts: Cuts) -> str:
     if len(group) < 2:
         return ""
     path = next((place.path for place in group if not place.aligned), group[0].path)
-    inside = [node for node in cuts.flow if path in (entry[0] for entry in node.meta["nn_module_stack"].values())]
+    inside = [node for node in cuts.flow if path in modules_of(node)]
     needed = sorted({path_of(node) or node.name for node in cuts.needed_after(inside[-1])})
     if not needed:
         return ""
     return (
-        f". Its {len(group)} modules like {path!r} cannot be cut off: after them, the tensor of {', '.join(needed[:3])} "
-        "is needed besides theirs"
+        f". Its {len(group)} modules like {path!r} cannot be cut off: after them, the tensor of "
+        f"{', '.join(needed[:3])} is needed besides theirs"
     )
 
 
