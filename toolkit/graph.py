@@ -124,9 +124,7 @@ class BlockGraph:
 
     def __init__(self, cuts: Sequence[Cut], blocks: Iterable[Block], taps: Iterable[int] = ()) -> None:
         self.cuts = tuple(cuts)
-        self.blocks = tuple(
-            sorted(blocks, key=lambda b: (b.start, b.end, b.kind != "original", b.kind, b.name))
-        )
+        self.blocks = tuple(sorted(blocks, key=lambda b: (b.start, b.end, b.kind != "original", b.kind, b.name)))
         self.taps = tuple(sorted(set(taps)))
         self._by_name = {block.name: block for block in self.blocks}
         if [cut.index for cut in self.cuts] != list(range(len(self.cuts))) or len(self.cuts) < 2:
