@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 import signal
 import socket
 import subprocess
 import sys
 import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -34,7 +38,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def one_worker(folder: Path, settings: Training) -> None:
-    """What each process runs: writes the curve that the first one is told, and every worker's weights."""
+    """What each process runs: writes the curve that the first one is told, and every worker's weights or error."""
     net, told = Supernet.load(folder / "supernet"), []
     rank = os.environ["RANK"]
 
@@ -45,22 +49,21 @@ def one_worker(folder: Path, settings: Training) -> None:
     try:
         train(net, Labelled(), settings, checkpoint=folder / "checkpoint", progress=progress)
     except TrainingError as error:
-        sys.exit(f"error: {error}")
+        (folder / f"error{rank}").write_text(str(error))
+        sys.exit(1)
     if told:
         (folder / "curve.json").write_text(json.dumps(told))
     torch.save(weights(net), folder / f"weights{rank}.pt")
 
 
-def script(folder: Path, settings: str = "SETTINGS") -> list[str]:
-    supernet().save(folder / "supernet")  # quicker to load than to make
-    body = f"import sys; sys.path.insert(0, {str(TESTS)!r}); from test_parallel import *; torch.set_num_threads(1)\n"
-    (folder / "worker.py").write_text(f"{body}one_worker(Path({str(folder)!r}), {settings})\n")
-    return [str(folder / "worker.py")]
-
-
 def test_two_workers_have_the_curve_of_one(tmp_path: Path) -> None:
+    supernet().save(tmp_path / "supernet")
+    (tmp_path / "worker.py").write_text(
+        f"import sys; sys.path.insert(0, {str(TESTS)!r}); from test_parallel import *; torch.set_num_threads(1)\n"
+        f"one_worker(Path({str(tmp_path)!r}), SETTINGS)\n"
+    )
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    done = subprocess.run([*command, *script(tmp_path)], capture_output=True, text=True, timeout=120)
+    done = subprocess.run([*command, str(tmp_path / "worker.py")], capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     told: list[tuple[str, float]] = []
     alone = supernet()
@@ -74,41 +77,48 @@ def test_two_workers_have_the_curve_of_one(tmp_path: Path) -> None:
         assert torch.allclose(first[name].float(), tensor.float(), atol=1e-3), name
 
 
-def start(folder: Path, rank: int, port: int, settings: str) -> subprocess.Popen[str]:
-    """A worker without torchrun, which would end the others by itself when one is killed."""
+def started(folder: Path, rank: int, port: int, settings: Training) -> None:
     place = {"RANK": rank, "WORLD_SIZE": 2, "LOCAL_RANK": rank, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
-    environment = {**os.environ, **{name: str(value) for name, value in place.items()}}
-    return subprocess.Popen(
-        [sys.executable, *script(folder, settings)], env=environment, stderr=subprocess.PIPE, text=True
-    )
+    os.environ.update({name: str(value) for name, value in place.items()})
+    torch.set_num_threads(1)
+    one_worker(folder, settings)
 
 
-def free_port() -> int:
+@contextmanager
+def two_workers(folder: Path, settings: Sequence[Training]) -> Iterator[list[Any]]:
+    """Two processes without torchrun, which would end the other one by itself when one is killed."""
+    supernet().save(folder / "supernet")
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
+        port = listener.getsockname()[1]
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["adaptivenet.toolkit.elastic.train"])
+    processes = [context.Process(target=started, args=(folder, rank, port, settings[rank])) for rank in (0, 1)]
+    for process in processes:
+        process.start()
+    try:
+        yield processes
+    finally:
+        for process in processes:
+            process.kill()
+            process.join()
 
 
 @pytest.mark.parametrize("victim", [0, 1])
 def test_a_killed_worker_ends_the_other_and_leaves_the_checkpoint(tmp_path: Path, victim: int) -> None:
-    port, settings = free_port(), "SETTINGS.lasting(10**6)"
-    workers = [start(tmp_path, rank, port, settings) for rank in (0, 1)]
-    try:
+    with two_workers(tmp_path, [SETTINGS.lasting(10**6)] * 2) as workers:
         deadline = time.monotonic() + 100
         while not ((tmp_path / "step").exists() and int((tmp_path / "step").read_text() or 0) > 10):
             assert time.monotonic() < deadline
-            assert all(worker.poll() is None for worker in workers), [worker.communicate() for worker in workers]
-            time.sleep(0.05)
-        workers[victim].send_signal(signal.SIGKILL)
-        _, said = workers[1 - victim].communicate(timeout=60)
-    finally:
-        for worker in workers:
-            worker.kill()
-            worker.communicate()
-    assert workers[1 - victim].returncode == 1
-    (line,) = [line for line in said.splitlines() if line.startswith("error: ")]
-    assert "another worker failed or was killed" in line
-    assert line.endswith(f"start again with the same command; {tmp_path}/checkpoint holds the last good state")
+            assert all(worker.is_alive() for worker in workers)
+            time.sleep(0.02)
+        os.kill(workers[victim].pid, signal.SIGKILL)
+        survivor = workers[1 - victim]
+        survivor.join(timeout=60)
+        assert survivor.exitcode == 1
+    said = (tmp_path / f"error{1 - victim}").read_text()
+    assert said.startswith("another worker failed or was killed (")
+    assert said.endswith(f"start again with the same command; {tmp_path}/checkpoint holds the last good state")
     # One process goes on where two were stopped.
     first: list[int] = []
 
@@ -123,15 +133,13 @@ def test_a_killed_worker_ends_the_other_and_leaves_the_checkpoint(tmp_path: Path
 
 
 def test_workers_with_different_settings_are_refused_by_both(tmp_path: Path) -> None:
-    port, said = free_port(), []
+    with two_workers(tmp_path, [SETTINGS, SETTINGS.lasting(21)]) as workers:
+        for worker in workers:
+            worker.join(timeout=100)
+        assert [worker.exitcode for worker in workers] == [1, 1]
     for rank in (0, 1):
-        (tmp_path / str(rank)).mkdir()
-    workers = [start(tmp_path / str(rank), rank, port, f"SETTINGS.lasting({20 + rank})") for rank in (0, 1)]
-    for worker in workers:
-        said.append(worker.communicate(timeout=100)[1])
-    assert [worker.returncode for worker in workers] == [1, 1]
-    for text in said:
-        assert "1 of 2 workers have other settings, weights or images than the first" in text
+        said = (tmp_path / f"error{rank}").read_text()
+        assert "1 of 2 workers have other settings, weights or images than the first" in said
 
 
 def test_every_image_of_a_batch_is_one_workers() -> None:
