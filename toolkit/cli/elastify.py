@@ -89,7 +89,8 @@ def _numbers(kind: Callable[[str], Any]) -> Callable[[click.Context, click.Param
     help="Where to train; auto: on a GPU where there is one.",
 )
 @click.option("--checkpoint", type=click.Path(), help="Write the state of training here, and resume from it.")
-@click.option("--logs", type=click.Path(), help="A folder for TensorBoard (needs the extra 'tensorboard').")
+# Not --logs, which torchrun takes for an abbreviation of its own --logs-specs, wherever it stands.
+@click.option("--tensorboard", type=click.Path(), help="A folder for its logs (needs the extra 'tensorboard').")
 @click.option("--validate", "held_out", type=click.Path(), help="Pictures to measure the trained supernet on.")
 @click.option(
     "--hold-out",
@@ -120,6 +121,8 @@ def main(
     from ..elastic.parallel import is_first_worker
     from ..elastic.supernet import check_path
 
+    if options["held_out"] and options["hold_out"]:
+        raise click.UsageError("--validate and --hold-out both say what to validate on: give one of them")
     console = Console() if is_first_worker() else None
     say = console.say if console else lambda text: None
     training = _training(options)
@@ -169,8 +172,6 @@ def _train(
     from ..elastic.train import train
     from ..elastic.validate import validate
 
-    if options["held_out"] and options["hold_out"]:
-        raise click.UsageError("--validate and --hold-out both say what to validate on: give one of them")
     names = None if options["classes"] is None else _class_names(options["classes"])
     first = supernet.graph.cuts[0]
     pictures = open_data(options["data"], supernet.preprocessing, names, first)
@@ -184,7 +185,7 @@ def _train(
         pictures,
         training,
         checkpoint=options["checkpoint"],
-        logs=options["logs"],
+        logs=options["tensorboard"],
         progress=lambda kind, done, total, loss: _show(console, kind, done, total, loss),
         device=options["device"],
     )

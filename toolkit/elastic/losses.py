@@ -60,7 +60,7 @@ def variances(supernet: Supernet, batches: Sequence[torch.Tensor]) -> list[torch
 def branch_loss(
     outputs: Mapping[Block, torch.Tensor], features: Sequence[torch.Tensor], variances: Sequence[torch.Tensor]
 ) -> torch.Tensor:
-    """The mean relative error behind a subnet's alternatives (Wen et al., MobiCom 2023, section 4.2).
+    """The mean relative error behind a subnet's alternatives (Wen et al., MobiCom 2023).
 
     `outputs` are what the subnet's blocks gave, `features` and `variances` the teacher's, one a cut.
     """

@@ -6,7 +6,7 @@ statistics of the alternatives, which `initialise` set before the first step.
 - `local`: the original model (the teacher) runs once a batch, and every alternative learns to give the teacher's
   feature at its end cut from the teacher's feature at its start cut, all of them in the same pass. No labels.
 - `branch`: sampled subnets run, and the feature behind each of their alternatives is pulled to the teacher's feature
-  at that cut (the first phase of AdaptiveNet; Wen et al., MobiCom 2023, section 4.2). No labels.
+  at that cut (the first phase of AdaptiveNet; Wen et al., MobiCom 2023). No labels.
 - `subnets`: sampled subnets' outputs are pulled to the teacher's, and, with a weight, their features as in `branch`.
   No labels.
 - `tune`: cross-entropy of sampled subnets with labels (AdaptiveNet's second phase).
@@ -136,7 +136,7 @@ def ours() -> Training:
 
 
 def paper() -> Training:
-    """AdaptiveNet's two phases: branch distillation, then tuning with labels (Wen et al., MobiCom 2023, section 4.2).
+    """AdaptiveNet's two phases: branch distillation, then tuning with labels (Wen et al., MobiCom 2023).
 
     Both on subnets from a random walk, one a step. Unlike the authors' code, a feature's squared error is divided by
     the feature's variance, so that deep and shallow branches weigh the same, and batch-norm statistics are fixed.
