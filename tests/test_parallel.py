@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -92,7 +93,7 @@ def two_workers(folder: Path, settings: Sequence[Training]) -> Iterator[list[Any
         listener.bind(("127.0.0.1", 0))
         port = listener.getsockname()[1]
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["adaptivenet.toolkit.elastic.train"])
+    context.set_forkserver_preload(["adaptivenet.toolkit.elastic.train", "torch._dynamo"])
     processes = [context.Process(target=started, args=(folder, rank, port, settings[rank])) for rank in (0, 1)]
     for process in processes:
         process.start()
@@ -130,6 +131,17 @@ def test_a_killed_worker_ends_the_other_and_leaves_the_checkpoint(tmp_path: Path
         train(supernet(), Labelled(), SETTINGS.lasting(10**6), checkpoint=tmp_path / "checkpoint", progress=stop)
     assert first[0] > 10
     assert first[0] % SETTINGS.checkpoint_every == 1
+
+
+def test_the_first_workers_clock_is_everybodys(tmp_path: Path) -> None:
+    settings = replace(SETTINGS.lasting(10**6), max_minutes=0.1)
+    with two_workers(tmp_path, [settings] * 2) as workers:
+        for worker in workers:
+            worker.join(timeout=100)
+        assert [worker.exitcode for worker in workers] == [0, 0]
+    first, second = (torch.load(tmp_path / f"weights{rank}.pt", weights_only=True) for rank in (0, 1))
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    assert json.loads((tmp_path / "curve.json").read_text())
 
 
 def test_workers_with_different_settings_are_refused_by_both(tmp_path: Path) -> None:

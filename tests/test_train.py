@@ -252,6 +252,15 @@ def test_a_full_disk_leaves_the_checkpoint_before(uninterrupted: Supernet, tmp_p
     assert_bit_exact(net, uninterrupted)
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")  # TensorBoard's own thread
+def test_logs_on_a_full_disk_or_in_a_file(tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match=r"cannot write logs to .*; make room"), largest_file(2000):
+        train(supernet(), Noise(), SETTINGS.lasting(40), logs=tmp_path / "logs")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(TrainingError, match=r"cannot write logs to .*file"):
+        train(supernet(), Noise(), SETTINGS, logs=tmp_path / "file")
+
+
 def test_nothing_to_train_and_nothing_to_train_on() -> None:
     with pytest.raises(TrainingError, match="there are no images"):
         train(supernet(), Noise(count=0), SETTINGS)
@@ -476,7 +485,7 @@ def test_the_minutes_are_kept_with_the_schedule_finished(tmp_path: Path) -> None
     assert told == sorted(told)
     rates = curves(tmp_path / "logs")["learning rate"]
     assert rates[0] > 0.9 * LOCAL.learning_rate
-    assert 0 <= rates[-1] < 0.1 * SUBNETS.learning_rate
+    assert 0 <= rates[-1] < 0.3 * SUBNETS.learning_rate
     # The time is used up, and the checkpoint knows it.
     again = train(supernet(), Noise(), settings, checkpoint=tmp_path / "checkpoint")
     assert again.steps == result.steps

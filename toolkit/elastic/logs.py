@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 from ..errors import TrainingError
@@ -20,16 +21,26 @@ class Logs:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError as error:
             raise TrainingError("writing logs needs TensorBoard: pip install 'adaptivenet[tensorboard]'") from error
-        try:
+        self._folder = folder
+        with self._writing():
             self._writer = SummaryWriter(str(folder), purge_step=step + 1)
-        except OSError as error:
-            raise TrainingError(f"cannot write logs to {folder}: {error.strerror}; name another folder") from error
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
-        """One point of each curve, at a step; the first step is 1."""
-        for name, value in values.items():
-            self._writer.add_scalar(name, value, step)
+        """One point of each curve, at a step; the first step is 1. Raises TrainingError when the disk is full."""
+        with self._writing():
+            for name, value in values.items():
+                self._writer.add_scalar(name, value, step)
 
     def close(self) -> None:
-        """Makes sure that everything is in the files."""
-        self._writer.close()
+        """Makes sure that everything is in the files. Raises TrainingError when the disk is full."""
+        with self._writing():
+            self._writer.close()
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise TrainingError(
+                f"cannot write logs to {self._folder}: {error.strerror}; make room, or train without them"
+            ) from error

@@ -23,7 +23,7 @@ _PATIENCE = timedelta(minutes=10)  # for one that hangs: of one that is gone, th
 
 def is_first_worker() -> bool:
     """Whether this process is the only one, or the one of its group that writes and prints."""
-    return int(os.environ.get("RANK", 0)) == 0
+    return _group_size() == 1 or int(os.environ.get("RANK", 0)) == 0
 
 
 class Workers:
@@ -105,12 +105,10 @@ def workers(device: torch.device) -> Iterator[Workers]:
 
     Without either: this process alone. Raises TrainingError when the others cannot be reached.
     """
-    if not distributed.is_available() or (
-        not distributed.is_initialized() and int(os.environ.get("WORLD_SIZE", 1)) == 1
-    ):
+    joined = distributed.is_available() and not distributed.is_initialized()
+    if not distributed.is_available() or (joined and _group_size() == 1):
         yield Workers()
         return
-    joined = not distributed.is_initialized()
     if joined:
         try:
             distributed.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=_PATIENCE)
@@ -123,6 +121,11 @@ def workers(device: torch.device) -> Iterator[Workers]:
     finally:
         if joined:
             distributed.destroy_process_group()
+
+
+def _group_size() -> int:
+    """How many processes torchrun started; 1 without it."""
+    return int(os.environ.get("WORLD_SIZE", 1))
 
 
 @contextmanager

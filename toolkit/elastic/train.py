@@ -126,7 +126,7 @@ class _Run:
         spread = variances(self.supernet, calibration)
         self.objective = Objective(self.supernet, self.training, spread, self.cost, self.device)
         identity = self._identity(calibration, images)
-        self.group.must_share(identity, "settings, weights or images")
+        self.group.must_share(f"{identity} {replace(self.training, loaders=1)}", "settings, weights or images")
         self.checkpoint = Checkpoint(file, identity) if file else None
         self._begin(calibration)
         writer = Logs(logs, self.done) if logs and self.group.rank == 0 else None
@@ -187,15 +187,14 @@ class _Run:
 
     def _begin(self, calibration: list[torch.Tensor]) -> None:
         """Resumes, or initialises; then every worker has what the first one has."""
-        state = self._state()
         checkpoint = self.checkpoint
-        facts = json.loads(self.group.told(lambda: json.dumps(checkpoint.read(state) if checkpoint else None)))
+        facts = json.loads(self.group.told(lambda: json.dumps(checkpoint.read(self._state()) if checkpoint else None)))
         if facts is None:
             self.losses = initialise(self.supernet, calibration).losses
         else:
             self.done, self.losses = int(facts["done"]), json.loads(facts["losses"])
             self.seconds_before, self.seconds_to_begin = float(facts["seconds"]), float(facts["seconds to begin"])
-        self.group.take_over(list(state.values()))
+        self.group.take_over(list(self._state().values()))
 
     def _state(self) -> dict[str, torch.Tensor]:
         """Everything a step changes, by name: parameters, batch-norm statistics, the optimizer's moments."""
@@ -217,9 +216,15 @@ class _Run:
         if self.training.max_minutes is None:
             return self.done
         limit = 60 * self.training.max_minutes
-        seconds = float(self.group.told(lambda: repr(self._seconds())))
-        share = 1.0 if seconds >= limit else (seconds - self.seconds_to_begin) / (limit - self.seconds_to_begin)
-        return max(float(self.done), share * self.training.steps)
+
+        def time_share() -> str:
+            seconds = self._seconds()
+            return repr(
+                1.0 if seconds >= limit else (seconds - self.seconds_to_begin) / (limit - self.seconds_to_begin)
+            )
+
+        # The first worker's clock is everybody's: all must be in the same phase, and stop at the same step.
+        return max(float(self.done), float(self.group.told(time_share)) * self.training.steps)
 
     def _step(self, phase: Phase, rate: float) -> dict[str, float]:
         """One batch; returns the loss of every block or subnet that it trained."""
