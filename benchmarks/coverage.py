@@ -1,6 +1,6 @@
 """Which models become elastic: one of every family in timm, and all of torchvision's that see pictures.
 
-    python -m benchmarks.coverage [--quick] [--only NAME] [--jobs 2] [--report FILE]
+    python -m benchmarks.coverage [--quick] [--library timm] [--only NAME] [--jobs 2] [--report FILE]
 
 Every model is built with random weights at the input size of its library, and made elastic by one call. A row says
 what came out: cuts, taps, original blocks and how many of them have alternatives, all blocks, subnets, the error of the
@@ -169,12 +169,13 @@ def is_elastified(task: dict[str, Any], answer: dict[str, Any]) -> bool:
 
 @click.command()
 @click.option("--quick", is_flag=True, help="A fifth of timm's families; at most 10 minutes on 2 cores.")
+@click.option("--library", type=click.Choice(["timm", "torchvision"]), help="Only the models of this one.")
 @click.option("--only", multiple=True, help="Only this model, as timm:NAME or torchvision:NAME; may be repeated.")
 @click.option("--jobs", type=click.IntRange(min=1), default=2, show_default=True, help="Processes, of one thread each.")
 @click.option("--report", type=click.Path(), help="Write the table here as Markdown.")
 @click.option("--list-families", "listing", is_flag=True, help="Make families.json from the installed timm, and stop.")
 @reports_errors
-def main(quick: bool, only: tuple[str, ...], jobs: int, report: str | None, listing: bool) -> None:
+def main(quick: bool, library: str | None, only: tuple[str, ...], jobs: int, report: str | None, listing: bool) -> None:
     """Print the figures as the last line, one json object."""
     console = Console()
     if listing:
@@ -184,7 +185,6 @@ def main(quick: bool, only: tuple[str, ...], jobs: int, report: str | None, list
         {"name": f"timm:{family['model']}", "side": family["side"], "subnets": 3 if quick else 20, "export": False}
         for family in list(timm_families().values())[:: 5 if quick else 1]
     ]
-    families = len(tasks)
     for task in random.Random(0).sample(tasks, 3 if quick else 10):
         task["export"] = True
     if not quick:
@@ -192,8 +192,12 @@ def main(quick: bool, only: tuple[str, ...], jobs: int, report: str | None, list
             {"name": f"torchvision:{name}", "side": _BIG_SIDES.get(name, 224), "subnets": 20, "export": False}
             for name in torchvision_models()
         ]
-    if only:
-        tasks, families = [task for task in tasks if task["name"] in only], len(only)
+    tasks = [
+        task
+        for task in tasks
+        if (not only or task["name"] in only) and (library is None or task["name"].startswith(f"{library}:"))
+    ]
+    families = sum(task["name"].startswith("timm:") for task in tasks)
     answers: dict[int, dict[str, Any]] = {}
 
     def note(index: int, answer: dict[str, Any]) -> None:

@@ -22,7 +22,8 @@ from adaptivenet.toolkit.cli.console import Console, reports_errors, table
 from adaptivenet.toolkit.data import Dataset, Preprocessing, open_data
 from adaptivenet.toolkit.devices import connect
 from adaptivenet.toolkit.elastic import Supernet, elastify
-from adaptivenet.toolkit.elastic.distil import Distillation, distil
+from adaptivenet.toolkit.elastic.phases import Phase, Training
+from adaptivenet.toolkit.elastic.train import train
 from adaptivenet.toolkit.graph import Cut
 from adaptivenet.toolkit.pack import BlockPack
 from adaptivenet.toolkit.profile import Profile, Settings, profile
@@ -32,10 +33,10 @@ from .models import efficientnet_lite0
 from .photographs import crops
 
 SIZE = 224
-TRAINING_SIZE = 160  # distillation sees smaller pictures: the blocks are convolutions, and it is twice as fast
+TRAINING_SIZE = 160  # training sees smaller pictures: the blocks are convolutions, and it is twice as fast
 PREPROCESSING = Preprocessing(SIZE, SIZE, 256, "center", "bicubic", (127.0,) * 3, (128.0,) * 3, scale=1.0)
 BUDGETS = ("90%", "75%", "60%")
-TRAINING = Distillation(local_steps=40, subnet_steps=40, calibration_batches=4)
+TRAINING = Training((Phase("local", 40, 1e-3), Phase("subnets", 40, 2e-4, subnets=2)), calibration_batches=4)
 SETTINGS = Settings(BUDGETS, evaluations=140, search_images=64, verify_images=200)
 
 
@@ -58,7 +59,7 @@ class Result:
     seconds: dict[str, float]
 
 
-def run(out: Path, data: Path | None, console: Console, settings: Settings, training: Distillation) -> Result:
+def run(out: Path, data: Path | None, console: Console, settings: Settings, training: Training) -> Result:
     """Does the whole job and leaves everything in the folder `out`."""
     seconds: dict[str, float] = {}
     begun = time.perf_counter()
@@ -77,17 +78,17 @@ def run(out: Path, data: Path | None, console: Console, settings: Settings, trai
     console.say(f"    {len(supernet.graph.blocks)} blocks, {supernet.graph.count():,} subnets")
     done("elastify")
 
-    console.say("3/6 distil the alternatives from the original blocks")
-    trained = distil(
+    console.say("3/6 train the alternatives on the original blocks")
+    trained = train(
         supernet,
         pictures.train,
         training,
-        progress=lambda phase, at, total, loss: console.progress("distil", at, total, f"{phase} loss {loss:.3f}"),
+        progress=lambda phase, at, total, loss: console.progress("train", at, total, f"{phase} loss {loss:.3f}"),
     )
-    before, after = (float(np.mean(list(losses.values()))) for losses in (trained.before, trained.after))
-    console.say(f"    mean local loss {before:.3f} before, {after:.3f} after")
+    means = [f"{np.mean(list(losses.values())):.3f} {step}" for step, losses in trained.losses.items()]
+    console.say(f"    mean local loss: {', '.join(means)}")
     supernet.save(out / "supernet")
-    done("distil")
+    done("train")
 
     console.say("4/6 export every block to ExecuTorch and ONNX, and verify each")
     pack = export_pack(

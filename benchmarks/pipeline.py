@@ -17,11 +17,10 @@ from pathlib import Path
 
 import click
 from adaptivenet.toolkit.cli.console import Console, reports_errors
-from adaptivenet.toolkit.elastic.distil import Distillation
 
 from .demo import SETTINGS, TRAINING, run
 
-QUICK = Distillation(local_steps=8, subnet_steps=8)
+QUICK = replace(TRAINING.lasting(16), calibration_batches=8)
 
 
 @click.command()

@@ -24,6 +24,7 @@ from adaptivenet.toolkit.pack import BlockPack
 from click.testing import CliRunner, Result
 from packs import build_pack, edit_manifest
 from PIL import Image
+from training import curves
 
 ENGINES = ("local:executorch", "local:onnxruntime")
 QUICK = ("--evaluations", "8", "--search-images", "4", "--verify-images", "6", "--rounds", "3", "--budget", "1000ms")
@@ -359,6 +360,9 @@ def test_a_pack_without_the_programs_of_an_engine(broken: BlockPack, data: Path)
         (elastify, ("a:b",)),
         (elastify, ("a:b", "--out", "x", "--size", "0")),
         (elastify, ("a:b", "--out", "x", "--merge", "two")),
+        (elastify, ("a:b", "--out", "x", "--recipe", "theirs")),
+        (elastify, ("a:b", "--out", "x", "--max-minutes", "0")),
+        (elastify, ("a:b", "--out", "x", "--data", "d", "--validate", "v", "--hold-out", "0.1")),
         (export, ("supernet",)),
         (export, ("supernet", "out", "--backend", "tflite")),
     ],
@@ -485,12 +489,13 @@ def test_from_a_model_to_a_served_subnet(workplace: Path) -> None:
     made = document_of(
         call(
             elastify, "flower_model:build", "--out", "supernet", "--size", "32", "--prune", "0.5", "--merge", "2",
-            "--data", "pictures.npz", "--local-steps", "2", "--subnet-steps", "1", "--batch-size", "4", "--json",
+            "--data", "pictures.npz", "--epochs", "0.6", "--batch-size", "4", "--json",
         )
     )  # fmt: skip
     kinds = {block["kind"] for block in made["blocks"]}
     assert kinds == {"original", "merged", "pruned"}
-    assert made["training"]["steps"] == 3
+    assert made["training"]["steps"] == 3  # 0.6 times 20 pictures
+    assert made["validation"] is None
     assert all(block["loss"] is not None for block in made["blocks"] if block["kind"] != "original")
 
     planned = document_of(call(export, "supernet", "pack", "--dry-run", "--json"))
@@ -533,6 +538,44 @@ def test_elastify_dry_run_and_table(workplace: Path) -> None:
     assert sorted(os.listdir("supernet")) == ["supernet.json", "weights.safetensors"]
 
 
+@pytest.mark.parametrize("recipe", ["ours", "paper", "naive"])
+def test_elastify_ends_with_a_table_of_quality(recipe: str, workplace: Path) -> None:
+    arguments = [
+        "flower_model:build", "--out", "supernet", "--size", "32", "--data", "pictures.npz", "--epochs", "0.6",
+        "--batch-size", "4", "--recipe", recipe, "--classes", "classes.txt", "--hold-out", "0.25",
+    ]  # fmt: skip
+    result = call(elastify, *arguments)
+    assert result.exit_code == 0, result.stderr
+    assert re.search(r"^oracle +1 +\S+%", result.stdout, re.MULTILINE)
+    assert re.search(r"^90% +\d+ ", result.stdout, re.MULTILINE)
+    assert "top1 on 5 pictures" in result.stdout
+    document = document_of(call(elastify, *arguments, "--json"))
+    assert [at["budget"] for at in document["validation"]["budgets"]] == [0.9, 0.8, 0.7, 0.6, 0.5]
+    assert document["validation"]["losses"].keys() == document["training"]["losses"]["trained"].keys()
+    np.savez("own.npz", images=np.load("pictures.npz")["images"][:3])
+    document = document_of(call(elastify, *arguments[:-2], "--validate", "own.npz", "--json"))
+    assert (document["validation"]["metric"], document["validation"]["oracle"]["value"]) == ("agreement", 1.0)
+
+
+def test_elastify_under_torchrun(workplace: Path) -> None:
+    """Two workers write one supernet and one document, and their curve is that of one."""
+    arguments = [
+        "flower_model:build", "--size", "32", "--data", "pictures.npz", "--epochs", "1", "--batch-size", "4",
+        "--json",
+    ]  # fmt: skip
+    alone = document_of(call(elastify, *arguments, "--out", "alone", "--tensorboard", "alone-logs"))
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m"]
+    command += ["adaptivenet.toolkit.cli.elastify", *arguments, "--out", "together", "--tensorboard", "together-logs"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0, done.stderr
+    together = json.loads(done.stdout)
+    assert done.stderr.count("supernet written to together") == 1
+    for name, losses in curves(Path("alone-logs")).items():
+        assert curves(Path("together-logs"))[name] == pytest.approx(losses, rel=1e-3, abs=1e-6), name
+    for block, loss in alone["training"]["losses"]["trained"].items():
+        assert together["training"]["losses"]["trained"][block] == pytest.approx(loss, rel=1e-2)
+
+
 def test_elastify_looks_for_modules_in_the_current_folder(workplace: Path) -> None:
     script = Path(sys.executable).with_name("adaptivenet-elastify")
     command = [str(script), "flower_model:build", "--out", "supernet", "--size", "32", "--dry-run", "--json"]
@@ -552,6 +595,10 @@ def test_elastify_looks_for_modules_in_the_current_folder(workplace: Path) -> No
         (("flower_model:build", "--preprocessing", "classes.txt"), "is not JSON"),
         (("flower_model:build", "--data", "nothing"), "nothing does not exist"),
         (("flower_model:build", "--data", "pictures.npz", "--batch-size", "0"), "batch_size is 0"),
+        (("flower_model:build", "--data", "unlabelled", "--recipe", "paper"), "the data set has none"),
+        (("flower_model:build", "--data", "pictures.npz", "--classes", "nothing"), "--classes nothing cannot be read"),
+        (("flower_model:build", "--data", "pictures.npz", "--hold-out", "0.01"), "too few for a part of 0.01"),
+        (("flower_model:build", "--data", "pictures.npz", "--validate", "nothing"), "nothing does not exist"),
         (("flower_model:build", "--weights", "nothing.pth"), "there is no file of weights at nothing.pth"),
         (("flower_model:build", "--out", "taken"), "taken is not a supernet and will not be overwritten"),
         (("flower_model:build", "--out", "classes.txt/supernet"), "supernet"),
@@ -560,6 +607,8 @@ def test_elastify_looks_for_modules_in_the_current_folder(workplace: Path) -> No
 def test_bad_input_of_elastify(arguments: Sequence[str], message: str, workplace: Path) -> None:
     (workplace / "taken").mkdir()
     (workplace / "taken" / "precious.txt").write_text("")
+    (workplace / "unlabelled").mkdir()
+    Image.new("RGB", (40, 40)).save(workplace / "unlabelled" / "picture.png")
     before = sorted(workplace.rglob("*"))
     out = () if "--out" in arguments else ("--out", "supernet")
     assert message in error_of(call(elastify, *arguments, *out, "--size", "32"))

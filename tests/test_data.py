@@ -183,6 +183,7 @@ def test_image_folder_labels_by_sorted_name_or_by_class(tmp_path: Path) -> None:
     data = read(tmp_path)
     assert len(data) == 5
     np.testing.assert_array_equal(data.labels, [0, 0, 0, 1, 1])
+    assert [data.subset([4, 0]).label(index) for index in (0, 1)] == [1, 0]
     assert data.labels is not None
     assert data.labels.dtype == np.int64
     np.testing.assert_array_equal(read(tmp_path, classes=["tulip", "rose", "daisy"]).labels, [2, 2, 2, 1, 1])
@@ -205,6 +206,7 @@ def test_flat_folder_has_no_labels(tmp_path: Path) -> None:
         save(tmp_path / f"{index}.png", seed=index)
     data = read(tmp_path, classes=["a", "b"])
     assert data.labels is None
+    assert data.label(0) is None
     np.testing.assert_array_equal(data.image(2), RECIPE.apply_array(noise(24, 32, seed=2)))
 
 
@@ -270,6 +272,7 @@ def test_npz_of_pictures_and_of_tensors(tmp_path: Path) -> None:
     for name in ("tensors.npz", "tensors.npy"):
         data = read(tmp_path / name, recipe=None)
         assert data.labels is None
+        assert data.label(0) is None
         assert len(data) == 4
         np.testing.assert_array_equal(data.image(1), tensors[1:2])
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 import pytest
 import torch
-from adaptivenet.toolkit.elastic import Supernet, elastify
+from adaptivenet.toolkit.elastic import Supernet, elastify, merge
 from adaptivenet.toolkit.elastic.endings import find_ending
 from adaptivenet.toolkit.elastic.initialise import initialise
 from adaptivenet.toolkit.elastic.least_squares import NormalEquations, rows_of
@@ -328,7 +328,7 @@ class Small(nn.Module):
 def small(seed: int = 0) -> Supernet:
     """Merged alternatives, and pruned ones: `elastify` prunes in eights, so that these are made thinner by hand."""
     torch.manual_seed(seed)
-    made = elastify(lively(Small(), seed), torch.zeros(1, 3, 16, 16), prune=())
+    made = elastify(lively(Small(), seed), torch.zeros(1, 3, 16, 16), kinds=[merge(2), merge(3)])
     blocks = dict(made.blocks.items())
     listed = [*made.graph.blocks]
     for name in made.graph.oracle[1:4]:

@@ -207,6 +207,10 @@ class Dataset:
         """The class index of every image, int64 `(len,)`, or of each of its pixels, `(len, H, W)`; None: no labels."""
         return None if self._labels is None else self._labels[list(self._indices)]
 
+    def label(self, index: int) -> int | None:
+        """The class index of image number `index`; None when there are no labels."""
+        return None if self._labels is None else int(self._labels[self._indices[index]])
+
     @cached_property
     def digest(self) -> str:
         """SHA-256 over the images as stored (before preprocessing) and the labels, in order; names do not count.

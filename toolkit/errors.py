@@ -3,7 +3,8 @@
 AdaptiveNetError
 ├── GraphError           a block graph or a subnet that is not one (also a ValueError)
 ├── ModelError           a model that cannot be loaded, traced, cut or made elastic
-├── TrainingError        distillation that cannot go on: a NaN loss, a checkpoint that does not fit
+├── TrainingError        training that cannot go on: a NaN loss, a checkpoint that does not fit
+│   └── WorkerLost       another process of a data-parallel run failed, was killed, or does not answer
 ├── ExportError          a block that does not export, or whose artifact differs from torch
 ├── PackError            a block pack that is damaged, edited, hostile or of another version
 ├── DataError            images, labels or tensors of the wrong form
@@ -31,7 +32,11 @@ class ModelError(AdaptiveNetError):
 
 
 class TrainingError(AdaptiveNetError):
-    """Distillation that cannot go on."""
+    """Training that cannot go on."""
+
+
+class WorkerLost(TrainingError):
+    """Another process of a data-parallel run failed, was killed, or does not answer."""
 
 
 class ExportError(AdaptiveNetError):

@@ -67,7 +67,7 @@ def initialise(
             f"initialisation needs inputs: got batches of {[len(batch) for batch in batches]}; give at least one input"
         )
     supernet.eval()
-    fitting, held = _held_out(batches)
+    fitting, held = held_out(batches)
     fixed = {
         id(tensor)
         for name in supernet.graph.oracle
@@ -89,7 +89,7 @@ def initialise(
     return Initialised(losses, {step: tuple(names) for step, names in kept.items()})
 
 
-def _held_out(batches: Sequence[torch.Tensor]) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
+def held_out(batches: Sequence[torch.Tensor]) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
     """The inputs to estimate on, and those to measure on."""
     if len(batches) == 1:
         (batch,) = batches

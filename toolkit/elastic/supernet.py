@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -62,6 +62,16 @@ class Supernet(nn.Module):
 
         Raises GraphError when `subnet` is not a path through the graph.
         """
+        output = x
+        for _, feature in self.walk(x, subnet):
+            output = feature
+        return output
+
+    def walk(self, x: torch.Tensor, subnet: Sequence[str] | None = None) -> Iterator[tuple[Block, torch.Tensor]]:
+        """Runs `subnet` (the oracle when None) for a batch `x`, and gives each of its blocks with the block's output.
+
+        Raises GraphError when `subnet` is not a path through the graph.
+        """
         path = self.graph.oracle if subnet is None else subnet
         if not isinstance(path, Subnet) or path.graph is not self.graph:
             path = self.graph.subnet(path)
@@ -69,15 +79,12 @@ class Supernet(nn.Module):
         for name in path:
             block = self.graph[name]
             features[block.end] = self.blocks[name](*(features[cut] for cut in self.graph.reads(block)))
+            yield block, features[block.end]
             features = {cut: features[cut] for cut in (*self.graph.taps, block.end) if cut in features}
-        return features[self.graph.end]
 
     def features(self, x: torch.Tensor) -> list[torch.Tensor]:
         """The original model's feature at every cut, the input first."""
-        found = [x]
-        for name in self.graph.oracle:
-            found.append(self.blocks[name](*(found[cut] for cut in self.graph.reads(self.graph[name]))))
-        return found
+        return [x, *(feature for _, feature in self.walk(x))]
 
     def train(self, mode: bool = True) -> Supernet:
         """Switches the alternatives; the original blocks stay in eval mode."""

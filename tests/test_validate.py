@@ -1,0 +1,68 @@
+"""The validation table: the oracle, every option, and random subnets around each budget, against brute force."""
+
+from __future__ import annotations
+
+from statistics import fmean
+
+import numpy as np
+import pytest
+import torch
+from adaptivenet.toolkit.elastic.losses import local_losses
+from adaptivenet.toolkit.elastic.validate import validate
+from adaptivenet.toolkit.errors import TrainingError
+from training import Labelled, Noise, supernet
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+@pytest.mark.parametrize("images", [Noise(30), Labelled(30)], ids=["agreement", "top1"])
+def test_a_budgets_quality_is_that_of_subnets_that_cost_as_much(images: Noise) -> None:
+    net = supernet()
+    graph = net.graph
+    x = torch.from_numpy(images.images[:, 0])
+    with torch.no_grad():
+        oracle = net(x).argmax(1)
+        truth = torch.tensor([images.label(i) for i in range(30)]) if isinstance(images, Labelled) else oracle
+        macs = sum(graph[name].macs for name in graph.oracle)
+        found: dict[float, list[float]] = {budget: [] for budget in (0.9, 0.8, 0.7)}
+        for path in graph.paths():
+            share = sum(graph[name].macs for name in path) / macs
+            for budget, qualities in found.items():
+                if abs(share - budget) <= 0.025:
+                    qualities.append(float((net(x, path).argmax(1) == truth).float().mean()))
+    result = validate(net, images, budgets=(*found, 0.01), subnets=400, batch_size=7)
+    assert result.metric == ("top1" if isinstance(images, Labelled) else "agreement")
+    assert result.oracle.value == pytest.approx(float((oracle == truth).float().mean()))
+    assert result.oracle.n == result.images == 30
+    for at, (budget, qualities) in zip(result.budgets, found.items()):
+        assert qualities
+        assert (at.budget, at.subnets) == (budget, 400)
+        assert at.lowest == pytest.approx(min(qualities))
+        assert at.highest == pytest.approx(max(qualities))
+        assert at.mean == pytest.approx(fmean(qualities), abs=0.05)
+    nothing = result.budgets[-1]
+    assert (nothing.subnets, nothing.mean, nothing.lowest, nothing.highest) == (0, None, None, None)
+    assert result.losses == pytest.approx(local_losses(net, [x]), rel=0.05)  # a variance a batch, not one for all
+    assert validate(net, images, budgets=(0.7,), subnets=5) == validate(net, images, budgets=(0.7,), subnets=5)
+
+
+class OneTooMany(Labelled):
+    def label(self, index: int) -> int:
+        return super().label(index) + (index == 9)
+
+
+def test_what_cannot_be_validated() -> None:
+    with pytest.raises(TrainingError, match="there are no images to validate on"):
+        validate(supernet(), Noise(0))
+    with pytest.raises(TrainingError, match="labels go from 0 to 5, and the network has 5 classes"):
+        validate(supernet(), OneTooMany())
+
+
+def test_labels_and_images_come_from_the_same_index() -> None:
+    """Labels that are the oracle's own answers make its top-1 perfect."""
+    net, images = supernet(), Labelled(30)
+    with torch.no_grad():
+        answers = net(torch.from_numpy(images.images[:, 0])).argmax(1)
+    images.label = lambda index: int(answers[index])  # type: ignore[method-assign]
+    assert len(np.unique(answers)) > 1
+    assert validate(net, images, subnets=1, batch_size=4).oracle.value == 1
