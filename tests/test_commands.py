@@ -493,7 +493,7 @@ def test_from_a_model_to_a_served_subnet(workplace: Path) -> None:
         )
     )  # fmt: skip
     kinds = {block["kind"] for block in made["blocks"]}
-    assert kinds == {"original", "merged", "pruned"}
+    assert kinds == {"original", "merged", "pruned", "skip"}
     assert made["training"]["steps"] == 3  # 0.6 times 20 pictures
     assert made["validation"] is None
     assert all(block["loss"] is not None for block in made["blocks"] if block["kind"] != "original")

@@ -1,0 +1,330 @@
+"""Three ways to train a supernet for equal time, and what each step of the initialisation is worth before that.
+
+    python -m benchmarks.distill [--quick] [--experiment cifar10] [--seeds 3] [--minutes 3] [--report FILE]
+
+`cifar10` is a ResNet-56 on CIFAR-10, fine-tuned first on the JPEG pictures that it then sees (in the folder `--work`,
+kept for the next run); `tiny` is EfficientNet-Lite0 as it ships, at 128 pixels, on the 200 classes of Tiny-ImageNet.
+Both need ADAPTIVENET_DATA.
+
+The recipes: `naive` (cross-entropy on subnets from the first step), `paper` (AdaptiveNet's branch distillation for two
+thirds of the time, then cross-entropy), `ours` (initialised by least squares, then local distillation for half of the
+time, then distillation of subnets). Each trains one and the same untrained supernet, with the same pictures, for a
+ninth, a third and all of the time, each with a schedule of its own that ends there: that is the curve over time. Time
+is CPU seconds of one thread, initialisation and loading included, evaluation not: it does not count what other programs
+take from a shared machine. How many steps fit is found from a few steps of every phase, taken in one run before. A
+recipe whose initialisation takes longer than its share gets no steps, and stands with the time that it took.
+
+What is compared is the mean top-1 accuracy of 50 subnets on test pictures. The subnets are the same for all: drawn
+uniformly over 50 to 95% of the oracle's latency, which is the sum of the blocks' latencies in torch (measured here, one
+thread, batch 1, median of 15, all blocks in turn). `*_mean_acc` is the mean over the seeds at full time, `*_spread` the
+largest difference between seeds; `time_to_paper_ratio` is the least time, among those tried, after which `ours` is at
+least as good as `paper` at the end, over the paper recipe's time, both as measured; 0 where none of them was.
+`initialised_STEP_acc` is the accuracy after each step of the initialisation, without any gradient. Learning rates are
+the recipes' own and were not tuned for this benchmark. `--quick` does one seed, 45 seconds, and fewer pictures.
+"""
+
+from __future__ import annotations
+
+import copy
+import itertools
+import json
+import random
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import click
+import torch
+from adaptivenet.toolkit.cli.console import Console, reports_errors, table
+from adaptivenet.toolkit.elastic import Supernet, elastify, load_model
+from adaptivenet.toolkit.elastic.batches import TrainingData
+from adaptivenet.toolkit.elastic.initialise import initialise
+from adaptivenet.toolkit.elastic.phases import RECIPES, Phase, Training
+from adaptivenet.toolkit.elastic.train import train
+from adaptivenet.toolkit.graph import Subnet
+from adaptivenet.toolkit.sampling import PathSampler
+from torch import nn
+
+from .datasets import cifar10, data_folder, tiny_imagenet, tiny_imagenet_classes
+from .machine import describe_machine
+from .models import efficientnet_lite0
+
+SHARES = (1 / 9, 1 / 3, 1.0)
+TIME_SHARES = {"naive": (1.0,), "paper": (2 / 3, 1 / 3), "ours": (0.5, 0.5)}  # of a recipe's phases
+TRIAL_STEPS = 4
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """A supernet that is untrained, pictures to train it on, and pictures to measure it on."""
+
+    supernet: Supernet
+    training: TrainingData
+    test: TrainingData
+    batch_size: int
+    shift: int
+
+
+@dataclass(frozen=True)
+class Run:
+    """What one training gave: the mean accuracy of the subnets, of each, and the CPU seconds it took."""
+
+    recipe: str
+    share: float
+    seed: int
+    accuracy: float
+    seconds: float
+    steps: int
+
+
+def cifar(work: Path, test_pictures: int, fine_tuning: int, console: Console) -> Experiment:
+    """ResNet-56, fine-tuned on `fine_tuning` JPEG pictures of CIFAR-10."""
+    file = work / f"resnet56-jpeg-{fine_tuning}.pth"
+    if file.exists():
+        model = load_model("benchmarks.models:resnet56", file)
+    else:
+        model = load_model("benchmarks.models:resnet56", next(iter(sorted(_weights("resnet56")))))
+        _fine_tune(model, cifar10("train").some(fine_tuning, 0), console)
+        work.mkdir(parents=True, exist_ok=True)
+        torch.save(model.state_dict(), file)
+    supernet = elastify(model, torch.zeros(1, 3, 32, 32))
+    return Experiment(supernet, cifar10("train"), cifar10("test").some(test_pictures, 1), 32, 4)
+
+
+def _weights(name: str) -> list[Path]:
+    return [path for path in (data_folder() / "weights" / "cifar10_resnet").iterdir() if name in path.name]
+
+
+def _fine_tune(model: nn.Module, pictures: TrainingData, console: Console) -> None:
+    """One epoch of SGD with cross-entropy, flips and a cosine from 0.02."""
+    torch.manual_seed(0)
+    size = 128
+    steps = len(pictures) // size
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.02, momentum=0.9, nesterov=True, weight_decay=1e-4)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
+    model.train()
+    for step in range(steps):
+        x, labels = batch(pictures, range(step * size, (step + 1) * size))
+        x = torch.where(torch.rand(size, 1, 1, 1) < 0.5, x.flip(3), x)
+        loss = nn.functional.cross_entropy(model(x), labels)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        schedule.step()
+        console.progress("fine-tune", step + 1, steps, f"loss {float(loss):.3f}")
+    model.eval()
+
+
+class _Among(nn.Module):
+    """The scores of some classes only."""
+
+    def __init__(self, classes: Sequence[int]) -> None:
+        super().__init__()
+        self.register_buffer("classes", torch.tensor(classes))
+
+    def forward(self, scores: torch.Tensor) -> torch.Tensor:
+        return scores.index_select(1, self.classes)
+
+
+def tiny(test_pictures: int) -> Experiment:
+    """EfficientNet-Lite0 on Tiny-ImageNet at 128 pixels, its scores taken among the 200 classes."""
+    model = nn.Sequential(efficientnet_lite0(), _Among(tiny_imagenet_classes().tolist())).eval()
+    supernet = elastify(model, torch.zeros(1, 3, 128, 128))
+    return Experiment(supernet, tiny_imagenet("train", 128), tiny_imagenet("val", 128).some(test_pictures, 1), 16, 8)
+
+
+def batch(pictures: TrainingData, indices: Sequence[int]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Images of shape (batch, 3, height, width), channels last, and their labels."""
+    images = torch.cat([torch.from_numpy(pictures.image(index)) for index in indices])
+    labels = torch.tensor([pictures.label(index) for index in indices])  # type: ignore[attr-defined]
+    return images.contiguous(memory_format=torch.channels_last), labels
+
+
+def block_latencies(supernet: Supernet, rounds: int = 15) -> dict[str, float]:
+    """The milliseconds of every block in torch: one thread, batch 1, the median of `rounds` in which all take turns."""
+    graph = supernet.graph
+    samples: dict[str, list[float]] = {block.name: [] for block in graph.blocks}
+    with torch.no_grad():
+        features = supernet.features(torch.randn(graph.cuts[0].shape))
+        for _ in range(rounds):
+            for block in graph.blocks:
+                inputs = [features[cut] for cut in graph.reads(block)]
+                begun = time.perf_counter()
+                supernet.blocks[block.name](*inputs)
+                samples[block.name].append((time.perf_counter() - begun) * 1e3)
+    return {name: statistics.median(values) for name, values in samples.items()}
+
+
+def draw_subnets(supernet: Supernet, cost: dict[str, float], count: int) -> list[Subnet]:
+    """`count` subnets: first a latency, uniform over 50 to 95% of the oracle's, then one of those within 1% of it."""
+    sampler, rng = PathSampler(supernet.graph, cost), random.Random(0)
+    oracle = sum(cost[name] for name in supernet.graph.oracle)
+    drawn = []
+    for _ in range(count):
+        target, width = rng.uniform(0.5, 0.95) * oracle, 0.01 * oracle
+        while not sampler.count(target - width, target + width):
+            width *= 2
+        drawn += sampler.sample(1, rng, target - width, target + width)
+    return drawn
+
+
+def accuracies(supernet: Supernet, subnets: Sequence[Subnet], pictures: TrainingData) -> list[float]:
+    """The share of pictures that each subnet gets right, in percent. What subnets begin with alike is computed once."""
+    hits = [0] * len(subnets)
+
+    def walk(numbers: list[int], depth: int, x: torch.Tensor, labels: torch.Tensor) -> None:
+        for name, group in itertools.groupby(numbers, key=lambda number: subnets[number][depth]):
+            members, y = list(group), supernet.blocks[name](x)
+            done = [number for number in members if len(subnets[number]) == depth + 1]
+            for number in done:
+                hits[number] += int((y.argmax(1) == labels).sum())
+            walk([number for number in members if number not in done], depth + 1, y, labels)
+
+    with torch.no_grad():
+        order = sorted(range(len(subnets)), key=lambda number: subnets[number])
+        for first in range(0, len(pictures), 50):
+            walk(order, 0, *batch(pictures, range(first, min(first + 50, len(pictures)))))
+    return [100 * count / len(pictures) for count in hits]
+
+
+def trial(experiment: Experiment, recipe: str) -> tuple[float, list[float]]:
+    """The CPU seconds that a recipe takes to begin, and then for a step of each of its phases."""
+    training = _settings(experiment, recipe, [TRIAL_STEPS] * len(TIME_SHARES[recipe]), seed=1000)
+    marks = [time.process_time()]
+    train(
+        copy.deepcopy(experiment.supernet),
+        experiment.training,
+        training,
+        progress=lambda kind, done, total, loss: marks.append(time.process_time()),
+    )
+    steps = [after - before for before, after in itertools.pairwise(marks)]
+    phases = [statistics.median(steps[at + 1 : at + TRIAL_STEPS]) for at in range(0, len(steps), TRIAL_STEPS)]
+    return steps[0] - phases[0], phases
+
+
+def _settings(experiment: Experiment, recipe: str, steps: Sequence[int], seed: int) -> Training:
+    base = RECIPES[recipe]()
+    phases: list[Phase] = [replace(phase, steps=count) for phase, count in zip(base.phases, steps, strict=True)]
+    return replace(
+        base,
+        phases=tuple(phases),
+        batch_size=experiment.batch_size,
+        seed=seed,
+        flip=True,
+        shift=experiment.shift,
+        calibration_batches=max(1, 256 // experiment.batch_size),
+        loaders=1,
+    )
+
+
+def train_for(
+    experiment: Experiment, recipe: str, seconds: float, costs: tuple[float, list[float]], seed: int
+) -> tuple[Supernet, float, int]:
+    """A supernet trained for so many CPU seconds, as far as a trial can tell, those it took, and its steps."""
+    begin, phases = costs
+    left = max(0.0, seconds - begin)
+    steps = [round(left * share / cost) for share, cost in zip(TIME_SHARES[recipe], phases, strict=True)]
+    supernet = copy.deepcopy(experiment.supernet)
+    begun = time.process_time()
+    train(supernet, experiment.training, _settings(experiment, recipe, steps, seed))
+    return supernet, time.process_time() - begun, sum(steps)
+
+
+def initialisation(experiment: Experiment, subnets: Sequence[Subnet], say: Callable[[str], None]) -> dict[str, float]:
+    """The mean accuracy of the subnets as they are made, and after each step of the initialisation."""
+    size = experiment.batch_size
+    batches = [batch(experiment.training, range(at * size, (at + 1) * size))[0] for at in range(max(1, 256 // size))]
+    found = {}
+    for steps in ((), ("statistics",), ("fit",), ("statistics", "fit")):
+        supernet = copy.deepcopy(experiment.supernet)
+        initialise(supernet, batches, steps)
+        name = "_and_".join(steps) or "weights"
+        found[name] = statistics.fmean(accuracies(supernet, subnets, experiment.test))
+        say(f"initialised, {name}: {found[name]:.1f}%")
+    return found
+
+
+def figures_of(runs: Sequence[Run], seconds: float) -> dict[str, Any]:
+    """The agreed figures, from all runs."""
+
+    def mean(recipe: str, share: float, of: str = "accuracy") -> float:
+        return statistics.fmean(getattr(run, of) for run in runs if (run.recipe, run.share) == (recipe, share))
+
+    found: dict[str, Any] = {"budget_cpu_seconds": seconds, "seeds": len({run.seed for run in runs})}
+    for recipe in RECIPES:
+        final = [run.accuracy for run in runs if (run.recipe, run.share) == (recipe, 1.0)]
+        found[f"{recipe}_mean_acc"] = mean(recipe, 1.0)
+        found[f"{recipe}_spread"] = max(final) - min(final)
+    reached = [
+        mean("ours", share, "seconds") / mean("paper", 1.0, "seconds")
+        for share in SHARES
+        if mean("ours", share) >= mean("paper", 1.0)
+    ]
+    found["time_to_paper_ratio"] = min(reached, default=0.0)
+    return found
+
+
+def _rows(runs: Sequence[Run]) -> list[list[str]]:
+    rows = [["recipe", "share of the time", "CPU seconds", "steps", "mean top-1 of the subnets, by seed"]]
+    for recipe in RECIPES:
+        for share in SHARES:
+            own = [run for run in runs if (run.recipe, run.share) == (recipe, share)]
+            if own:
+                cpu, steps = (statistics.fmean(getattr(run, key) for run in own) for key in ("seconds", "steps"))
+                accuracy = ", ".join(f"{run.accuracy:.1f}%" for run in own)
+                rows.append([recipe, f"{share:.2f}", f"{cpu:.0f}", f"{steps:.0f}", accuracy])
+    return rows
+
+
+@click.command()
+@click.option("--quick", is_flag=True, help="One seed, a minute, fewer pictures; at most 10 minutes on 2 cores.")
+@click.option("--experiment", type=click.Choice(["cifar10", "tiny"]), default="cifar10", show_default=True)
+@click.option("--seeds", type=click.IntRange(min=1), default=3, show_default=True)
+@click.option("--minutes", type=click.FloatRange(min=0, min_open=True), default=3.0, show_default=True)
+@click.option("--pictures", type=click.IntRange(min=1), default=250, show_default=True, help="Test pictures.")
+@click.option("--work", type=click.Path(), default="build/distill", show_default=True, help="Keeps the oracle.")
+@click.option("--report", type=click.Path(), help="Write the runs here as Markdown.")
+@reports_errors
+def main(
+    quick: bool, experiment: str, seeds: int, minutes: float, pictures: int, work: str, report: str | None
+) -> None:
+    """Print the figures as the last line, one json object."""
+    torch.set_num_threads(1)
+    console = Console()
+    if quick:
+        seeds, minutes, pictures = 1, 0.75, 100
+    seconds = 60 * minutes
+    chosen = (
+        cifar(Path(work), pictures, 6400 if quick else 20480, console) if experiment == "cifar10" else tiny(pictures)
+    )
+    cost = block_latencies(chosen.supernet)
+    subnets = draw_subnets(chosen.supernet, cost, 50)
+    oracle = accuracies(chosen.supernet, [chosen.supernet.graph.oracle], chosen.test)[0]
+    console.say(f"oracle: {oracle:.1f}% of {len(chosen.test)} pictures")
+    initialised = initialisation(chosen, subnets, console.say)
+    costs = {recipe: trial(chosen, recipe) for recipe in RECIPES}
+    for recipe, (begin, phases) in costs.items():
+        console.say(f"{recipe}: begins in {begin:.1f} s, a step takes {', '.join(f'{each:.2f}' for each in phases)} s")
+    runs: list[Run] = []
+    for seed in range(seeds):
+        for share, recipe in itertools.product(SHARES, RECIPES):
+            supernet, took, steps = train_for(chosen, recipe, seconds * share, costs[recipe], seed)
+            accuracy = statistics.fmean(accuracies(supernet, subnets, chosen.test))
+            runs.append(Run(recipe, share, seed, accuracy, took, steps))
+            console.say(f"seed {seed}, {recipe}, {took:.0f} s of CPU, {steps} steps: {accuracy:.1f}%")
+    rows = _rows(runs)
+    click.echo(table(rows, right=range(1, 4)))
+    if report:
+        lines = ["| " + " | ".join(row) + " |" for row in rows]
+        lines.insert(1, "|" + "---|" * len(rows[0]))
+        Path(report).write_text("\n".join(lines) + "\n")
+    figures = figures_of(runs, seconds) | {"oracle_acc": oracle, "test_pictures": len(chosen.test)}
+    figures |= {f"initialised_{step}_acc": value for step, value in initialised.items()}
+    click.echo(json.dumps({"benchmark": "distill", "figures": figures, "machine": describe_machine()}))
+
+
+if __name__ == "__main__":
+    main()
