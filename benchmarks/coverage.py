@@ -197,6 +197,7 @@ def main(quick: bool, library: str | None, only: tuple[str, ...], jobs: int, rep
         for task in tasks
         if (not only or task["name"] in only) and (library is None or task["name"].startswith(f"{library}:"))
     ]
+    tasks.sort(key=lambda task: (task["name"].startswith("torchvision:"), task["side"]))  # the slow ones last
     families = sum(task["name"].startswith("timm:") for task in tasks)
     answers: dict[int, dict[str, Any]] = {}
 

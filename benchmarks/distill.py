@@ -9,10 +9,10 @@ Both need ADAPTIVENET_DATA.
 The recipes: `naive` (cross-entropy on subnets from the first step), `paper` (AdaptiveNet's branch distillation for two
 thirds of the time, then cross-entropy), `ours` (initialised by least squares, then local distillation for half of the
 time, then distillation of subnets). Each trains one and the same untrained supernet, with the same pictures, for a
-ninth, a third and all of the time, each with a schedule of its own that ends there: that is the curve over time. Time
-is CPU seconds of one thread, initialisation and loading included, evaluation not: it does not count what other programs
-take from a shared machine. How many steps fit is found from a few steps of every phase, taken in one run before. A
-recipe whose initialisation takes longer than its share gets no steps, and stands with the time that it took.
+third and for all of the time, each with a schedule of its own that ends there: that is the curve over time. Time is CPU
+seconds of one thread, initialisation and loading included, evaluation not: it does not count what other programs take
+from a shared machine. How many steps fit is found from a few steps of every phase, taken in one run before. A recipe
+whose initialisation takes longer than its share gets no steps, and stands with the time that it took.
 
 What is compared is the mean top-1 accuracy of 50 subnets on test pictures. The subnets are the same for all: drawn
 uniformly over 50 to 95% of the oracle's latency, which is the sum of the blocks' latencies in torch (measured here, one
@@ -52,7 +52,7 @@ from .datasets import cifar10, data_folder, tiny_imagenet, tiny_imagenet_classes
 from .machine import describe_machine
 from .models import efficientnet_lite0
 
-SHARES = (1 / 9, 1 / 3, 1.0)
+SHARES = (1 / 3, 1.0)
 TIME_SHARES = {"naive": (1.0,), "paper": (2 / 3, 1 / 3), "ours": (0.5, 0.5)}  # of a recipe's phases
 TRIAL_STEPS = 4
 
