@@ -512,6 +512,18 @@ def test_a_narrow_block_is_not_pruned_twice_to_the_same_width() -> None:
     assert pruned == [f"b0{at}-{tag}" for at in (1, 2, 3) for tag in ("p40", "p90")]
 
 
+def test_what_comes_before_the_first_block_goes_with_it() -> None:
+    class Scaled(Small):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.head(self.blocks((x.sqrt() * 2)[:, :2].repeat(1, 4, 1, 1)).mean((2, 3)))
+
+    model, x = Scaled().eval(), torch.rand(2, 3, 8, 8)
+    supernet = elastify(model, torch.rand(1, 3, 8, 8))
+    assert [supernet.graph[name].source for name in supernet.graph.oracle[:2]] == ["blocks.0", "blocks.1"]
+    with torch.no_grad():
+        torch.testing.assert_close(supernet(x), model(x))
+
+
 # Kinds of alternatives
 
 

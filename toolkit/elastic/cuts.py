@@ -14,11 +14,13 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
+import torch
 from torch import fx, nn
 
 from ..errors import ModelError
 
 WEIGHTED = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose2d, nn.Linear, nn.MultiheadAttention)
+_WEIGHTED_FUNCTIONS = {torch.conv1d, torch.conv2d, torch.conv3d, torch.conv_transpose2d, nn.functional.linear}
 _MOST_TAPS = 16
 _CHOICES = 32  # sets of taps to look at closely
 
@@ -66,8 +68,10 @@ def find_cuts(traced: fx.GraphModule) -> list[Cuts]:
 
 
 def is_weighted(traced: fx.GraphModule, node: fx.Node) -> bool:
-    """Whether a node is a layer that mixes channels or pixels by weights."""
-    return node.op == "call_module" and isinstance(traced.get_submodule(str(node.target)), WEIGHTED)
+    """Whether a node is a layer that mixes channels or pixels by weights, as a module or with weights of its own."""
+    if node.op == "call_module":
+        return isinstance(traced.get_submodule(str(node.target)), WEIGHTED)
+    return node.op == "call_function" and node.target in _WEIGHTED_FUNCTIONS
 
 
 def is_derivable(node: fx.Node) -> bool:

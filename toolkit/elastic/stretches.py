@@ -208,7 +208,8 @@ def _stretches(traced: fx.GraphModule, cuts: Cuts, units: list[_Place]) -> list[
         else:
             runs.append((at, list(nodes)))
     if runs[0][0] is None and not _has_weights(traced, runs[0][1]) and len(runs) > 1 and 0 not in tapped:
-        runs[1][1][:0] = runs.pop(0)[1]
+        before = runs.pop(0)[1]
+        runs[0][1][:0] = before
     stretches = []
     start = cuts.flow[0]
     for index, (place, part) in enumerate(runs):
@@ -251,7 +252,8 @@ def _gap(segments: list[tuple[fx.Node, ...]], owner: dict[int, _Place], first: i
 
 def _has_weights(traced: fx.GraphModule, nodes: list[fx.Node]) -> bool:
     return any(
-        node.op == "call_module" and any(True for _ in traced.get_submodule(str(node.target)).parameters())
+        is_weighted(traced, node)
+        or (node.op == "call_module" and any(True for _ in traced.get_submodule(str(node.target)).parameters()))
         for node in nodes
     )
 
