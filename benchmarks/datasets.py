@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import io
 import os
 from pathlib import Path
@@ -37,11 +38,18 @@ class JpegPictures:
         self._mean, self._std = (np.array(values, np.float32).reshape(3, 1, 1) for values in (mean, std))
         self._scale = np.float32(scale)
 
+    def divided(self, count: int, seed: int) -> tuple[JpegPictures, JpegPictures]:
+        """All but `count` of them, and those, drawn by the seed."""
+        order = np.random.default_rng(seed).permutation(self._order)
+        return self._with(order[count:]), self._with(order[:count])
+
     def some(self, count: int, seed: int) -> JpegPictures:
         """`count` of them, drawn by the seed."""
-        chosen = object.__new__(JpegPictures)
-        chosen.__dict__.update(self.__dict__)
-        chosen._order = np.random.default_rng(seed).permutation(self._order)[:count]
+        return self._with(np.random.default_rng(seed).permutation(self._order)[:count])
+
+    def _with(self, order: npt.NDArray[np.int64]) -> JpegPictures:
+        chosen = copy.copy(self)
+        chosen._order = order
         return chosen
 
     def __len__(self) -> int:
