@@ -13,8 +13,8 @@ the time, and `ours` for a third of it as well, with a schedule of its own that 
 thread, initialisation and loading included, evaluation not: it does not count what other programs take from a shared
 machine. How many steps fit is found from a few steps of every phase, taken in one run before. A recipe whose
 initialisation takes longer than its time gets no steps, and stands with the time that it took. Every recipe's learning
-rates are scaled by the one of 1, 0.3 and 0.1 that serves it best: in a run of a third of the time, with another seed, on
-pictures that it was not trained on and that are not the test's.
+rates are scaled by the one of 1, 0.3 and 0.1 that serves it best in a run of a third of the time, with another seed, on
+pictures that are neither trained on nor the test's.
 
 What is compared is the mean top-1 accuracy of 50 subnets on test pictures. The subnets are the same for all: drawn
 uniformly over 50 to 95% of the oracle's latency, which is the sum of the blocks' latencies in torch (measured here, one
