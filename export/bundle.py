@@ -42,4 +42,6 @@ def bundle_pack(
         for programs in (*artifacts.values(), *(metric.artifacts for metric in metrics.values())):
             writer.add_blob(pack.read(programs[backend]), SUFFIXES[backend])
         provenance = {**pack.manifest["provenance"], "bundled from": pack.digest}
-        return writer.finish(describe(graph, artifacts, metrics, pack.preprocessing, pack.classes, provenance))
+        return writer.finish(
+            describe(graph, artifacts, metrics, pack.preprocessing, pack.classes, provenance, pack.outputs)
+        )

@@ -57,8 +57,9 @@ def export_pack(
 
     `sample` is one real input of cut 0's shape: the features that it gives at every cut are what the programs are
     verified on (a fixed random input when None). `metrics` are out of `top1`, `agreement` and `fidelity` (by default
-    the first two for an output of several numbers along dimension 1, which is taken for class scores; else `fidelity`).
-    A network that answers with anything but class scores, such as a detector's boxes, wants `("fidelity",)`.
+    the first two for one output of several numbers along dimension 1, which is taken for class scores; else, and where
+    the network answers with several tensors, `fidelity`). A network whose one output is no class scores wants
+    `("fidelity",)`.
     `preprocessing` (by default the supernet's) and `classes` go into the pack. `jobs` worker processes export side by
     side (by default one a core). Programs of the pack at `reuse` (with `overwrite`, by default, the pack that is being
     replaced) that were made from the same block by the same exporters are taken over. `progress(done, total, what)` is
@@ -73,6 +74,8 @@ def export_pack(
         raise ExportError(f"unknown backends {unknown or '(none)'}: choose from {', '.join(BACKENDS)}")
     if jobs is not None and jobs < 1:
         raise ExportError(f"cannot export with {jobs} jobs: at least 1 is needed")
+    if metrics is None and len(supernet.outputs) > 1:
+        metrics = ("fidelity",)  # several tensors in a row are no class scores
     chosen = choose_metrics(metrics, supernet.graph.cuts[-1].shape)
     preprocessing = preprocessing or supernet.preprocessing
     features = _features(supernet, sample)
@@ -123,6 +126,7 @@ def export_pack(
             preprocessing,
             classes,
             {"source": supernet.source, **_versions()},
+            supernet.outputs,
         )
         return writer.finish(manifest)
 

@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+from math import prod
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +22,7 @@ from adaptivenet.export import programs as programs_module
 from adaptivenet.export.programs import export_program
 from adaptivenet.toolkit.data import Preprocessing, open_data
 from adaptivenet.toolkit.devices import connect
-from adaptivenet.toolkit.elastic import Supernet, elastify, merge, prune
+from adaptivenet.toolkit.elastic import Supernet, elastify, merge, prune, skip
 from adaptivenet.toolkit.errors import ExportError, GraphError, PackError
 from adaptivenet.toolkit.pack import BlockPack
 from adaptivenet.toolkit.plan import compile_plan
@@ -59,6 +60,19 @@ def supernet(seed: int = 0) -> Supernet:
     return elastify(
         Small().eval(), torch.zeros(1, 3, 16, 16), kinds=[merge(2), prune(0.34)], preprocessing=PREPROCESSING
     )
+
+
+class Detector(Small):
+    """Two answers, one of them from the middle."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.boxes = nn.Conv2d(8, 4, 1)
+
+    def forward(self, x: torch.Tensor) -> dict[str, torch.Tensor]:  # type: ignore[override]
+        x = self.blocks[0](self.stem(x))
+        last = self.blocks[1](x)
+        return {"boxes": self.boxes(x), "scores": self.head(last.mean((2, 3)))}
 
 
 @pytest.fixture(scope="module")
@@ -381,3 +395,22 @@ def test_bundles_that_cannot_be_are_refused(pack: BlockPack, tmp_path: Path) -> 
     finally:
         (tmp_path / "moved").rename(pack.path / pack.artifact("b00", "onnx").file)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["onnx"]
+
+
+def test_several_answers_go_through_a_pack_in_one_row(tmp_path: Path) -> None:
+    model = Detector().eval()
+    detector = elastify(model, torch.randn(1, 3, 16, 16), kinds=[merge(2), prune(0.5), skip()])
+    made = export_pack(detector, tmp_path / "pack", backends=("onnx",), jobs=1)
+    assert made.outputs == detector.outputs == (("boxes", (1, 4, 7, 7)), ("scores", (1, 5)))
+    assert list(made.metrics) == ["fidelity"]
+    x = torch.randn(1, 3, 16, 16)
+    with torch.no_grad():
+        answer = model(x)
+    with connect("local:onnxruntime").open(made) as session:
+        session.activate(made.graph.oracle)
+        row = torch.from_numpy(session.infer(x.numpy()))
+    boxes, scores = row.split([prod(shape) for _, shape in made.outputs], 1)
+    torch.testing.assert_close(boxes.reshape(1, 4, 7, 7), answer["boxes"], rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(scores, answer["scores"], rtol=1e-4, atol=1e-4)
+    bundled = bundle_pack(made, tmp_path / "app", backend="onnx", subnets=[made.graph.oracle])
+    assert bundled.outputs == made.outputs

@@ -290,6 +290,11 @@ CHANGES: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
     "block beyond the end": (lambda m: m["blocks"][1].update(end=9), "the last cut is 3"),
     "name twice": (lambda m: m["blocks"][0].update(name="b1"), "block names occur twice: b1"),
     "jump over a tap": (lambda m: m["taps"].append(1), "jumps over cut 1, which is a tap"),
+    "outputs of another size": (
+        lambda m: m.update(outputs=[{"name": "boxes", "shape": [1, 4]}, {"name": "scores", "shape": [1, 2]}]),
+        "the outputs hold 6 numbers for one picture, but the last cut is (1, 5)",
+    ),
+    "one output only": (lambda m: m.update(outputs=[{"name": "boxes", "shape": [1, 5]}]), "$.outputs"),
     "artifact missing": (export_one_block_for_another_backend, "'b0-p50' has no artifact for executorch"),
     "wrong suffix": (
         lambda m: m["blocks"][0].update(artifacts={"executorch": m["blocks"][0]["artifacts"]["onnx"]}),

@@ -16,7 +16,7 @@ import stat
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from functools import cache
-from math import isfinite
+from math import isfinite, prod
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -78,7 +78,8 @@ class BlockPack:
     manifest, and so of everything; `graph` the search space; `preprocessing` how a picture becomes the input (None: the
     input is no picture); `classes` the names of the classes (None: not a classifier, or unknown); `metrics` the operand
     kinds of each metric program, and `sums` the names of what it returns; `label` the shape of one label, that of the
-    output without its dimension 1; `backends` what the blocks are exported for.
+    output without its dimension 1; `outputs` the names and shapes of the tensors that the output holds one after
+    another (empty: it is one tensor); `backends` what the blocks are exported for.
     """
 
     def __init__(self, path: Path, manifest: dict[str, Any]) -> None:
@@ -97,6 +98,7 @@ class BlockPack:
         }
         output = self.graph.cuts[-1].shape
         self.label = (*output[:1], *output[2:])
+        self.outputs = _outputs(manifest, self.graph)
         self.preprocessing = _preprocessing(manifest, self.graph)
         self._blocks = {block["name"]: _artifacts(block["artifacts"]) for block in manifest["blocks"]}
         self._metrics = {name: _artifacts(metric["artifacts"]) for name, metric in manifest["metrics"].items()}
@@ -257,6 +259,14 @@ def _graph(manifest: dict[str, Any]) -> BlockGraph:
         )
     except GraphError as error:
         raise PackError(f"{MANIFEST}: {error}") from error
+
+
+def _outputs(manifest: dict[str, Any], graph: BlockGraph) -> tuple[tuple[str, tuple[int, ...]], ...]:
+    outputs = tuple((output["name"], tuple(output["shape"])) for output in manifest.get("outputs", ()))
+    whole, last = sum(prod(shape) for _, shape in outputs), graph.cuts[-1].shape
+    if outputs and (len(last) != 2 or whole != prod(last)):
+        raise PackError(f"{MANIFEST}: the outputs hold {whole} numbers for one picture, but the last cut is {last}")
+    return outputs
 
 
 def _preprocessing(manifest: dict[str, Any], graph: BlockGraph) -> Preprocessing | None:

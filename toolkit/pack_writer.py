@@ -49,9 +49,11 @@ def describe(
     preprocessing: Preprocessing | None = None,
     classes: Sequence[str] | None = None,
     provenance: Mapping[str, str] | None = None,
+    outputs: Sequence[tuple[str, tuple[int, ...]]] = (),
 ) -> dict[str, Any]:
     """The manifest for a graph and its exported programs, by block and backend, without what the writer fills in.
 
+    `outputs` are the names and shapes of the tensors that the last cut holds in one row; one alone is not noted.
     Raises PackError when a block has no artifacts.
     """
     missing = [block.name for block in graph.blocks if block.name not in artifacts]
@@ -60,6 +62,7 @@ def describe(
     return {
         "cuts": [{**asdict(cut), "shape": list(cut.shape)} for cut in graph.cuts],
         "taps": list(graph.taps),
+        **({"outputs": [{"name": name, "shape": list(shape)} for name, shape in outputs]} if len(outputs) > 1 else {}),
         "blocks": [{**asdict(block), "artifacts": _to_json(artifacts[block.name])} for block in graph.blocks],
         "metrics": {
             name: {
