@@ -330,6 +330,27 @@ def test_functional_layers_become_modules() -> None:
     assert_same(model, traced)
 
 
+@pytest.mark.parametrize("norm", [F.group_norm, F.rms_norm])
+def test_a_norm_without_a_bias_becomes_a_layer_that_trains_channels_last(norm: Any) -> None:
+    class Normed(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv, self.weight = nn.Conv2d(3, 8, 3), nn.Parameter(torch.rand(8))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            x = self.conv(x)
+            if norm is F.group_norm:
+                return norm(x, 2, weight=self.weight)
+            return norm(x.permute(0, 2, 3, 1), (8,), self.weight, 1e-6)
+
+    model = Normed()
+    traced = trace(model, EXAMPLE)
+    assert norm not in targets(traced)
+    assert_same(model, traced)
+    traced.requires_grad_(True)
+    traced(EXAMPLE.contiguous(memory_format=torch.channels_last)).square().mean().backward()
+
+
 def test_a_computed_weight_stays_a_function() -> None:
     class Standardised(nn.Conv2d):
         def forward(self, x: torch.Tensor) -> torch.Tensor:

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from adaptivenet.toolkit.elastic import Supernet, elastify
+from adaptivenet.toolkit.elastic import Supernet, elastify, merge, prune
 from adaptivenet.toolkit.elastic.batches import shifted
 from adaptivenet.toolkit.elastic.phases import Phase, Training
 from adaptivenet.toolkit.elastic.subnet_draws import SubnetDraws
@@ -29,7 +29,7 @@ from hypothesis import strategies as st
 from safetensors import safe_open
 from safetensors.torch import save
 from torch import nn
-from training import Labelled, Noise, Small, curves, supernet, weights
+from training import Labelled, Noise, Residual, Small, curves, supernet, weights
 
 LOCAL, SUBNETS = Phase("local", 6, 1e-3), Phase("subnets", 6, 2e-4, subnets=2, features=0.5)
 BRANCH, TUNE = Phase("branch", 6, 1e-3), Phase("tune", 6, 2e-4)
@@ -545,3 +545,18 @@ def test_on_a_gpu_it_learns_the_same(uninterrupted: Supernet, precision: str) ->
     assert {tensor.device.type for tensor in net.parameters()} == {"cpu"}
     for block in uninterrupted.alternatives():
         assert result.losses["trained"][block.name] == pytest.approx(block.loss, rel=0.1)
+
+
+class GroupNormed(Small):
+    """Blocks that begin with a group norm, as PoolFormer's do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.blocks = nn.Sequential(*(nn.Sequential(nn.GroupNorm(1, 8), Residual()) for _ in range(3)))
+
+
+def test_blocks_that_begin_with_a_group_norm_train_on_frozen_features() -> None:
+    net = elastify(GroupNormed().eval(), torch.zeros(1, 3, 12, 12), kinds=[merge(2), prune(0.5)])
+    phases = tuple(replace(phase, steps=3) for phase in (LOCAL, BRANCH, SUBNETS))
+    result = train(net, Noise(), replace(SETTINGS, phases=phases))
+    assert result.steps == 9

@@ -120,6 +120,8 @@ _SIGNATURES: dict[Any, tuple[str, ...]] = {
     torch.conv2d: _CONV,
     nn.functional.linear: ("input", "weight", "bias"),
     nn.functional.layer_norm: ("input", "normalized_shape", "weight", "bias", "eps"),
+    nn.functional.rms_norm: ("input", "normalized_shape", "weight", "eps"),
+    nn.functional.group_norm: ("input", "num_groups", "weight", "bias", "eps"),
     nn.functional.batch_norm: (
         *("input", "running_mean", "running_var", "weight", "bias", "training", "momentum", "eps"),
     ),
@@ -143,6 +145,7 @@ def _layer_from_function(traced: fx.GraphModule, node: fx.Node, values: Mapping[
     if "weight" not in tensors or bound.get("training"):
         return
     layer = _layer(node.target, bound, tensors, values[bound["input"]].dim())
+    layer.requires_grad_(False)  # a bias that the function did not have is frozen like all the rest
     for name, tensor in tensors.items():
         if not isinstance(tensor, nn.Parameter) and name not in layer._buffers:
             return
@@ -162,6 +165,10 @@ def _layer(function: Any, bound: dict[str, Any], tensors: dict[str, torch.Tensor
         return nn.Linear(weight.shape[1], weight.shape[0], bias=bias)
     if function is nn.functional.layer_norm:
         return nn.LayerNorm(tuple(bound["normalized_shape"]), eps=bound.get("eps", 1e-5), bias=bias)
+    if function is nn.functional.rms_norm:
+        return nn.RMSNorm(tuple(bound["normalized_shape"]), eps=bound.get("eps"))
+    if function is nn.functional.group_norm:
+        return nn.GroupNorm(bound["num_groups"], len(weight), eps=bound.get("eps", 1e-5))
     if function is nn.functional.batch_norm:
         norm = {4: nn.BatchNorm2d, 5: nn.BatchNorm3d}.get(dimensions, nn.BatchNorm1d)
         return norm(len(weight), eps=bound.get("eps", 1e-5), momentum=bound.get("momentum", 0.1))

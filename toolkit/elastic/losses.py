@@ -9,7 +9,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from ..graph import Block
-from .supernet import Supernet
+from .supernet import Supernet, readable
 
 _SMALLEST_VARIANCE = 1e-12  # a feature that is constant must not divide by zero
 
@@ -32,7 +32,7 @@ def local_loss(
     variance: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """The relative error of a block that reads the teacher's own feature. `features` are the teacher's, one a cut."""
-    return relative_error(module(features[block.start]), features[block.end], variance)
+    return relative_error(module(readable(module, features[block.start])), features[block.end], variance)
 
 
 def local_losses(supernet: Supernet, batches: Sequence[torch.Tensor]) -> dict[str, float]:

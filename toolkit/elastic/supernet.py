@@ -78,7 +78,8 @@ class Supernet(nn.Module):
         features = {0: x}
         for name in path:
             block = self.graph[name]
-            features[block.end] = self.blocks[name](*(features[cut] for cut in self.graph.reads(block)))
+            module = self.blocks[name]
+            features[block.end] = module(*(readable(module, features[cut]) for cut in self.graph.reads(block)))
             yield block, features[block.end]
             features = {cut: features[cut] for cut in (*self.graph.taps, block.end) if cut in features}
 
@@ -173,6 +174,18 @@ class Supernet(nn.Module):
             return supernet
         except (LookupError, TypeError, ValueError, AttributeError, RecursionError, PackError) as error:
             raise ModelError(f"the supernet {path} is damaged: {type(error).__name__}: {error}") from error
+
+
+def readable(module: nn.Module, feature: torch.Tensor) -> torch.Tensor:
+    """The feature, such that the gradients of `module`'s weights can be taken.
+
+    Torch 2.13 crashes on a CPU in the gradient of a group norm whose input is channels-last and needs none itself.
+    """
+    if torch.is_grad_enabled() and not feature.requires_grad and feature.dim() == 4:
+        norms = [layer for layer in module.modules() if isinstance(layer, nn.GroupNorm) and layer.affine]
+        if any(weight.requires_grad for norm in norms for weight in norm.parameters()):
+            return feature.detach().requires_grad_()
+    return feature
 
 
 def check_path(path: Path) -> None:
