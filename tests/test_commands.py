@@ -538,6 +538,24 @@ def test_elastify_dry_run_and_table(workplace: Path) -> None:
     assert sorted(os.listdir("supernet")) == ["supernet.json", "weights.safetensors"]
 
 
+TREE = """\
+flower_model:build: 5 cuts, no taps, 4 original blocks, 2 of them with alternatives, 11 blocks in all, 17 subnets
+├── 0…1  b00 → 16×16×16 · 0.1 MMACs · as it is
+├── 2  b01 → 16×16×16 · 2.4 MMACs · p25, p50, skip, m2
+├── 3  b02 → 16×16×16 · 2.4 MMACs · p25, p50, skip
+└── 4…6  b03 → 5 · 0.0 MMACs · as it is
+"""
+
+
+def test_elastify_explains_where_it_cut(workplace: Path) -> None:
+    assert call(elastify, "flower_model:build", "--size", "32", "--explain").stdout == TREE
+    assert call(elastify, "flower_model:build", "--size", "32", "--explain", "--no-skip").stdout.count("skip") == 0
+    assert sorted(path.name for path in workplace.iterdir() if path.is_dir() and path.name != "__pycache__") == []
+    result = call(elastify, "flower_model:build", "--size", "32")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "Missing option '--out'" in result.stderr
+
+
 @pytest.mark.parametrize("recipe", ["ours", "paper", "naive"])
 def test_elastify_ends_with_a_table_of_quality(recipe: str, workplace: Path) -> None:
     arguments = [
@@ -600,6 +618,8 @@ def test_elastify_looks_for_modules_in_the_current_folder(workplace: Path) -> No
         (("flower_model:build", "--data", "pictures.npz", "--hold-out", "0.01"), "too few for a part of 0.01"),
         (("flower_model:build", "--data", "pictures.npz", "--validate", "nothing"), "nothing does not exist"),
         (("flower_model:build", "--weights", "nothing.pth"), "there is no file of weights at nothing.pth"),
+        (("flower_model:build", "--output", "boxes"), "there is no output 'boxes'"),
+        (("flower_model:build", "--prune", "1.5"), "cannot prune 1.5: a share between 0 and 1 is needed"),
         (("flower_model:build", "--out", "taken"), "taken is not a supernet and will not be overwritten"),
         (("flower_model:build", "--out", "classes.txt/supernet"), "supernet"),
     ],
