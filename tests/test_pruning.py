@@ -213,7 +213,19 @@ class Unknown(nn.Module):
         return self.b(self.a(x).cumsum(1).sort(1).values)
 
 
-@pytest.mark.parametrize("block", [Unknown(), nn.Sequential(nn.Conv2d(8, 8, 3, padding=1), nn.ReLU())])
+class Recurrent(nn.Module):
+    """A layer with weights that is not followed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lstm, self.out = nn.LSTM(8, 16, batch_first=True), nn.Linear(16, 8)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y, _ = self.lstm(x.flatten(2).transpose(1, 2))
+        return self.out(y).transpose(1, 2).unflatten(2, (4, 4))
+
+
+@pytest.mark.parametrize("block", [Unknown(), Recurrent(), nn.Sequential(nn.Conv2d(8, 8, 3, padding=1), nn.ReLU())])
 def test_what_is_not_understood_or_has_nothing_inside_is_left_alone(block: nn.Module) -> None:
     made = Pruner(trace(block.eval(), torch.randn(1, 8, 4, 4)), (1, 8, 4, 4))
     assert made.thinner(0.5) is None

@@ -111,6 +111,7 @@ class _Follower(fx.Interpreter):
             axes = self._follow(n, result)
             if axes is None or not _fits(axes, result):
                 self._fix_inputs(n)
+                self._fix_weights(n)
                 axes = _fixed(result)
             self.found.axes[n] = axes
         return result
@@ -142,6 +143,12 @@ class _Follower(fx.Interpreter):
     def _fix_inputs(self, n: fx.Node) -> None:
         for used in self._operands(n):
             _fix_all(self.found.axes[used])
+
+    def _fix_weights(self, n: fx.Node) -> None:
+        if n.op == "call_module":
+            for name, axes in self.found.tensors.items():
+                if name.startswith(f"{n.target}."):
+                    _fix_all(axes)
 
     def of(self, value: Any) -> Axes:
         """The axes of an operand. Raises TypeError when it is no tensor."""
