@@ -317,4 +317,5 @@ LEFT_ALONE = {
 @pytest.mark.parametrize("block", LEFT_ALONE.values(), ids=LEFT_ALONE)
 def test_what_is_not_understood_or_has_nothing_inside_is_left_alone(block: nn.Module) -> None:
     made = Pruner(trace(block.eval(), torch.randn(1, 8, 4, 4)), (1, 8, 4, 4))
+    assert not made.importance
     assert made.thinner(0.5) is None
