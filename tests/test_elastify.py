@@ -463,9 +463,21 @@ class Mixed(nn.Module):
         return self.b(self.a(x))
 
 
+class Denoiser(Small):
+    """What it computes is taken away from the input itself."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.out = nn.ConvTranspose2d(8, 3, 2, stride=2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x - self.out(self.blocks(self.stem(x)))
+
+
 @pytest.mark.parametrize(
     ("model", "message"),
     [
+        (Denoiser(), "Denoiser cannot be cut: .*'x' is read in 2 places"),
         (Dense(), "Dense cannot be cut: .*'stem' is read in 5 places|Dense cannot be cut: .*'x'"),
         (Classes(), "Classes cannot be cut at its output: it is no float32 tensor with the batch first"),
         (Mixed(), "Mixed has 3 places to cut, but no module with weights repeats"),
@@ -485,6 +497,30 @@ def test_a_number_read_from_a_tensor_never_crosses_a_cut() -> None:
     model = Scaled().eval()
     with pytest.raises(ModelError, match="Scaled cannot be cut"):
         elastify(model, torch.zeros(1, 3, 8, 8))
+
+
+class ReadsTheBatch(Small):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        half, rest = x.shape[0] / 2, x.shape[0] // 2
+        y = self.blocks(self.stem(x)).mean((2, 3), keepdim=True).squeeze()
+        return self.head(y) * half + rest
+
+
+class Hooked(Small):
+    def __init__(self) -> None:
+        super().__init__()
+        for block in self.blocks:
+            block.conv1.register_forward_hook(lambda module, given, result: result * 2)
+
+
+@pytest.mark.parametrize("model", [ReadsTheBatch(), Hooked()])
+def test_a_saved_supernet_is_the_model_at_every_batch_size(model: nn.Module, tmp_path: Path) -> None:
+    elastify(alive(model), torch.randn(1, 3, 8, 8), kinds=[]).save(tmp_path / "it")
+    loaded = Supernet.load(tmp_path / "it")
+    for size in (1, 2, 5, 8):
+        x = torch.randn(size, 3, 8, 8)
+        with torch.no_grad():
+            torch.testing.assert_close(loaded(x), model(x).reshape(size, 5), rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize(

@@ -120,6 +120,48 @@ class Separate(nn.Module):
         return x.mT.reshape(b, c, h, w)
 
 
+class Heads(nn.Module):
+    """Attention with three projections and a function of the test's choice from (queries, keys, values) to answers."""
+
+    def __init__(
+        self, function: Callable[[Heads, torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor], keys: int = 32
+    ) -> None:
+        super().__init__()
+        self.q, self.k, self.v, self.out = (nn.Linear(*sides) for sides in ((8, 32), (8, keys), (8, keys), (32, 8)))
+        self.register_buffer("turn", torch.randn(16, 8))
+        self.function = function
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = x.flatten(2).transpose(1, 2)
+        y = self.out(self.function(self, self.q(x), self.k(x), self.v(x)))
+        return y.transpose(1, 2).unflatten(dim=2, sizes=(4, 4))
+
+
+def in_the_batch(self: Heads, *tensors: torch.Tensor) -> torch.Tensor:
+    """Heads as more of a batch, with the number of tokens left open."""
+    n = tensors[0].shape[0]
+    folded = [t.view(n, 16, 4, 8).transpose(1, 2).contiguous().view(n * 4, -1, 8) for t in tensors]
+    y = (folded[0] @ folded[1].mT).softmax(-1) @ folded[2]
+    return y.view(n, 4, 16, 8).transpose(1, 2).reshape(n, 16, 32)
+
+
+def one_head(self: Heads, *tensors: torch.Tensor) -> torch.Tensor:
+    return F.scaled_dot_product_attention(*tensors)
+
+
+def shared_keys(self: Heads, *tensors: torch.Tensor) -> torch.Tensor:
+    """Two heads of queries in a row to each of four heads of keys and values."""
+    q, k, v = (t.unflatten(2, (-1, 4)).transpose(1, 2) for t in tensors)
+    return F.scaled_dot_product_attention(q, k, v, enable_gqa=True).transpose(1, 2).flatten(2)
+
+
+def rotary(self: Heads, *tensors: torch.Tensor) -> torch.Tensor:
+    q, k, v = (t.unflatten(2, (4, 8)).transpose(1, 2) for t in tensors)
+    turned = [t * self.turn + torch.cat([-t[..., 4:], t[..., :4]], -1) * self.turn for t in (q, k)]
+    shaped = [t.reshape(v.shape) for t in turned]
+    return F.scaled_dot_product_attention(*shaped, v).transpose(1, 2).flatten(2)
+
+
 BLOCKS: dict[str, tuple[Callable[[], nn.Module], int, int]] = {
     # name: (block, channels, how many groups of positions it can lose from)
     "depthwise with squeeze and excitation": (Residual, 8, 2),
@@ -129,6 +171,10 @@ BLOCKS: dict[str, tuple[Callable[[], nn.Module], int, int]] = {
     "fused attention": (lambda: Fused(False), 16, 2),
     "fused attention, written out": (lambda: Fused(True), 16, 2),
     "separate attention": (Separate, 16, 1),
+    "heads in the batch": (lambda: Heads(in_the_batch), 8, 1),
+    "one head": (lambda: Heads(one_head), 8, 2),
+    "heads that share keys": (lambda: Heads(shared_keys, keys=16), 8, 1),
+    "rotary embedding": (lambda: Heads(rotary), 8, 1),
 }
 
 
@@ -188,16 +234,19 @@ def test_importance_is_that_of_weights_and_not_of_places() -> None:
 
 
 def test_layers_describe_themselves_after_pruning() -> None:
-    for name in BLOCKS:
-        thinner = pruner(name).thinner(0.5)
+    thinned = [pruner(name).thinner(0.5) for name in BLOCKS]
+    for layer in (nn.BatchNorm2d(16, affine=False), nn.InstanceNorm2d(16)):
+        block = Between(lambda self, x: self.layer(x), layer).eval()
+        thinned.append(Pruner(trace(block, torch.randn(1, 8, 4, 4)), (1, 8, 4, 4)).thinner(0.5))
+    for thinner in thinned:
         assert thinner is not None
         for module in thinner.modules():
             if isinstance(module, nn.Conv2d):
                 assert module.weight.shape[:2] == (module.out_channels, module.in_channels // module.groups)
             elif isinstance(module, nn.Linear):
                 assert module.weight.shape == (module.out_features, module.in_features)
-            elif isinstance(module, nn.BatchNorm2d):
-                assert module.num_features == len(module.weight)
+            elif isinstance(module, (nn.BatchNorm2d, nn.InstanceNorm2d)):
+                assert module.num_features == (8 if module.weight is None else len(module.weight))
             elif isinstance(module, nn.GroupNorm):
                 assert module.num_channels == len(module.weight)
 
@@ -213,19 +262,60 @@ class Unknown(nn.Module):
         return self.b(self.a(x).cumsum(1).sort(1).values)
 
 
-class Recurrent(nn.Module):
-    """A layer with weights that is not followed."""
+class Between(nn.Module):
+    """Two convolutions, and between them a function of the test's choice, perhaps with a layer."""
+
+    def __init__(
+        self, function: Callable[[Between, torch.Tensor], torch.Tensor], layer: nn.Module | None = None, width: int = 16
+    ) -> None:
+        super().__init__()
+        self.a, self.b, self.layer = nn.Conv2d(8, 16, 1), nn.Conv2d(width, 8, 1), layer or nn.Identity()
+        self.function = function
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.b(self.function(self, self.a(x)))
+
+
+def along_channels(self: Between, x: torch.Tensor) -> torch.Tensor:
+    """The layer works along the channels as if they were pixels."""
+    return self.layer(x.flatten(2).transpose(1, 2)).transpose(1, 2).unflatten(2, (4, 4))
+
+
+class OfItsOwn(nn.Module):
+    """Kept whole, because its control flow depends on values."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.lstm, self.out = nn.LSTM(8, 16, batch_first=True), nn.Linear(16, 8)
+        self.weight = nn.Parameter(torch.randn(16, 1, 1))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        y, _ = self.lstm(x.flatten(2).transpose(1, 2))
-        return self.out(y).transpose(1, 2).unflatten(2, (4, 4))
+        return x * self.weight if x.sum() < 1e9 else x
 
 
-@pytest.mark.parametrize("block", [Unknown(), Recurrent(), nn.Sequential(nn.Conv2d(8, 8, 3, padding=1), nn.ReLU())])
+LEFT_ALONE = {
+    "unknown": Unknown(),
+    "one layer": nn.Sequential(nn.Conv2d(8, 8, 3, padding=1), nn.ReLU()),
+    "shifted channels": Between(lambda self, x: F.pad(x, (0, 0, 0, 0, 1, -1))),
+    "pooled channels": Between(along_channels, nn.AvgPool1d(3, 1, 1)),
+    "convolved channels": Between(
+        along_channels, nn.Sequential(nn.Conv1d(16, 16, 3, padding=1), nn.AdaptiveAvgPool1d(16))
+    ),
+    "pooling that answers with indices": Between(
+        lambda self, x: self.layer(x)[0], nn.MaxPool2d(1, return_indices=True)
+    ),
+    "recurrent": Between(
+        lambda self, x: self.layer(x.flatten(2).mT)[0].mT.unflatten(2, (4, 4)), nn.LSTM(16, 16, batch_first=True)
+    ),
+    "attention of torch.nn": Between(
+        lambda self, x: self.layer(*[x.flatten(2).mT] * 3)[0].mT.unflatten(2, (4, 4)),
+        nn.MultiheadAttention(16, 4, batch_first=True),
+    ),
+    "kept whole": Between(lambda self, x: self.layer(x), OfItsOwn()),
+}
+
+
+@pytest.mark.parametrize("block", LEFT_ALONE.values(), ids=LEFT_ALONE)
 def test_what_is_not_understood_or_has_nothing_inside_is_left_alone(block: nn.Module) -> None:
     made = Pruner(trace(block.eval(), torch.randn(1, 8, 4, 4)), (1, 8, 4, 4))
+    assert not made.importance
     assert made.thinner(0.5) is None

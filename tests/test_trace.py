@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import operator
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 import torch
@@ -168,16 +168,27 @@ def augmented_sizes(self: Written, x: torch.Tensor) -> torch.Tensor:
     return x.view(n, 4, 8, 8).reshape(-1, 8, 8, 8)
 
 
-@pytest.mark.parametrize(
-    "function",
-    [statement, function_statement, both_names, augmented, module, item_assignment, without_a_twin, augmented_sizes],
-)
+def of_another_type(self: Written, x: torch.Tensor) -> torch.Tensor:
+    x += torch.arange(8, dtype=torch.float64).view(8, 1, 1)  # the sum is a float32 nevertheless
+    return x * x.gt(0) + x.clone().gt_(0)
+
+
+def into_another(self: Written, x: torch.Tensor) -> torch.Tensor:
+    y = torch.empty_like(x)
+    torch.mul(x, 2, out=y)
+    return x + y
+
+
+IN_PLACE = [statement, function_statement, both_names, augmented, module, item_assignment, without_a_twin]
+
+
+@pytest.mark.parametrize("function", [*IN_PLACE, augmented_sizes, of_another_type, into_another])
 def test_in_place_operations_become_ordinary_ones(function: Callable[..., Any]) -> None:
     model = Written(function)
     traced = trace(model, EXAMPLE)
     assert_same(model, traced)
     changing = [target for target in targets(traced) if isinstance(target, str) and target.endswith("_")]
-    assert set(changing) <= {"fill_", "copy_"}, "only those that have no twin stay, and they work on a copy"
+    assert set(changing) <= {"fill_", "copy_", "gt_"}, "only those that have no twin stay, and they work on a copy"
 
 
 class ChangesItsInput(nn.Module):
@@ -238,7 +249,35 @@ def as_float(self: Any, x: torch.Tensor) -> torch.Tensor:
     return x * float(x.mean())
 
 
-@pytest.mark.parametrize("function", [branch, branch_on_number, branch_on_equal, loop, membership, as_float])
+def branch_on_copy(self: Any, x: torch.Tensor) -> torch.Tensor:
+    y = torch.zeros_like(x)
+    y.copy_(x)
+    return x if y.max() > 4 else x * 2
+
+
+def branch_on_view(self: Any, x: torch.Tensor) -> torch.Tensor:
+    y = torch.zeros_like(x)
+    y[:, 0][:] = x[:, 0]
+    return x if y.max() > 4 else x * 2
+
+
+def branch_on_result(self: Any, x: torch.Tensor) -> torch.Tensor:
+    y = torch.zeros_like(x)
+    torch.mul(x, 2, out=y)
+    return x if y.max() > 4 else x * 2
+
+
+def branch_on_own(self: Any, x: torch.Tensor) -> torch.Tensor:
+    y = torch.zeros(())
+    y.add_(x.max())
+    return x if y > 4 else x * 2
+
+
+ON_VALUES = [branch, branch_on_number, branch_on_equal, loop, membership, as_float]
+ON_CHANGED_VALUES = [branch_on_copy, branch_on_view, branch_on_result, branch_on_own]
+
+
+@pytest.mark.parametrize("function", [*ON_VALUES, *ON_CHANGED_VALUES])
 def test_control_flow_on_values_is_refused_in_the_model_itself(function: Callable[..., Any]) -> None:
     with pytest.raises(ModelError, match=r"Written cannot be traced at test_trace\.py:\d+: .* values in a tensor"):
         trace(Written(function), EXAMPLE)
@@ -263,7 +302,7 @@ class Outer(nn.Module):
         return self.after(self.inner(self.before(x)))
 
 
-@pytest.mark.parametrize("function", [branch, branch_on_number, branch_on_equal, loop, membership, as_float])
+@pytest.mark.parametrize("function", [*ON_VALUES, *ON_CHANGED_VALUES])
 def test_control_flow_on_values_keeps_a_submodule_whole(function: Callable[..., Any]) -> None:
     model = Outer(function)
     traced = trace(model, EXAMPLE)
@@ -362,6 +401,38 @@ def test_a_computed_weight_stays_a_function() -> None:
     assert_same(model, traced)
 
 
+# Weights that are computed from others, and hooks
+
+
+@pytest.mark.parametrize(
+    "compute",
+    [
+        torch.nn.utils.parametrizations.weight_norm,
+        torch.nn.utils.parametrizations.spectral_norm,
+        pytest.param(torch.nn.utils.weight_norm, marks=pytest.mark.filterwarnings("ignore::FutureWarning")),
+        torch.nn.utils.spectral_norm,
+    ],
+)
+def test_a_computed_weight_of_a_layer_is_what_it_is_now(compute: Callable[[nn.Module], nn.Module]) -> None:
+    model = Written(lambda self, x: self.second(x))
+    compute(model.second)
+    before = copy.copy(model.second.__dict__), type(model.second)
+    traced = trace(model, EXAMPLE)
+    assert (model.second.__dict__, type(model.second)) == before
+    assert_same(model, traced)
+    assert type(traced.second) is nn.Conv2d
+    assert [name for name, _ in traced.second.named_parameters()] in (["weight", "bias"], ["bias", "weight"])
+    assert not traced.second._forward_pre_hooks
+
+
+def test_what_a_hook_does_is_recorded() -> None:
+    model = Written(lambda self, x: self.second(x))
+    model.second.register_forward_hook(lambda module, given, result: result * 2)
+    traced = trace(model, EXAMPLE)
+    assert_same(model, traced)
+    assert not any(layer._forward_hooks for layer in traced.modules())
+
+
 # Several answers, and what follows from sizes alone
 
 
@@ -429,7 +500,31 @@ def test_a_tensor_that_is_written_into_is_no_constant_unless_all_of_it_is() -> N
     assert targets(traced).count(operator.setitem) == 1
 
 
+class Pair(NamedTuple):
+    scores: torch.Tensor
+    classes: torch.Tensor
+
+
+def test_an_answer_may_be_a_named_tuple_and_one_number_a_picture() -> None:
+    model = Written(lambda self, x: Pair(x.mean((2, 3)), x.mean((2, 3)).argmax(1)))
+    traced = trace(model, EXAMPLE)
+    assert traced.meta["outputs"] == [("0", (1, 8)), ("1", (1,))]
+    for x in inputs():
+        scores, classes = model(x)
+        torch.testing.assert_close(traced(x), torch.cat([scores, classes[:, None]], 1))
+
+
+def test_a_batch_of_one_is_a_batch() -> None:
+    traced = trace(Written(lambda self, x: x.mean((2, 3), keepdim=True).squeeze()), EXAMPLE)
+    for x in inputs():
+        assert traced(x).shape == (len(x), 8)
+
+
 # What is refused
+
+
+def alone(self: Written, x: torch.Tensor) -> torch.Tensor:
+    return x.mean((2, 3)) * (2 if x.shape[0] == 1 else 1)
 
 
 def fixed_batch(self: Written, x: torch.Tensor) -> torch.Tensor:
@@ -442,9 +537,11 @@ def fixed_batch(self: Written, x: torch.Tensor) -> torch.Tensor:
         (lambda self, x: x.view(2, 8, 8, 8), "Written does not run on a batch of 3 inputs of shape .*3, 8, 8.*float32"),
         (lambda self, x: x.nonsense(), "Written does not run on a batch of 2 inputs.*'nonsense'"),
         (fixed_batch, "Written computes something else at batch size 3.*fixes the batch size"),
+        (alone, "Written computes something else at batch size 1"),
+        (lambda self, x: F.dropout(x, 0.5), "Written answers differently to the same input"),
         (lambda self, x: {"shape": x.shape[1]}, "Written answers with dict that holds no tensor; a tensor is needed"),
         (lambda self, x: None, "Written answers with NoneType"),
-        (lambda self, x: {"a": x.flatten(1), "b": [x.mean()]}, r"answers with shape \(\) to a batch of 3"),
+        (lambda self, x: {"a": x.flatten(1), "b": [x.mean()]}, r"answers with shape \(\) to a batch.* is output 'b.0'"),
         (lambda self, x: x.mean(0, keepdim=True), r"answers with shape \(1, 8\) to a batch of 3; the batch must come"),
         (lambda self, x: x.sum(), r"answers with shape \(\) to a batch of 3"),
     ],

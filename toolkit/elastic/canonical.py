@@ -27,13 +27,19 @@ def canonical(traced: fx.GraphModule, values: dict[fx.Node, Any]) -> fx.GraphMod
     for node in list(traced.graph.nodes):
         if node.op == "call_function":
             _layer_from_function(traced, node, values)
-        changed = _changed(node)
+        changed = changed_by(node)
+        out = node.kwargs.get("out")
         if node.op == "call_module" and node.target in in_place:
             _read_afterwards(node, node.args[0], node)
         elif changed is not None and isinstance(values.get(changed), torch.Tensor):
             _out_of_place(node, changed, values)
         elif changed is not None and node.target in _IN_PLACE and isinstance(values[changed], (int, float)):
             node.target = _IN_PLACE[node.target]
+        elif isinstance(out, fx.Node):
+            node.kwargs = {name: value for name, value in node.kwargs.items() if name != "out"}
+            _read_afterwards(node, out, node)
+        elif values.get(node) is not None and _squeezes_all(node):
+            node.args, node.kwargs = (node.args[0], _sides_of_one(values[node.args[0]])), {}
     traced.graph.eliminate_dead_code(is_live)
     traced.recompile()
     return traced
@@ -51,7 +57,7 @@ def _in_place_module(module: nn.Module) -> bool:
 _IN_PLACE = {getattr(operator, f"i{name}"): getattr(operator, name) for name in ("add", "sub", "mul", "truediv", "pow")}
 
 
-def _changed(node: fx.Node) -> fx.Node | None:
+def changed_by(node: fx.Node) -> fx.Node | None:
     """The tensor that an operation changes in place; None for one that only computes."""
     first = node.args[0] if node.args else node.kwargs.get("input")
     name = node.target if isinstance(node.target, str) else getattr(node.target, "__name__", "")
@@ -64,6 +70,15 @@ def _changed(node: fx.Node) -> fx.Node | None:
         or (inspect.isbuiltin(node.target) and _changing(name))
     )
     return first if changes and isinstance(first, fx.Node) else None
+
+
+def _squeezes_all(node: fx.Node) -> bool:
+    return node.target in ("squeeze", torch.squeeze) and len(node.args) == 1 and not node.kwargs
+
+
+def _sides_of_one(tensor: torch.Tensor) -> tuple[int, ...]:
+    """Which axes have one position. A batch of one is none of them: the example run has two."""
+    return tuple(axis for axis, size in enumerate(tensor.shape) if size == 1)
 
 
 def _changing(name: str) -> bool:
@@ -84,6 +99,29 @@ def _inplace_argument(node: fx.Node) -> int | str | None:
 
 def _out_of_place(node: fx.Node, changed: fx.Node, values: dict[fx.Node, Any]) -> None:
     """Turns an in-place operation into one that gives a new tensor, which everybody reads afterwards."""
+    if _has_other_type(node, changed, values) or not _made_ordinary(node):  # let it work on a copy
+        with node.graph.inserting_before(node):
+            twin = node.graph.call_method("clone", (changed,))
+        twin.meta, values[twin] = dict(node.meta), values[changed]
+        node.replace_input_with(changed, twin)
+        _read_afterwards(node, changed, twin)
+    else:
+        _read_afterwards(node, changed, node)
+
+
+# In place, the answers of these are numbers of the tensor's own type; otherwise they are bools.
+_COMPARISONS = {"eq_", "ne_", "lt_", "gt_", "le_", "ge_", "logical_and_", "logical_or_", "logical_xor_", "logical_not_"}
+
+
+def _has_other_type(node: fx.Node, changed: fx.Node, values: dict[fx.Node, Any]) -> bool:
+    """Whether the ordinary operation would give a tensor of another type than that which the in-place one changes."""
+    own = values[changed].dtype
+    others = [values[used].dtype for used in node.all_input_nodes if isinstance(values[used], torch.Tensor)]
+    return node.target in _COMPARISONS or any(torch.promote_types(own, other) != own for other in others)
+
+
+def _made_ordinary(node: fx.Node) -> bool:
+    """Replaces an in-place operation by the ordinary one. False where it exists in place only."""
     name = node.target if isinstance(node.target, str) else getattr(node.target, "__name__", "")
     place = _inplace_argument(node) if node.op == "call_function" else None
     if node.target in _IN_PLACE:
@@ -96,14 +134,9 @@ def _out_of_place(node: fx.Node, changed: fx.Node, values: dict[fx.Node, Any]) -
         node.target = name[:-1]
     elif inspect.isbuiltin(node.target) and name.endswith("_") and callable(getattr(torch, name[:-1], None)):
         node.target = getattr(torch, name[:-1])
-    else:  # it exists in place only: let it work on a copy
-        with node.graph.inserting_before(node):
-            twin = node.graph.call_method("clone", (changed,))
-        twin.meta, values[twin] = dict(node.meta), values[changed]
-        node.replace_input_with(changed, twin)
-        _read_afterwards(node, changed, twin)
-        return
-    _read_afterwards(node, changed, node)
+    else:
+        return False
+    return True
 
 
 def _read_afterwards(node: fx.Node, old: fx.Node, new: fx.Node) -> None:

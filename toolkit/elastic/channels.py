@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import fx, nn
 
-from .axes import Axis, Factor, divide, factors, fix, fixed_axis, has_batch, join, refold, size_of, unify
+from .axes import Axis, Factor, divide, fix, fixed_axis, has_batch, join, refold, size_of, unify
 from .trace import holds_tensors
 
 Axes = list[Axis]
@@ -60,14 +60,16 @@ _REDUCTIONS = {"mean", "sum", "amax", "amin", "var", "std", "logsumexp"}
 _FOLDS = {"reshape", "view", "flatten", "unflatten", "_unsafe_view"}
 _POOLS = {
     *("avg_pool1d", "avg_pool2d", "max_pool1d", "max_pool2d", "adaptive_avg_pool1d", "adaptive_avg_pool2d"),
-    *("adaptive_max_pool2d", "interpolate", "pad"),
+    *("adaptive_max_pool2d", "interpolate"),
 }
-_NORMS = (nn.modules.batchnorm._BatchNorm, nn.modules.instancenorm._InstanceNorm)
+NORMS = (nn.modules.batchnorm._BatchNorm, nn.modules.instancenorm._InstanceNorm)
 _POINTWISE_MODULES = (nn.modules.dropout._DropoutNd, nn.Identity)
 _POOL_MODULES = (
     *(nn.modules.pooling._AvgPoolNd, nn.modules.pooling._MaxPoolNd, nn.modules.pooling._AdaptiveAvgPoolNd),
-    *(nn.modules.pooling._AdaptiveMaxPoolNd, nn.modules.padding._ConstantPadNd, nn.modules.padding._ReflectionPadNd),
-    *(nn.modules.padding._ReplicationPadNd, nn.Upsample),
+    *(nn.modules.pooling._AdaptiveMaxPoolNd, nn.Upsample),
+)
+_PAD_MODULES = (
+    *(nn.modules.padding._ConstantPadNd, nn.modules.padding._ReflectionPadNd, nn.modules.padding._ReplicationPadNd),
 )
 
 
@@ -108,7 +110,10 @@ class _Follower(fx.Interpreter):
         elif n.target is operator.setitem:
             self._fix_inputs(n)
         elif holds_tensors(result):
-            axes = self._follow(n, result)
+            try:
+                axes = self._follow(n, result)
+            except (LookupError, TypeError, ValueError, AttributeError):
+                axes = None  # called in a way that is not known here
             if axes is None or not _fits(axes, result):
                 self._fix_inputs(n)
                 self._fix_weights(n)
@@ -132,10 +137,7 @@ class _Follower(fx.Interpreter):
             rule = _fold
         elif rule is None and name in _POOLS:
             rule = _pool
-        try:
-            return rule(self, n, result) if rule else None
-        except (LookupError, TypeError, ValueError):
-            return None  # called in a way that is not known here
+        return rule(self, n, result) if rule else None
 
     def _operands(self, n: fx.Node) -> list[fx.Node]:
         return [used for used in n.all_input_nodes if used in self.found.axes]
@@ -145,10 +147,10 @@ class _Follower(fx.Interpreter):
             _fix_all(self.found.axes[used])
 
     def _fix_weights(self, n: fx.Node) -> None:
+        """A module that is not understood keeps its weights as they are."""
         if n.op == "call_module":
-            for name, axes in self.found.tensors.items():
-                if name.startswith(f"{n.target}."):
-                    _fix_all(axes)
+            for axes in self._weights(str(n.target), self.submodules[str(n.target)]).values():
+                _fix_all(axes)
 
     def of(self, value: Any) -> Axes:
         """The axes of an operand. Raises TypeError when it is no tensor."""
@@ -186,7 +188,7 @@ class _Follower(fx.Interpreter):
         if isinstance(module, nn.ConvTranspose2d):
             spatial = [fixed_axis(size) for size in result.shape[2:]]
             return self.convolution(path, x, weights, module.groups, spatial, transposed=True)
-        if isinstance(module, _NORMS):
+        if isinstance(module, NORMS):
             for name in weights:
                 _unify_if(weights, name, x[1])
             return x
@@ -213,7 +215,9 @@ class _Follower(fx.Interpreter):
         if isinstance(module, _POINTWISE_MODULES) or type(module).__module__ == "torch.nn.modules.activation":
             return x if len(x) == result.dim() and not weights else None
         if isinstance(module, _POOL_MODULES):
-            return _pooled(x, result)
+            return _pooled(x, result, type(module).__name__)
+        if isinstance(module, _PAD_MODULES):
+            return _padded(x, result, module.padding)
         if isinstance(module, nn.Flatten):
             return refold(x, tuple(result.shape))
         return None
@@ -225,6 +229,8 @@ class _Follower(fx.Interpreter):
         first, second = weights["weight"][:2]
         inputs, outputs = (first, second) if transposed else (second, first)
         for axis in weights["weight"][2:]:
+            fix(axis)
+        for axis in x[len(x) - len(spatial) :]:
             fix(axis)
         channels = x[len(x) - len(spatial) - 1]
         if groups == 1:
@@ -312,19 +318,28 @@ def _fold(self: _Follower, n: fx.Node, result: Any) -> Any:
 
 
 def _pool(self: _Follower, n: fx.Node, result: Any) -> Any:
-    return _pooled(self.of(n.args[0]), result)
+    return _pooled(self.of(n.args[0]), result, getattr(n.target, "__name__", ""))
 
 
-def _pooled(x: Axes, result: torch.Tensor) -> Axes | None:
-    """What works on the axes of pixels only: axes that are fixed already."""
-    if len(x) != result.dim():
-        return None
-    axes = []
-    for axis, size in zip(x, result.shape, strict=True):
-        free = [factor for factor in factors(axis) if factor.parts or not factor.fixed]
-        if free and size_of(axis) != size:
-            return None
-        axes.append(axis if size_of(axis) == size else fixed_axis(size))
+def _pooled(x: Axes, result: torch.Tensor, name: str) -> Axes:
+    """What mixes neighbours along the last axes: as many as its name says ("2d"), or all after the channels."""
+    pixels = int(name[-2]) if name.endswith("d") else result.dim() - 2
+    for axis in x[-pixels:]:
+        fix(axis)
+    return [*x[:-pixels], *(fixed_axis(size) for size in result.shape[-pixels:])]
+
+
+def _pad(self: _Follower, n: fx.Node, result: Any) -> Any:
+    return _padded(self.of(n.args[0]), result, self.number(_arguments(n, "pad")[0]))
+
+
+def _padded(x: Axes, result: torch.Tensor, amounts: Sequence[int]) -> Axes:
+    """`amounts` are (before, after) of the last axis, of the last but one, and so on."""
+    axes = list(x)
+    for index, amount in enumerate(zip(amounts[::2], amounts[1::2], strict=True), 1):
+        if amount != (0, 0):
+            fix(axes[-index])
+            axes[-index] = fixed_axis(result.shape[-index])
     return axes
 
 
@@ -378,7 +393,7 @@ def _expand(self: _Follower, n: fx.Node, result: Any) -> Any:
 
 def _attribute(self: _Follower, n: fx.Node, result: Any) -> Any:
     x = self.of(n.args[0])
-    return [*x[:-2], x[-1], x[-2]] if n.args[1] in ("T", "mT") and len(x) >= 2 else None
+    return [*x[:-2], x[-1], x[-2]] if n.args[1] == "mT" or (n.args[1] == "T" and len(x) == 2) else None
 
 
 def _cat(self: _Follower, n: fx.Node, result: Any) -> Any:
@@ -484,6 +499,12 @@ def _attention(self: _Follower, n: fx.Node, result: Any) -> Any:
     mask = _arguments(n, "key", "value", "attn_mask")[2]
     unify(query[-1], key[-1])
     unify(key[-2], value[-2])
+    if n.kwargs.get("enable_gqa"):  # each head of the keys and values serves several of the queries in a row
+        unify(key[-3], value[-3])
+        grouped = refold([query[-3]], (size_of(key[-3]), size_of(query[-3]) // size_of(key[-3])))
+        if grouped is None:
+            return None
+        unify(grouped[0], key[-3])
     weights: list[Axes] = [query[:-2], key[:-2], value[:-2]]
     if isinstance(mask, fx.Node):
         masked = self.of(mask)
@@ -524,6 +545,7 @@ def _convolution(self: _Follower, n: fx.Node, result: Any) -> Any:
 
 
 _RULES: dict[str, Callable[[_Follower, fx.Node, Any], Any]] = {
+    "pad": _pad,
     "roll": _roll,
     "permute": _permute,
     "transpose": _transpose,

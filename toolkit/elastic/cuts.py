@@ -76,15 +76,18 @@ def is_weighted(traced: fx.GraphModule, node: fx.Node) -> bool:
 
 def is_derivable(node: fx.Node) -> bool:
     """Whether a node is no tensor, and follows from the batch size alone."""
-    return node.meta["dtype"] is None and not node.meta["read"] and _derivable(*node.meta["seen"])
+    if node.meta["dtype"] is not None or node.meta["read"]:
+        return False
+    at_two, at_three = node.meta["seen"]
+    return _derivable(node.meta["alone"], at_two, at_three)
 
 
-def _derivable(at_two: Any, at_three: Any) -> bool:
-    """A constant, a multiple of the batch size, a tuple of such."""
-    if isinstance(at_two, tuple) and isinstance(at_three, tuple) and len(at_two) == len(at_three):
-        return all(_derivable(two, three) for two, three in zip(at_two, at_three))
-    if isinstance(at_two, (int, float)) and isinstance(at_three, (int, float)):
-        return at_two == at_three or at_two * 3 == at_three * 2
+def _derivable(*at: Any) -> bool:
+    """A constant, a multiple of the batch size, a tuple of such, from what it was at batch sizes 1, 2 and 3."""
+    if all(isinstance(value, tuple) for value in at) and len({len(value) for value in at}) == 1:
+        return all(_derivable(*values) for values in zip(*at))
+    if all(isinstance(value, (int, float)) for value in at):
+        return len(set(at)) == 1 or all(value == size * at[0] for size, value in enumerate(at, 1))
     return False
 
 
@@ -127,7 +130,8 @@ def _choices(flow: list[fx.Node], alive: list[int], weighted: Sequence[bool]) ->
     seen = {0}
     for index, held in enumerate(alive):
         taps = held & ~(1 << index)
-        if taps in seen or taps & ~able or not able >> index & 1 or taps.bit_count() > _MOST_TAPS:
+        # The input itself, bit 0, is no tap: a tap is what a block ends at.
+        if taps in seen or taps & 1 or taps & ~able or not able >> index & 1 or taps.bit_count() > _MOST_TAPS:
             continue
         seen.add(taps)
         places = _places(flow, alive, able, taps)

@@ -4,7 +4,8 @@ Which positions belong together is found by `channels`: a channel goes with the 
 that scales it and the weights that read it; a head with its rows in the query, key and value layers and its columns in
 the projection. The importance of a position is the magnitude of everything that goes with it (the group magnitude of
 Fang et al., DepGraph, CVPR 2023), each weight tensor counted in its own mean, so that a large tensor has no more say
-than a small one. The first and the last cut of the block stay as they are.
+than a small one. The first and the last cut of the block stay as they are. A mean, a softmax or a normalisation over
+channels is taken over those that stay.
 """
 
 from __future__ import annotations
@@ -19,9 +20,9 @@ import torch
 from torch import fx, nn
 
 from .axes import Axis, Factor, factors, has_batch, kept_positions, leaves, positions_of, size_of
-from .channels import Axes, Followed, follow
+from .channels import NORMS, Axes, Followed, follow
 
-_FOLDS = {"reshape", "view", "expand", "_unsafe_view"}
+_FOLDS = {"reshape", "view", "_unsafe_view"}
 _SPLITS = {"chunk", "split", "split_with_sizes", "tensor_split"}
 
 
@@ -75,15 +76,11 @@ class Pruner:
     def _free(self) -> Iterator[Factor]:
         """The factors to thin: of every axis that has several, the outermost (heads before the size of a head)."""
         done: set[Factor] = set()
-        inner: set[Factor] = set()
-        for axis in self._axes():
-            for product in _products(axis):
-                free = [leaf for leaf in product if not leaf.fixed and leaf.size > 1]
-                inner.update(free[1:])
+        inner = {leaf for axis in self._axes() for leaf in _inner(axis)}
         for axes in self.found.tensors.values():
             for axis in axes:
                 for leaf in leaves(axis):
-                    if not leaf.fixed and leaf not in inner and leaf not in done and leaf.size > 1:
+                    if _is_free(leaf) and leaf not in inner and leaf not in done:
                         done.add(leaf)
                         yield leaf
 
@@ -119,6 +116,20 @@ class Pruner:
         return operator.attrgetter(name)(self.block)
 
 
+def _is_free(leaf: Factor) -> bool:
+    return not leaf.fixed and leaf.size > 1
+
+
+def _inner(axis: Axis) -> Iterator[Factor]:
+    """The leaves of the axis that lie inside of another free one, as the size of a head lies inside of the heads."""
+    known = factors(axis)
+    for factor in known:
+        for part in factor.parts:
+            yield from _inner((part,))
+    free = [factor for factor in known if any(_is_free(leaf) for leaf in leaves((factor,)))]
+    yield from leaves(tuple(free[1:]))
+
+
 def _products(axis: Axis) -> Iterator[Axis]:
     """The axis as a product of leaves, or, where it is a concatenation, each of its parts so."""
     known = factors(axis)
@@ -151,6 +162,8 @@ class _Surgery:
         for node in self.thinner.graph.nodes:
             if node.op in ("call_method", "call_function"):
                 self._cut_sizes(node)
+            elif node.op == "call_module" and isinstance(module := self.thinner.get_submodule(node.target), NORMS):
+                module.num_features = self._size(self.found.axes[self.original[node]][1])
         self.thinner.recompile()
 
     def _size(self, axis: Axis) -> int:
@@ -188,8 +201,6 @@ class _Surgery:
             module.in_channels, module.out_channels = weight.shape[0], weight.shape[1] * module.groups
         elif isinstance(module, nn.modules.conv._ConvNd):
             module.out_channels, module.in_channels = weight.shape[0], weight.shape[1] * module.groups
-        elif isinstance(module, (nn.modules.batchnorm._BatchNorm, nn.modules.instancenorm._InstanceNorm)):
-            module.num_features = len(weight)
         elif isinstance(module, nn.GroupNorm):
             module.num_channels = len(weight)
         elif isinstance(module, (nn.LayerNorm, nn.RMSNorm)):
@@ -206,28 +217,35 @@ class _Surgery:
         before = self.found.axes[source]
         if name in _FOLDS and any(self._changed(axis) for axis in (*after, *before)):
             self._refold(node, after)
+        elif name == "expand" and any(self._changed(axis) for axis in after):
+            self._expand(node, after)
         elif name == "unflatten" and any(self._changed(axis) for axis in after):
-            dim = int(node.args[1]) % len(before)  # type: ignore[arg-type]
+            given = node.args[1] if len(node.args) > 1 else node.kwargs["dim"]
+            dim = int(given) % len(before)  # type: ignore[arg-type]
             sizes = [self._size(axis) for axis in after[dim : dim + len(after) - len(before) + 1]]
             node.args, node.kwargs = (node.args[0], dim, tuple(sizes)), {}
         elif name in _SPLITS:
             self._split(node, after, before)
         elif name == "getitem":
             self._slice(node, before)
+        elif name == "scaled_dot_product_attention" and self._changed(before[-1]) and node.kwargs.get("scale") is None:
+            node.kwargs = {**node.kwargs, "scale": size_of(before[-1]) ** -0.5}  # what its weights were trained with
 
     def _refold(self, node: fx.Node, after: Axes) -> None:
-        given = list(node.args[1:]) or [node.kwargs["shape"] if "shape" in node.kwargs else node.kwargs["size"]]
-        several = len(given) == 1 and isinstance(given[0], (tuple, list))
-        sizes: list[Any] = list(given[0]) if several else given  # type: ignore[arg-type]
-        # A number that was computed may come from a size that is another one now. Those of the batch are left to it.
-        for index, axis in enumerate(after):
-            if sizes[index] == -1:
-                continue
-            if not has_batch(axis):
-                sizes[index] = self._size(axis)
-            elif self._changed(axis) and -1 not in sizes:
-                sizes[index] = -1
+        """Every size is written out but that of the batch, which may be another one at every call."""
+        batch = [index for index, axis in enumerate(after) if has_batch(axis)]
+        sizes: list[Any] = [self._size(axis) for axis in after]
+        if len(batch) == 1:
+            sizes[batch[0]] = -1
         node.args, node.kwargs = (node.args[0], tuple(sizes)), {}
+
+    def _expand(self, node: fx.Node, after: Axes) -> None:
+        given = node.args[1:] if len(node.args) > 1 else (node.kwargs["size"],)
+        sizes: Any = given[0] if len(given) == 1 and isinstance(given[0], (tuple, list)) else given
+        if isinstance(sizes, fx.Node):
+            return  # the shape of another tensor, which is cut as well
+        changed = [self._size(axis) if self._changed(axis) else size for axis, size in zip(after, sizes, strict=True)]
+        node.args, node.kwargs = (node.args[0], tuple(changed)), {}
 
     def _split(self, node: fx.Node, after: Sequence[Axes], before: Axes) -> None:
         changed = [index for index, axis in enumerate(before) if self._changed(axis)]

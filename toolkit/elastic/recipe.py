@@ -131,6 +131,8 @@ def _module_json(path: str, module: nn.Module) -> dict[str, Any]:
         raise ModelError(
             f"{path!r} is a {kind.__qualname__}, which cannot be saved as data: it is not part of torch.nn"
         )
+    if module._forward_hooks or module._forward_pre_hooks:
+        raise ModelError(f"{path!r} has a hook, which cannot be saved as data")
     attributes = {key: value for key, value in vars(module).items() if key not in _MODULE_INTERNALS}
     return {
         "class": f"{kind.__module__}.{kind.__qualname__}",

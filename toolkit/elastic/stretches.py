@@ -278,7 +278,8 @@ def subgraph(traced: fx.GraphModule, stretch: Stretch) -> fx.GraphModule:
         if at_two == at_three:
             return at_two
         batch = graph.call_method("size", (copies[stretch.start], 0))
-        return batch if at_two == 2 else graph.call_function(operator.mul, (batch, at_two // 2))
+        times = at_two / 2 if isinstance(at_two, float) else at_two // 2
+        return batch if at_two == 2 else graph.call_function(operator.mul, (batch, times))
 
     def bring(node: fx.Node) -> Any:
         if node not in copies:

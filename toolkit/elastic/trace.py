@@ -19,9 +19,12 @@ from typing import Any
 
 import torch
 from torch import fx, nn
+from torch.nn.utils import parametrize, remove_spectral_norm, remove_weight_norm
+from torch.nn.utils.spectral_norm import SpectralNorm
+from torch.nn.utils.weight_norm import WeightNorm
 
 from ..errors import ModelError
-from .canonical import canonical, is_live
+from .canonical import canonical, changed_by, is_live
 
 # Facts about a tensor that do not change with the batch size: they are read, not recorded.
 _STATIC = {"dtype", "device", "layout", "requires_grad", "is_cuda", "is_quantized", "ndim", "training"}
@@ -140,6 +143,8 @@ class _Tracer(fx.Tracer):
         # type() and not isinstance(): a _Value claims to be whatever it stands for.
         if issubclass(type(a), fx.Proxy):
             return a.node
+        if isinstance(a, tuple) and hasattr(a, "_fields"):
+            a = tuple(a)  # a named one would be recorded as a call of its class
         return super().create_arg(a)
 
     def create_proxy(self, kind: str, target: Any, args: Any, kwargs: Any, *rest: Any, **more: Any) -> Any:
@@ -197,12 +202,26 @@ class _Tracer(fx.Tracer):
                 and (holds_tensors(self.values[node]) or name not in _METADATA)
             ):
                 self.valued.add(node)
-            if target is operator.setitem and node in self.valued:
-                self.valued.update(used[:1])
+            if node in self.valued:
+                for changed in (changed_by(node), node.kwargs.get("out")):
+                    if isinstance(changed, fx.Node):
+                        if str(changed.target).startswith("_tensor_constant"):
+                            raise _DependsOnValues  # a tensor of the model's own, not recorded: others read it as it is
+                        self.valued.update(self._views(changed))
             from_values = name not in _METADATA and any(self.depends_on_values(source) for source in used)
             if (from_values or not self.read.isdisjoint(used)) and not holds_tensors(self.values[node]):
                 self.read.add(node)
         return node
+
+    def _views(self, node: fx.Node) -> list[fx.Node]:
+        """Everything that reads the same memory as a tensor, itself among it."""
+        memory = _memory(self.values[node])
+        return [other for other, value in self.values.items() if memory & _memory(value)]
+
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        """What a hook does is recorded with what the layer does: it is code, and would not be saved."""
+        hooked = m._forward_hooks or m._forward_pre_hooks
+        return not hooked and super().is_leaf_module(m, module_qualified_name)
 
     def call_module(
         self, m: nn.Module, forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -232,40 +251,50 @@ def holds_tensors(value: Any) -> bool:
     )
 
 
+def _memory(value: Any) -> set[int]:
+    """Where in memory a tensor, or those in a tuple or list, are."""
+    if isinstance(value, torch.Tensor):
+        return {value.untyped_storage().data_ptr()} - {0}
+    return set().union(*map(_memory, value)) if isinstance(value, (tuple, list)) else set()
+
+
 def trace(model: nn.Module, example: torch.Tensor, output: str | None = None) -> fx.GraphModule:
     """The model in eval mode as a graph of plain operations, on copies of its weights.
 
     `example` is one input, batch first. In the result every node's `meta["seen"]` is what it was at batch sizes 2 and
-    3: for a tensor its shape, for anything else its value; `meta["dtype"]` is a tensor's type, None for anything
-    else; `meta["read"]` says whether it is a number that was read out of a tensor. Where the model answers with a dict
-    or list of tensors, `output` names the one to keep ("out", "0", "head.boxes"); without it all are kept, flattened
-    and joined in one row. `meta["outputs"]` of the result lists their names and shapes at batch size 1. Raises
-    ModelError when the model does not run on the example, does not answer with tensors, or when the graph does not
-    compute what the model computes at another batch size.
+    3, `meta["alone"]` at 1: for a tensor its shape, for anything else its value; `meta["dtype"]` is a tensor's type,
+    None for anything else; `meta["read"]` says whether it is a number that was read out of a tensor. Where the model
+    answers with a dict or list of tensors, `output` names the one to keep ("out", "0", "head.boxes"); without it all
+    are kept, flattened and joined in one row. `meta["outputs"]` of the result lists their names and shapes at batch
+    size 1. Raises ModelError when the model does not run on the example, does not answer with tensors, or when the
+    graph does not compute what the model computes at another batch size.
     """
-    root = copy.deepcopy(model).eval()
+    root = _settled(model)
     for parameter in root.parameters():
         parameter.requires_grad_(False)
     name = type(model).__name__
     # Noise besides the example: with zeros only, say, much that differs would go unnoticed.
     one, noise = example[:1], torch.randn(example[:1].shape, generator=torch.Generator().manual_seed(0))
     two, three = torch.cat([one, noise]), torch.cat([one, noise, one - noise])
-    expected = []
-    for batch in (two, three):
+    batches = (two, three, noise)
+    answers = []
+    for batch in batches:
         try:
             with torch.no_grad():
-                expected.append(root(batch.clone()))  # a clone: a model may change its input in place
+                answers.append(root(batch.clone()))  # a clone: a model may change its input in place
         except Exception as error:
             raise ModelError(
                 f"{name} does not run on a batch of {len(batch)} inputs of shape {tuple(example.shape[1:])} and type "
                 f"{example.dtype}: {_first_line(error)}"
             ) from error
-    outputs = _outputs(name, expected[1], output)
-    shapes = [tuple(_at(expected[1], path).shape) for path in outputs]
-    for shape in shapes:
+    outputs = _outputs(name, answers[1], output)
+    shapes = [tuple(_at(answers[1], path).shape) for path in outputs]
+    for path, shape in zip(outputs, shapes, strict=True):
         if shape[:1] != (3,):
-            raise ModelError(f"{name} answers with shape {shape} to a batch of 3; the batch must come first in it")
-    expected = [_in_a_row([_at(answer, path) for path in outputs]) for answer in expected]
+            raise ModelError(
+                f"{name} answers with shape {shape} to a batch of 3; the batch must come first in it"
+                + (f" (it is output {_dotted(path)!r}; name another as the one to keep)" if len(outputs) > 1 else "")
+            )
     tracer = _Tracer(root, two.clone())
     try:
         with torch.no_grad():
@@ -278,35 +307,78 @@ def trace(model: nn.Module, example: torch.Tensor, output: str | None = None) ->
     recorded = set(graph.nodes)
     traced = canonical(fx.GraphModule(root, graph, class_name=name), tracer.values)
     _note_new_nodes(traced, tracer, set(tracer.values) & recorded)
-    traced.meta["outputs"] = [
-        (".".join(map(str, path)), (1, *shape[1:])) for path, shape in zip(outputs, shapes, strict=True)
-    ]
-    for batch, answer in zip((two, three), expected, strict=True):
+    traced.meta["outputs"] = [(_dotted(path), (1, *shape[1:])) for path, shape in zip(outputs, shapes, strict=True)]
+    runs = []
+    for batch, answer in zip(batches, answers, strict=True):
         size = len(batch)
+        # A single answer may come without its batch, as after `squeeze()`: in the trace it keeps it.
+        tensors = [_at(answer, path).reshape(size, *shape[1:]) for path, shape in zip(outputs, shapes, strict=True)]
         try:
             with torch.no_grad():
-                recorder = _Recorder(traced, tracer)
-                actual = recorder.run(batch.clone())
+                runs.append(_Recorder(traced))
+                actual = runs[-1].run(batch.clone())
         except Exception as error:
             raise ModelError(f"{name} cannot be followed at batch size {size}: {_first_line(error)}") from error
-        if actual.shape != answer.shape or not torch.allclose(actual, answer, rtol=1e-4, atol=1e-4, equal_nan=True):
-            raise ModelError(
-                f"{name} computes something else at batch size 3 than its trace at 2: its forward fixes the batch "
-                "size, or depends on the values in a tensor"
-                if size == 3
-                else f"{name} cannot be followed: its trace computes something else, as when a view is changed in place"
-            )
-    _fold_constants(traced, tracer, recorder.found)
+        if not _alike(actual, _in_a_row(tensors)):
+            raise ModelError(f"{name} {_difference(model, batch)}")
+    _note(traced, tracer, runs)
+    _fold_constants(traced, tracer, runs)
     return traced
+
+
+def _settled(model: nn.Module) -> nn.Module:
+    """A copy in eval mode. A weight that is computed from others (weight norm, spectral norm) is what it is now."""
+    computed = {
+        id(value): value.detach().clone()
+        for module in model.modules()
+        for value in vars(module).values()
+        if isinstance(value, torch.Tensor) and not value.is_leaf
+    }
+    root = copy.deepcopy(model, computed).eval()  # torch does not copy a tensor that was computed
+    for module in list(root.modules()):
+        if parametrize.is_parametrized(module):
+            # Not `remove_parametrizations`: it changes the class, which the model shares.
+            weights = {name: getattr(module, name).detach() for name in module.parametrizations}  # type: ignore[union-attr]
+            del module.parametrizations
+            module.__class__ = type(module).__bases__[0]
+            for name, value in weights.items():
+                module.register_parameter(name, nn.Parameter(value))
+        for hook in list(module._forward_pre_hooks.values()):
+            if isinstance(hook, WeightNorm):
+                remove_weight_norm(module, hook.name)
+            elif isinstance(hook, SpectralNorm):
+                remove_spectral_norm(module, hook.name)
+    return root
+
+
+def _alike(one: torch.Tensor, other: torch.Tensor) -> bool:
+    return (one.shape, one.dtype) == (other.shape, other.dtype) and torch.allclose(
+        one, other, rtol=1e-4, atol=1e-4, equal_nan=True
+    )
+
+
+def _difference(model: nn.Module, batch: torch.Tensor) -> str:
+    """Why the trace may compute something else than the model does."""
+    again = _settled(model)
+    with torch.no_grad():
+        first, second = ([_at(answer, path) for path in _paths(answer)] for answer in (again(batch), again(batch)))
+    if len(first) != len(second) or not all(map(_alike, first, second)):
+        return "answers differently to the same input: it draws random numbers, or keeps something from call to call"
+    if len(batch) == 2:
+        return "cannot be followed: its trace computes something else, as when a view is changed in place"
+    return (
+        f"computes something else at batch size {len(batch)} than its trace at 2: its forward fixes the batch size, "
+        "or depends on the values in a tensor"
+    )
 
 
 def _outputs(name: str, answer: Any, wanted: str | None) -> list[tuple[Any, ...]]:
     """Where in a model's answer its tensors are, as paths of keys and indices. Raises ModelError."""
     found = list(_paths(answer))
     if wanted is not None:
-        found = [path for path in found if ".".join(map(str, path)) == wanted]
+        found = [path for path in found if _dotted(path) == wanted]
     if not found:
-        held = ", ".join(".".join(map(str, path)) for path in _paths(answer)) or "no tensor"
+        held = ", ".join(map(_dotted, _paths(answer))) or "no tensor"
         raise ModelError(
             f"{name} answers with {type(answer).__name__} that holds {held}; "
             + (f"there is no output {wanted!r}" if wanted is not None else "a tensor is needed")
@@ -325,6 +397,10 @@ def _paths(answer: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]
             yield from _paths(value, (*path, index))
 
 
+def _dotted(path: tuple[Any, ...]) -> str:
+    return ".".join(map(str, path))
+
+
 def _at(answer: Any, path: tuple[Any, ...]) -> Any:
     for key in path:
         answer = answer[key]
@@ -333,7 +409,11 @@ def _at(answer: Any, path: tuple[Any, ...]) -> Any:
 
 def _in_a_row(tensors: list[torch.Tensor]) -> torch.Tensor:
     """One tensor as it is; several, batch first, flattened and joined: shape (batch, sum of their sizes)."""
-    return tensors[0] if len(tensors) == 1 else torch.cat([tensor.flatten(1) for tensor in tensors], 1)
+    return tensors[0] if len(tensors) == 1 else torch.cat([_row(tensor) for tensor in tensors], 1)
+
+
+def _row(tensor: torch.Tensor) -> torch.Tensor:
+    return tensor.unsqueeze(1) if tensor.dim() == 1 else tensor.flatten(1)
 
 
 def _answer_in_a_row(graph: fx.Graph, outputs: list[tuple[Any, ...]], values: dict[fx.Node, Any]) -> None:
@@ -342,9 +422,11 @@ def _answer_in_a_row(graph: fx.Graph, outputs: list[tuple[Any, ...]], values: di
     nodes = [_at(end.args[0], path) for path in outputs]
     with graph.inserting_before(end):
         if len(nodes) > 1:
-            rows = [graph.call_method("flatten", (node, 1)) for node in nodes]
+            rows = [
+                graph.call_method("unsqueeze" if values[node].dim() == 1 else "flatten", (node, 1)) for node in nodes
+            ]
             for row, node in zip(rows, nodes):
-                values[row] = values[node].flatten(1)
+                values[row] = _row(values[node])
             joined = graph.call_function(torch.cat, (rows, 1))
             values[joined] = torch.cat([values[row] for row in rows], 1)
             nodes = [joined]
@@ -360,15 +442,15 @@ def _note_new_nodes(traced: fx.GraphModule, tracer: _Tracer, known: set[fx.Node]
             tracer.valued.add(node.args[0])
 
 
-def _fold_constants(traced: fx.GraphModule, tracer: _Tracer, at_three: dict[fx.Node, Any]) -> None:
-    """Makes constants of the tensors that follow from sizes alone and are the same at both batch sizes."""
+def _fold_constants(traced: fx.GraphModule, tracer: _Tracer, runs: list[_Recorder]) -> None:
+    """Makes constants of the tensors that follow from sizes alone and are the same at all batch sizes."""
     valued = tracer.valued
     for node in list(traced.graph.nodes):
         value = tracer.values.get(node)
         if node in valued or node.op in ("placeholder", "output", "get_attr") or not isinstance(value, torch.Tensor):
             continue
         readers = [user for user in node.users if user in valued or user.op == "output"]
-        if not readers or value.shape != at_three[node].shape or not torch.equal(value, at_three[node]):
+        if not readers or not all(torch.equal(value, run.found[node]) for run in runs):
             continue
         name = f"_constant{len(traced._buffers)}"
         traced.register_buffer(name, value)
@@ -386,21 +468,26 @@ def _fold_constants(traced: fx.GraphModule, tracer: _Tracer, at_three: dict[fx.N
 
 
 class _Recorder(fx.Interpreter):
-    """Runs the graph at another batch size and notes on each node what it was at both."""
+    """Runs the graph at another batch size; `found` holds what its nodes were."""
 
-    def __init__(self, traced: fx.GraphModule, tracer: _Tracer) -> None:
+    def __init__(self, traced: fx.GraphModule) -> None:
         super().__init__(traced)
-        self.tracer = tracer
-        self.found: dict[fx.Node, Any] = {}  # what does not depend on the values in the input
+        self.found: dict[fx.Node, Any] = {}
 
     def run_node(self, n: fx.Node) -> Any:
-        result = super().run_node(n)
-        if n.op != "output":
-            n.meta["seen"] = (_seen(self.tracer.values[n]), _seen(result))
-            n.meta["read"] = n in self.tracer.read
-            n.meta["dtype"] = str(result.dtype).removeprefix("torch.") if isinstance(result, torch.Tensor) else None
-            self.found[n] = result if n not in self.tracer.valued else None
-        return result
+        self.found[n] = super().run_node(n)
+        return self.found[n]
+
+
+def _note(traced: fx.GraphModule, tracer: _Tracer, runs: list[_Recorder]) -> None:
+    """Notes on each node what it was at every batch size."""
+    for node in traced.graph.nodes:
+        if node.op != "output":
+            result = runs[0].found[node]
+            two, three, one = (_seen(run.found[node]) for run in runs)
+            node.meta["seen"], node.meta["alone"] = (two, three), one
+            node.meta["read"] = node in tracer.read
+            node.meta["dtype"] = str(result.dtype).removeprefix("torch.") if isinstance(result, torch.Tensor) else None
 
 
 def _seen(value: Any) -> Any:
