@@ -20,7 +20,9 @@ import torch
 from torch import fx, nn
 
 from .axes import Axis, Factor, factors, has_batch, kept_positions, leaves, positions_of, size_of
-from .channels import NORMS, Axes, Followed, follow
+from .channels import follow
+from .layers import NORMS
+from .operations import Axes, Followed
 
 _FOLDS = {"reshape", "view", "_unsafe_view"}
 _SPLITS = {"chunk", "split", "split_with_sizes", "tensor_split"}
