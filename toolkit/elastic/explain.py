@@ -38,8 +38,9 @@ def explain(graph: BlockGraph, name: str) -> str:
         label = ".".join(path[shared:]) + (f"…{'.'.join(ends[shared:]) or last}" if joined else "")
         branch.branches.append(_Branch(label or "(its own operations)", _note(graph, block)))
     elastic = {block.start for block in graph.blocks if block.kind != "original"}
+    taps = {0: "no taps", 1: "1 tap"}.get(len(graph.taps), f"{len(graph.taps)} taps")
     head = (
-        f"{name}: {len(graph.cuts)} cuts, {len(graph.taps) or 'no'} taps, {len(graph.oracle)} original blocks, "
+        f"{name}: {len(graph.cuts)} cuts, {taps}, {len(graph.oracle)} original blocks, "
         f"{len(elastic)} of them with alternatives, {len(graph.blocks)} blocks in all, {graph.count()} subnets"
     )
     return "\n".join([head, *_lines(root, "")])
