@@ -15,6 +15,7 @@ import copy
 import inspect
 import operator
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -111,6 +112,40 @@ def _augmented(name: str) -> Callable[[Any, Any], Any]:
 # Without these `x += 1` would be recorded as `x = x + 1`, and whoever else holds x would keep the old one.
 for _name in ("add", "sub", "mul", "truediv", "pow"):
     setattr(_Value, f"__i{_name}__", _augmented(f"i{_name}"))
+
+
+def _apply(function: type[torch.autograd.Function], *args: Any, **kwargs: Any) -> Any:
+    """A function with a derivative of its own, as it is without one: torch itself crashes on recorded values."""
+    if function.setup_context is not torch.autograd.Function.setup_context:
+        return function.forward(*args, **kwargs)
+    context = torch.autograd.function.FunctionCtx()
+    context.needs_input_grad = (False,) * len(args)  # type: ignore[attr-defined]
+    return function.forward(context, *args, **kwargs)
+
+
+def _with_sizes(function: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
+    """torch takes recorded sizes in a tuple only."""
+
+    def made(*sizes: Any, **options: Any) -> torch.Tensor:
+        several = len(sizes) > 0 and isinstance(sizes[0], int)
+        return function(sizes, **options) if several else function(*sizes, **options)
+
+    return made
+
+
+@contextmanager
+def _torch_that_takes_recorded_values() -> Iterator[None]:
+    """Replaces, while a model is traced, the few functions of torch that cannot be given a recorded value."""
+    replaced: list[tuple[Any, str, Any]] = [(torch.autograd.Function, "apply", classmethod(_apply))]
+    replaced += [(torch, name, _with_sizes(getattr(torch, name))) for name in ("zeros", "ones", "empty")]
+    before = [(owner, name, vars(owner)[name]) for owner, name, _ in replaced]
+    try:
+        for owner, name, value in replaced:
+            setattr(owner, name, value)
+        yield
+    finally:
+        for owner, name, value in before:
+            setattr(owner, name, value)
 
 
 class _Tracer(fx.Tracer):
@@ -297,7 +332,7 @@ def trace(model: nn.Module, example: torch.Tensor, output: str | None = None) ->
             )
     tracer = _Tracer(root, two.clone())
     try:
-        with torch.no_grad():
+        with torch.no_grad(), _torch_that_takes_recorded_values():
             graph = tracer.trace(root)
             _answer_in_a_row(graph, outputs, tracer.values)
     except Exception as error:
