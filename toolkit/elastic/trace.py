@@ -133,11 +133,40 @@ def _with_sizes(function: Callable[..., torch.Tensor]) -> Callable[..., torch.Te
     return made
 
 
+def _with_data(function: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
+    """A tensor from recorded numbers, which are then those of the example."""
+
+    def plain(data: Any) -> Any:
+        if type(data) is _Value:
+            return data._number()
+        return [plain(item) for item in data] if isinstance(data, (tuple, list)) else data
+
+    def made(data: Any, **options: Any) -> torch.Tensor:
+        if type(data) is _Value and isinstance(data, torch.Tensor):
+            copied: torch.Tensor = data.clone()
+            return copied.to(**options) if options else copied
+        return function(plain(data), **options)
+
+    return made
+
+
+def _not_scripted(function: Callable[..., Any]) -> Callable[..., Any]:
+    def call(script: Any, *args: Any, **kwargs: Any) -> Any:
+        if any(type(arg) is _Value for arg in (*args, *kwargs.values())):
+            raise TypeError("it calls a scripted function, which cannot be recorded")
+        return function(script, *args, **kwargs)
+
+    return call
+
+
 @contextmanager
 def _torch_that_takes_recorded_values() -> Iterator[None]:
     """Replaces, while a model is traced, the few functions of torch that cannot be given a recorded value."""
     replaced: list[tuple[Any, str, Any]] = [(torch.autograd.Function, "apply", classmethod(_apply))]
     replaced += [(torch, name, _with_sizes(getattr(torch, name))) for name in ("zeros", "ones", "empty")]
+    replaced.append((torch, "tensor", _with_data(torch.tensor)))
+    script = torch.jit.ScriptFunction
+    replaced.append((script, "__call__", _not_scripted(script.__call__)))
     before = [(owner, name, vars(owner)[name]) for owner, name, _ in replaced]
     try:
         for owner, name, value in replaced:
