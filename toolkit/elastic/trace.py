@@ -283,9 +283,13 @@ class _Tracer(fx.Tracer):
         return [other for other, value in self.values.items() if memory & _memory(value)]
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        """What a hook does is recorded with what the layer does: it is code, and would not be saved."""
+        """Layers of torch.nn, but not those that are made of others (its transformers).
+
+        What a hook does is recorded with what the layer does: it is code, and would not be saved.
+        """
         hooked = m._forward_hooks or m._forward_pre_hooks
-        return not hooked and super().is_leaf_module(m, module_qualified_name)
+        whole = isinstance(m, nn.MultiheadAttention) or not any(True for _ in m.children())
+        return not hooked and whole and super().is_leaf_module(m, module_qualified_name)
 
     def call_module(
         self, m: nn.Module, forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
