@@ -523,6 +523,17 @@ def test_a_saved_supernet_is_the_model_at_every_batch_size(model: nn.Module, tmp
             torch.testing.assert_close(loaded(x), model(x).reshape(size, 5), rtol=1e-4, atol=1e-4)
 
 
+def test_the_transformer_of_torch_is_made_of_layers(tmp_path: Path) -> None:
+    layer = nn.TransformerEncoderLayer(16, 4, 64, batch_first=True)
+    model = nn.Sequential(nn.TransformerEncoder(layer, 3), nn.Flatten(), nn.Linear(96, 5)).eval()
+    supernet = elastify(model, torch.randn(1, 6, 16), kinds=[merge(2), prune(0.5)])
+    assert [block.kind for block in supernet.alternatives()].count("pruned") == 3
+    supernet.save(tmp_path / "it")
+    x = torch.randn(3, 6, 16)
+    with torch.no_grad():
+        torch.testing.assert_close(Supernet.load(tmp_path / "it")(x), model(x))
+
+
 @pytest.mark.parametrize(
     "example", [torch.zeros(1, 3, 8, 8, dtype=torch.int64), torch.zeros(3), torch.zeros(1, 3, 8, 8).double(), [1.0]]
 )

@@ -310,6 +310,61 @@ def test_control_flow_on_values_keeps_a_submodule_whole(function: Callable[..., 
     assert_same(model, traced)
 
 
+class Doubled(torch.autograd.Function):
+    @staticmethod
+    def forward(context: Any, x: torch.Tensor) -> torch.Tensor:
+        context.save_for_backward(x)
+        return x * 2
+
+
+class Tripled(torch.autograd.Function):
+    @staticmethod
+    def forward(x: torch.Tensor) -> torch.Tensor:
+        return x * 3
+
+    @staticmethod
+    def setup_context(context: Any, inputs: Any, output: Any) -> None:
+        pass
+
+
+def with_a_derivative_of_its_own(self: Written, x: torch.Tensor) -> torch.Tensor:
+    return Doubled.apply(Tripled.apply(x))
+
+
+def sizes_one_by_one(self: Written, x: torch.Tensor) -> torch.Tensor:
+    batch, _, height, width = x.shape
+    x = x + torch.zeros(batch, 1, 1, 1, dtype=x.dtype) + torch.empty(0).sum()
+    return x * torch.ones(height, width).tril()
+
+
+def numbers_in_a_tensor(self: Written, x: torch.Tensor) -> torch.Tensor:
+    return torch.tensor(x) * torch.tensor([x.shape[1], x.shape[2]]).sum()
+
+
+@pytest.mark.parametrize("function", [with_a_derivative_of_its_own, sizes_one_by_one, numbers_in_a_tensor])
+@pytest.mark.filterwarnings("ignore:To copy construct")
+def test_what_torch_itself_cannot_record_is_followed(function: Callable[..., Any]) -> None:
+    model = Written(function)
+    before = torch.zeros, torch.autograd.Function.__dict__["apply"]
+    assert_same(model, trace(model, EXAMPLE))
+    assert (torch.zeros, torch.autograd.Function.__dict__["apply"]) == before
+
+
+def doubled(x: torch.Tensor) -> torch.Tensor:
+    return x * 2
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script:DeprecationWarning")
+def test_a_scripted_function_keeps_its_module_whole() -> None:
+    scripted = torch.jit.script(doubled)
+    model = Outer(lambda self, x: scripted(x))
+    traced = trace(model, EXAMPLE)
+    assert targets(traced) == ["x", "before", "inner", "after", "output"]
+    assert_same(model, traced)
+    with pytest.raises(ModelError, match="calls a scripted function, which cannot be recorded"):
+        trace(Written(lambda self, x: scripted(x)), EXAMPLE)
+
+
 @fx.wrap
 def wrapped(x: torch.Tensor, training: bool) -> torch.Tensor:
     return torch.cat([x[:, 4:], x[:, :4]], 1) if not training else x

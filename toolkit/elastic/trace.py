@@ -15,6 +15,7 @@ import copy
 import inspect
 import operator
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -111,6 +112,69 @@ def _augmented(name: str) -> Callable[[Any, Any], Any]:
 # Without these `x += 1` would be recorded as `x = x + 1`, and whoever else holds x would keep the old one.
 for _name in ("add", "sub", "mul", "truediv", "pow"):
     setattr(_Value, f"__i{_name}__", _augmented(f"i{_name}"))
+
+
+def _apply(function: type[torch.autograd.Function], *args: Any, **kwargs: Any) -> Any:
+    """A function with a derivative of its own, as it is without one: torch itself crashes on recorded values."""
+    if function.setup_context is not torch.autograd.Function.setup_context:
+        return function.forward(*args, **kwargs)
+    context = torch.autograd.function.FunctionCtx()
+    context.needs_input_grad = (False,) * len(args)  # type: ignore[attr-defined]
+    return function.forward(context, *args, **kwargs)
+
+
+def _with_sizes(function: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
+    """torch takes recorded sizes in a tuple only."""
+
+    def made(*sizes: Any, **options: Any) -> torch.Tensor:
+        several = len(sizes) > 0 and isinstance(sizes[0], int)
+        return function(sizes, **options) if several else function(*sizes, **options)
+
+    return made
+
+
+def _with_data(function: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
+    """A tensor from recorded numbers, which are then those of the example."""
+
+    def plain(data: Any) -> Any:
+        if type(data) is _Value:
+            return data._number()
+        return [plain(item) for item in data] if isinstance(data, (tuple, list)) else data
+
+    def made(data: Any, **options: Any) -> torch.Tensor:
+        if type(data) is _Value and isinstance(data, torch.Tensor):
+            copied: torch.Tensor = data.clone()
+            return copied.to(**options) if options else copied
+        return function(plain(data), **options)
+
+    return made
+
+
+def _not_scripted(function: Callable[..., Any]) -> Callable[..., Any]:
+    def call(script: Any, *args: Any, **kwargs: Any) -> Any:
+        if any(type(arg) is _Value for arg in (*args, *kwargs.values())):
+            raise TypeError("it calls a scripted function, which cannot be recorded")
+        return function(script, *args, **kwargs)
+
+    return call
+
+
+@contextmanager
+def _torch_that_takes_recorded_values() -> Iterator[None]:
+    """Replaces, while a model is traced, the few functions of torch that cannot be given a recorded value."""
+    replaced: list[tuple[Any, str, Any]] = [(torch.autograd.Function, "apply", classmethod(_apply))]
+    replaced += [(torch, name, _with_sizes(getattr(torch, name))) for name in ("zeros", "ones", "empty")]
+    replaced.append((torch, "tensor", _with_data(torch.tensor)))
+    script = torch.jit.ScriptFunction
+    replaced.append((script, "__call__", _not_scripted(script.__call__)))
+    before = [(owner, name, vars(owner)[name]) for owner, name, _ in replaced]
+    try:
+        for owner, name, value in replaced:
+            setattr(owner, name, value)
+        yield
+    finally:
+        for owner, name, value in before:
+            setattr(owner, name, value)
 
 
 class _Tracer(fx.Tracer):
@@ -219,9 +283,13 @@ class _Tracer(fx.Tracer):
         return [other for other, value in self.values.items() if memory & _memory(value)]
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        """What a hook does is recorded with what the layer does: it is code, and would not be saved."""
+        """Layers of torch.nn, but not those that are made of others (its transformers).
+
+        What a hook does is recorded with what the layer does: it is code, and would not be saved.
+        """
         hooked = m._forward_hooks or m._forward_pre_hooks
-        return not hooked and super().is_leaf_module(m, module_qualified_name)
+        whole = isinstance(m, nn.MultiheadAttention) or not any(True for _ in m.children())
+        return not hooked and whole and super().is_leaf_module(m, module_qualified_name)
 
     def call_module(
         self, m: nn.Module, forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -297,7 +365,7 @@ def trace(model: nn.Module, example: torch.Tensor, output: str | None = None) ->
             )
     tracer = _Tracer(root, two.clone())
     try:
-        with torch.no_grad():
+        with torch.no_grad(), _torch_that_takes_recorded_values():
             graph = tracer.trace(root)
             _answer_in_a_row(graph, outputs, tracer.values)
     except Exception as error:
