@@ -80,7 +80,7 @@ def attempt(name: str, side: int, subnets: int, export: bool) -> dict[str, Any]:
 
 def _oracle_error(model: nn.Module, supernet: Supernet, side: int) -> float:
     """The largest difference between the oracle path and the model, over the larger of 1 and the largest output."""
-    x = torch.randn(2, 3, side, side)
+    x = torch.randn(5, 3, side, side)  # not a batch size that tracing has seen
     with torch.no_grad():
         answer, actual = model(x.clone()), supernet(x)
     tensors = list(_tensors(answer))
@@ -94,7 +94,7 @@ def _tensors(answer: Any) -> Any:
     elif isinstance(answer, dict):
         for value in answer.values():
             yield from _tensors(value)
-    else:
+    elif isinstance(answer, (tuple, list)):
         for value in answer:
             yield from _tensors(value)
 

@@ -16,7 +16,7 @@ from torch import fx, nn
 from .axes import Factor, fixed_axis, size_of
 from .layers import layer_axes
 from .operations import Axes, Followed, fix_all, rule_for
-from .trace import holds_tensors
+from .recorder import holds_tensors
 
 
 def follow(block: fx.GraphModule, shape: tuple[int, ...]) -> Followed:
