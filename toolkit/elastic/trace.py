@@ -22,6 +22,7 @@ from torch.nn.utils.spectral_norm import SpectralNorm
 from torch.nn.utils.weight_norm import WeightNorm
 
 from ..errors import ModelError
+from . import recorder
 from .answers import answer_in_a_row, at, dotted, find_outputs, in_a_row, paths
 from .canonical import canonical, is_live
 from .recorder import Tracer, torch_that_takes_recorded_values
@@ -212,7 +213,7 @@ def _place(error: BaseException) -> str:
     at = error.__traceback__
     while at is not None:
         path = at.tb_frame.f_code.co_filename
-        if "/torch/" not in path and path != __file__:
+        if "/torch/" not in path and path not in (__file__, recorder.__file__):
             place = f"{path.rsplit('/', 1)[-1]}:{at.tb_lineno}"
         at = at.tb_next
     return place
