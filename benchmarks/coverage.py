@@ -30,6 +30,7 @@ from typing import Any
 
 import click
 from adaptivenet.toolkit.cli.console import Console, reports_errors, table
+from adaptivenet.toolkit.report import markdown
 
 from .machine import describe_machine
 from .models import allow_torchvision
@@ -211,9 +212,7 @@ def main(quick: bool, library: str | None, only: tuple[str, ...], jobs: int, rep
     rows = [HEAD, *(_row(task["name"], answers[index]) for index, task in enumerate(tasks))]
     click.echo(table(rows, right=range(1, 9)))
     if report:
-        lines = ["| " + " | ".join(row) + " |" for row in rows]
-        lines.insert(1, "|" + "---|" * len(HEAD))
-        Path(report).write_text("\n".join(lines) + "\n")
+        Path(report).write_text(markdown(rows) + "\n")
     good = [index for index, task in enumerate(tasks) if is_elastified(task, answers[index])]
     of_families = [answers[index] for index in good if index < families]
     others = len(tasks) - families

@@ -14,7 +14,9 @@ from typing import Any
 import torch
 from adaptivenet.export.programs import export_program
 from adaptivenet.toolkit.elastic import Supernet, elastify
+from adaptivenet.toolkit.elastic.answers import at, in_a_row, paths
 from adaptivenet.toolkit.errors import AdaptiveNetError
+from adaptivenet.toolkit.graph import Subnet
 from adaptivenet.toolkit.sampling import PathSampler
 from torch import nn
 
@@ -83,28 +85,20 @@ def _oracle_error(model: nn.Module, supernet: Supernet, side: int) -> float:
     x = torch.randn(5, 3, side, side)  # not a batch size that tracing has seen
     with torch.no_grad():
         answer, actual = model(x.clone()), supernet(x)
-    tensors = list(_tensors(answer))
-    expected = tensors[0] if len(tensors) == 1 else torch.cat([tensor.flatten(1) for tensor in tensors], 1)
+    expected = in_a_row([at(answer, path) for path in paths(answer)])
     return float((actual - expected).abs().max() / max(1.0, float(expected.abs().max())))
 
 
-def _tensors(answer: Any) -> Any:
-    if isinstance(answer, torch.Tensor):
-        yield answer
-    elif isinstance(answer, dict):
-        for value in answer.values():
-            yield from _tensors(value)
-    elif isinstance(answer, (tuple, list)):
-        for value in answer:
-            yield from _tensors(value)
+def _draw(supernet: Supernet, count: int, seed: int) -> list[Subnet]:
+    cost = {block.name: float(block.macs) for block in supernet.graph.blocks}
+    return PathSampler(supernet.graph, cost).sample(count, random.Random(seed))
 
 
 def _run_subnets(supernet: Supernet, x: torch.Tensor, count: int) -> int:
     """How many of `count` random subnets give an output and, where they have something to learn, gradients."""
     graph = supernet.graph
-    sampler = PathSampler(graph, {block.name: float(block.macs) for block in graph.blocks})
     good = 0
-    for subnet in sampler.sample(count, random.Random(0)):
+    for subnet in _draw(supernet, count, 0):
         supernet.zero_grad()
         output = supernet(x, subnet)
         if output.requires_grad:
@@ -119,10 +113,9 @@ def _run_subnets(supernet: Supernet, x: torch.Tensor, count: int) -> int:
 def _export_subnet(supernet: Supernet, x: torch.Tensor) -> str:
     """Exports every block of one random subnet to ExecuTorch, each verified through the engine."""
     graph = supernet.graph
-    sampler = PathSampler(graph, {block.name: float(block.macs) for block in graph.blocks})
     with torch.no_grad():
         features = [feature.clone() for feature in supernet.features(x)]
-    for name in sampler.sample(1, random.Random(1))[0]:
+    for name in _draw(supernet, 1, 1)[0]:
         inputs = [features[cut] for cut in graph.reads(graph[name])]
         try:
             export_program(f"block {name}", supernet.blocks[name], inputs, "executorch")

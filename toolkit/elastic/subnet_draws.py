@@ -36,12 +36,15 @@ class SubnetDraws:
         low = max(self._cheapest * self.oracle, fastest)
         subnets = []
         for _ in range(n):
-            target = low + rng.random() * (_DEAREST * self.oracle - low)
-            width = _WIDTH * self.oracle
-            while not self._sampler.count(target - width, target + width):
-                width *= 2
-            subnets += self._sampler.sample(1, rng, target - width, target + width)
+            subnets.append(self.about(low + rng.random() * (_DEAREST * self.oracle - low), rng))
         return [subnet for subnet in subnets if subnet != self.graph.oracle] or self.by_walk(1, rng)
+
+    def about(self, target: float, rng: random.Random) -> Subnet:
+        """A subnet whose cost is within 1% of the oracle's from `target`; 2%, 4% and so on where there is none."""
+        width = _WIDTH * self.oracle
+        while not self._sampler.count(target - width, target + width):
+            width *= 2
+        return self._sampler.sample(1, rng, target - width, target + width)[0]
 
     def by_walk(self, n: int, rng: random.Random) -> list[Subnet]:
         """`n` subnets; at every cut, each block that starts there is equally likely."""
