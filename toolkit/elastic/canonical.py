@@ -45,6 +45,11 @@ def canonical(traced: fx.GraphModule, values: dict[fx.Node, Any]) -> fx.GraphMod
     return traced
 
 
+def operation_name(target: Any) -> str:
+    """The name of the function or method that a node calls; empty where a function has none."""
+    return target if isinstance(target, str) else getattr(target, "__name__", "")
+
+
 def is_live(node: fx.Node) -> bool:
     """Whether a node does something although nobody reads its result."""
     return node.is_impure() or node.target is operator.setitem
@@ -60,7 +65,7 @@ _IN_PLACE = {getattr(operator, f"i{name}"): getattr(operator, name) for name in 
 def changed_by(node: fx.Node) -> fx.Node | None:
     """The tensor that an operation changes in place; None for one that only computes."""
     first = node.args[0] if node.args else node.kwargs.get("input")
-    name = node.target if isinstance(node.target, str) else getattr(node.target, "__name__", "")
+    name = operation_name(node.target)
     changes = (
         node.op == "call_method" and _changing(name)
         if node.op != "call_function"
@@ -122,7 +127,7 @@ def _has_other_type(node: fx.Node, changed: fx.Node, values: dict[fx.Node, Any])
 
 def _made_ordinary(node: fx.Node) -> bool:
     """Replaces an in-place operation by the ordinary one. False where it exists in place only."""
-    name = node.target if isinstance(node.target, str) else getattr(node.target, "__name__", "")
+    name = operation_name(node.target)
     place = _inplace_argument(node) if node.op == "call_function" else None
     if node.target in _IN_PLACE:
         node.target = _IN_PLACE[node.target]

@@ -125,7 +125,10 @@ def _choices(flow: list[fx.Node], alive: list[int], weighted: Sequence[bool]) ->
     for index, node in enumerate(flow):
         if _batched_floats(node) and not _changed_later(node):
             able |= 1 << index
-    plain = _places(flow, alive, able, 0)
+    order = {node: index for index, node in enumerate(flow)}
+    uses = [[order.get(user, len(flow)) for user in node.users] for node in flow]
+    plain = _places(alive, able, 0, uses)
+    without = _score(plain, weighted)
     found = []
     seen = {0}
     for index, held in enumerate(alive):
@@ -134,18 +137,18 @@ def _choices(flow: list[fx.Node], alive: list[int], weighted: Sequence[bool]) ->
         if taps in seen or taps & 1 or taps & ~able or not able >> index & 1 or taps.bit_count() > _MOST_TAPS:
             continue
         seen.add(taps)
-        places = _places(flow, alive, able, taps)
-        gain = _score(places, weighted) - _score(plain, weighted)
+        places = _places(alive, able, taps, uses)
+        gain = _score(places, weighted) - without
         if gain > 0:
             found.append((gain - taps.bit_count(), places, taps))
     found.sort(key=lambda choice: -choice[0])
     return [(plain, 0), *((places, taps) for _, places, taps in found[:_CHOICES])]
 
 
-def _places(flow: list[fx.Node], alive: list[int], able: int, taps: int) -> list[int]:
+def _places(alive: list[int], able: int, taps: int, uses: Sequence[Sequence[int]]) -> list[int]:
     """The cuts when the tensors in `taps` are kept for the head, which is all that follows the last but one of them.
 
-    Empty where a tap is no cut itself.
+    `uses` are the indices of the nodes that read each node. Empty where a tap is no cut itself.
     """
     places = [
         index for index, held in enumerate(alive) if able & held & (1 << index) and not held & ~taps & ~(1 << index)
@@ -154,15 +157,14 @@ def _places(flow: list[fx.Node], alive: list[int], able: int, taps: int) -> list
         return places
     head = max((index for index in places if alive[index] & taps == taps), default=-1)
     places = [place for place in places if place <= head]
-    order = {node: index for index, node in enumerate(flow)}
     for tap in _bits(taps):
         # Until the backbone itself has read it for the last time, a tap is an ordinary tensor that is needed.
-        uses = [at for user in flow[tap].users if (at := order.get(user, len(flow))) <= head]
-        until = max(uses, default=tap)
+        until = max((at for at in uses[tap] if at <= head), default=tap)
         places = [place for place in places if not tap < place < until]
     if sum(1 << place for place in places) & taps != taps:
         return []
-    return [*places, len(flow) - 1] if able >> (len(flow) - 1) & 1 else []
+    last = len(alive) - 1
+    return [*places, last] if able >> last & 1 else []
 
 
 def _bits(mask: int) -> Iterable[int]:

@@ -18,6 +18,8 @@ import torch
 from torch import fx, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from .canonical import operation_name
+
 LinearLayer = nn.Conv1d | nn.Conv2d | nn.Linear
 _POINTWISE = {
     *("relu", "relu6", "leakyrelu", "elu", "selu", "celu", "gelu", "silu", "mish", "hardswish", "hardtanh", "softplus"),
@@ -109,7 +111,7 @@ def last_activation(block: fx.GraphModule) -> tuple[fx.Node, Any]:
         node = node.args[0]  # type: ignore[assignment]
     module = _module(block, node, (nn.Module,))
     target = type(module) if module is not None else node.target
-    name = (target if isinstance(target, str) else getattr(target, "__name__", "")).lower().replace("_", "")
+    name = operation_name(target).lower().replace("_", "")
     if name not in _POINTWISE or len(node.all_input_nodes) != 1 or node.args[:1] != tuple(node.all_input_nodes):
         return node, None
     if module is None:

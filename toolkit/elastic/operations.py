@@ -14,6 +14,7 @@ import torch
 from torch import fx
 
 from .axes import Axis, divide, fix, fixed_axis, has_batch, join, refold, size_of, unify
+from .canonical import operation_name
 
 Axes = list[Axis]
 
@@ -103,15 +104,17 @@ def _same(found: Followed, n: fx.Node, result: Any) -> Any:
 
 
 def _together(found: Followed, n: fx.Node, result: Any) -> Any:
-    """Elementwise, with broadcasting from the right."""
+    return _broadcast([found.of(used) for used in found.operands(n)], result.shape)
+
+
+def _broadcast(operands: Sequence[Axes], sizes: Sequence[int]) -> Axes:
+    """The axes that operands have together, aligned from the right. `sizes` are those of the result."""
     axes: Axes = []
-    operands = [found.of(used) for used in found.operands(n)]
-    for index in range(1, result.dim() + 1):
-        size = result.shape[-index]
-        meeting = [some[-index] for some in operands if len(some) >= index and size_of(some[-index]) == size]
+    for index in range(1, len(sizes) + 1):
+        meeting = [some[-index] for some in operands if len(some) >= index and size_of(some[-index]) == sizes[-index]]
         for other in meeting[1:]:
             unify(meeting[0], other)
-        axes.insert(0, meeting[0] if meeting else fixed_axis(size))
+        axes.insert(0, meeting[0] if meeting else fixed_axis(sizes[-index]))
     return axes
 
 
@@ -131,7 +134,7 @@ def _fold(found: Followed, n: fx.Node, result: Any) -> Any:
 
 
 def _pool(found: Followed, n: fx.Node, result: Any) -> Any:
-    return pooled(found.of(n.args[0]), result, getattr(n.target, "__name__", ""))
+    return pooled(found.of(n.args[0]), result, operation_name(n.target))
 
 
 def pooled(x: Axes, result: torch.Tensor, name: str) -> Axes:
@@ -294,17 +297,7 @@ def _matmul(found: Followed, n: fx.Node, result: Any) -> Any:
     if len(a) < 2 or len(b) < 2:
         return None
     unify(a[-1], b[-2])
-    return [*_batches([a[:-2], b[:-2]], result.shape[:-2]), a[-2], b[-1]]
-
-
-def _batches(operands: Sequence[Axes], sizes: Sequence[int]) -> Axes:
-    axes: Axes = []
-    for index in range(1, len(sizes) + 1):
-        meeting = [some[-index] for some in operands if len(some) >= index and size_of(some[-index]) == sizes[-index]]
-        for other in meeting[1:]:
-            unify(meeting[0], other)
-        axes.insert(0, meeting[0])
-    return axes
+    return [*_broadcast([a[:-2], b[:-2]], result.shape[:-2]), a[-2], b[-1]]
 
 
 def _attention(found: Followed, n: fx.Node, result: Any) -> Any:
@@ -325,7 +318,7 @@ def _attention(found: Followed, n: fx.Node, result: Any) -> Any:
             if size_of(axis) == size_of(other):
                 unify(axis, other)
         weights.append(masked[:-2])
-    return [*_batches(weights, result.shape[:-2]), query[-2], value[-1]]
+    return [*_broadcast(weights, result.shape[:-2]), query[-2], value[-1]]
 
 
 def _einsum(found: Followed, n: fx.Node, result: Any) -> Any:
@@ -413,5 +406,5 @@ _NAMED: dict[str, Rule] = {
 
 def rule_for(n: fx.Node) -> Rule | None:
     """The rule for a call of a function or a method; None when there is none."""
-    name = n.target if isinstance(n.target, str) else getattr(n.target, "__name__", "")
+    name = operation_name(n.target)
     return _NAMED.get(name.strip("_") if name.startswith("__") else name)

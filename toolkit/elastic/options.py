@@ -17,6 +17,7 @@ import torch
 from torch import fx, nn
 
 from ..errors import ModelError
+from .canonical import operation_name
 from .pruning import Pruner
 
 Make = Callable[[Sequence[fx.GraphModule], Sequence[torch.Tensor]], nn.Module | None]
@@ -102,7 +103,7 @@ def _adds_to_input(node: object, block: fx.GraphModule) -> bool:
         return False
     if node.op == "placeholder":
         return True
-    name = node.target if isinstance(node.target, str) else getattr(node.target, "__name__", "")
+    name = operation_name(node.target)
     if node.op == "call_module":
         layer = block.get_submodule(name)
         passes = isinstance(layer, (nn.Identity, nn.modules.dropout._DropoutNd))

@@ -11,7 +11,6 @@ channels is taken over those that stay.
 from __future__ import annotations
 
 import copy
-import operator
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -20,6 +19,7 @@ import torch
 from torch import fx, nn
 
 from .axes import Axis, Factor, factors, has_batch, kept_positions, leaves, positions_of, size_of
+from .canonical import operation_name
 from .channels import follow
 from .layers import NORMS
 from .operations import Axes, Followed
@@ -35,13 +35,9 @@ class Pruner:
         self.block = block
         self.shape = shape
         self.found = follow(block, shape)
-        self.tensors = {
-            name: value.detach()
-            for name, value in (
-                *block.named_parameters(remove_duplicate=False),
-                *block.named_buffers(remove_duplicate=False),
-            )
-            if name in self.found.tensors
+        parameters = dict(block.named_parameters(remove_duplicate=False))
+        self._squares = {
+            name: parameters[name].detach().double().square() for name in self.found.tensors if name in parameters
         }
         self.importance = {leaf: self._importance(leaf) for leaf in self._free()}
 
@@ -99,23 +95,16 @@ class Pruner:
 
     def _importance(self, leaf: Factor) -> np.ndarray:
         total = np.zeros(leaf.size)
-        for name, axes in self.found.tensors.items():
-            value = self.tensors[name]
-            if not isinstance(self._owner(name), nn.Parameter):
-                continue
-            for index, axis in enumerate(axes):
+        for name, squares in self._squares.items():
+            for index, axis in enumerate(self.found.tensors[name]):
                 positions = positions_of(axis, leaf)
                 mine = positions >= 0
                 if mine.any():
-                    others = [other for other in range(value.dim()) if other != index]
-                    squares = value.double().square()
-                    squares = squares.sum(others) if others else squares
-                    magnitude = np.bincount(positions[mine], squares.numpy()[mine], minlength=leaf.size)
+                    others = [other for other in range(squares.dim()) if other != index]
+                    along = (squares.sum(others) if others else squares).numpy()
+                    magnitude = np.bincount(positions[mine], along[mine], minlength=leaf.size)
                     total += magnitude / max(float(magnitude.mean()), 1e-30)
         return total
-
-    def _owner(self, name: str) -> Any:
-        return operator.attrgetter(name)(self.block)
 
 
 def _is_free(leaf: Factor) -> bool:
@@ -211,7 +200,7 @@ class _Surgery:
             module.num_parameters = len(weight)
 
     def _cut_sizes(self, node: fx.Node) -> None:
-        name = node.target if isinstance(node.target, str) else getattr(node.target, "__name__", "")
+        name = operation_name(node.target)
         source = self.original[node].args[0] if node.args else None
         after = self.found.axes.get(self.original[node])
         if after is None or not isinstance(source, fx.Node) or not isinstance(self.found.values[source], torch.Tensor):

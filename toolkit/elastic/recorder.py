@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import fx, nn
 
-from .canonical import changed_by
+from .canonical import changed_by, operation_name
 
 # Facts about a tensor that do not change with the batch size: they are read, not recorded.
 _STATIC = {"dtype", "device", "layout", "requires_grad", "is_cuda", "is_quantized", "ndim", "training"}
@@ -251,7 +251,7 @@ class Tracer(fx.Tracer):
         if kind != "output":
             self.values[node] = self._evaluate(node)
             used = node.all_input_nodes
-            name = target if isinstance(target, str) else getattr(target, "__name__", "")
+            name = operation_name(target)
             if kind == "placeholder" or (
                 not self.valued.isdisjoint(used)
                 and name not in _FROM_SIZES

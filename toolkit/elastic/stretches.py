@@ -109,18 +109,19 @@ def _places(traced: fx.GraphModule, segments: list[tuple[fx.Node, ...]]) -> list
     return list(places.values())
 
 
+def _by_kind(places: Iterable[_Place]) -> list[list[_Place]]:
+    kinds: dict[str, list[_Place]] = defaultdict(list)
+    for place in places:
+        kinds[place.signature].append(place)
+    return list(kinds.values())
+
+
 def _units(places: list[_Place]) -> list[_Place]:
     """The repeating modules that become blocks, in order: those with two layers of weights, or else with one."""
+    kinds = _by_kind(place for place in places if place.weights)
     for least in (2, 1):
-        kinds: dict[str, list[_Place]] = defaultdict(list)
-        for place in places:
-            if place.weights:
-                kinds[place.signature].append(place)
         repeating = [
-            place
-            for group in kinds.values()
-            if max(place.weights for place in group) >= least
-            for place in _aligned(group)
+            place for group in kinds if max(place.weights for place in group) >= least for place in _aligned(group)
         ]
         innermost = [
             place
@@ -144,10 +145,7 @@ def _widened(units: list[_Place], repeating: list[_Place]) -> list[_Place]:
 
     Not a module that holds a list of such units: that is a stage.
     """
-    kinds: dict[str, list[_Place]] = defaultdict(list)
-    for place in repeating:
-        kinds[place.signature].append(place)
-    for group in sorted(kinds.values(), key=lambda group: -group[0].depth):
+    for group in sorted(_by_kind(repeating), key=lambda group: -group[0].depth):
         inside = [[unit for unit in units if unit is not place and unit.whole <= place.whole] for place in group]
         partial = any(place.weights > sum(unit.weights for unit in held) for place, held in zip(group, inside))
         if not all(inside) or not partial or any(_is_stage(place, held) for place, held in zip(group, inside)):
@@ -222,11 +220,8 @@ def _stretches(traced: fx.GraphModule, cuts: Cuts, units: list[_Place]) -> list[
 
 def _obstacle(traced: fx.GraphModule, cuts: Cuts) -> str:
     """What keeps the modules that do repeat from being blocks; empty where none does."""
-    kinds: dict[str, list[_Place]] = defaultdict(list)
-    for place in _places(traced, cuts.segments()):
-        if place.weights > 1 and place.depth > 0:
-            kinds[place.signature].append(place)
-    group = max(kinds.values(), key=len, default=[])
+    places = _places(traced, cuts.segments())
+    group = max(_by_kind(place for place in places if place.weights > 1 and place.depth > 0), key=len, default=[])
     if len(group) < 2:
         return ""
     path = next((place.path for place in group if not place.aligned), group[0].path)
