@@ -10,7 +10,8 @@ engine. A model that is refused has its reason. A family is elastified when its 
 subnet ran.
 
 A family is a module of timm; its representative is the variant with the fewest parameters, without the `test_` models.
-They stand in families.json, which `--list-families` makes anew. Detectors are taken up to their raw outputs.
+They stand in families.json, which `--list-families` makes anew. Detectors are taken up to their raw outputs. A model
+may take 15 minutes and three quarters of the memory, over the number of jobs.
 `options_per_block` is the mean, over the elastified families, of alternatives over original blocks that have any.
 `--quick` tries every fifth family, three subnets of each and three exports, and leaves torchvision out. One run of
 counts, no timings to repeat: `seconds` is what one elastify call took on one thread of the machine as it was.
@@ -19,6 +20,7 @@ counts, no timings to repeat: `seconds` is what one elastify call took on one th
 from __future__ import annotations
 
 import json
+import os
 import random
 import subprocess
 import sys
@@ -42,15 +44,16 @@ _BIG_SIDES = {"inception_v3": 299, "swin_v2_b": 256, "swin_v2_s": 256, "swin_v2_
 
 
 class Worker:
-    """One process that tries models, started again when it was given up."""
+    """One process that tries models with at most `memory` bytes, started again when it was given up."""
 
-    def __init__(self) -> None:
+    def __init__(self, memory: int) -> None:
+        self._memory = memory
         self._process: subprocess.Popen[str] | None = None
 
     def attempt(self, **task: Any) -> dict[str, Any]:
         """What became of one model within the time limit."""
         if self._process is None:
-            command = [sys.executable, "-m", f"{__package__}.coverage_worker"]
+            command = [sys.executable, "-m", f"{__package__}.coverage_worker", str(self._memory)]
             self._process = subprocess.Popen(
                 command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
             )
@@ -121,12 +124,13 @@ def torchvision_models() -> list[str]:
 
 def run(tasks: Sequence[dict[str, Any]], jobs: int, done: Callable[[int, dict[str, Any]], None]) -> None:
     """Tries every task in `jobs` processes and calls `done(index, answer)` for each."""
+    memory = int(0.75 * os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / jobs)
     local = threading.local()
     workers: list[Worker] = []
 
     def attempt(index: int) -> None:
         if not hasattr(local, "worker"):
-            local.worker = Worker()
+            local.worker = Worker(memory)
             workers.append(local.worker)
         done(index, local.worker.attempt(**tasks[index]))
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import resource
 import sys
 import time
 import warnings
@@ -124,8 +125,14 @@ def _export_subnet(supernet: Supernet, x: torch.Tensor) -> str:
     return "ok"
 
 
+def _is_out_of_memory(error: Exception) -> bool:
+    return isinstance(error, MemoryError) or "can't allocate memory" in str(error)
+
+
 def main() -> None:
-    """Serves until its input ends. What the libraries print goes to stderr."""
+    """Serves until its input ends, in so many bytes of memory. What the libraries print goes to stderr."""
+    limit = int(sys.argv[1])
+    resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
     warnings.simplefilter("ignore")
@@ -136,10 +143,11 @@ def main() -> None:
         except AdaptiveNetError as error:
             answer = {"refused": str(error)}
         except Exception as error:  # a defect: it is reported as one, and the next model is tried
-            answer = {
-                "refused": f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}",
-                "defect": True,
-            }
+            if _is_out_of_memory(error):
+                answer = {"refused": f"needs more than {limit / 2**30:.0f} GiB of memory"}
+            else:
+                first_line = str(error).splitlines()[0] if str(error) else ""
+                answer = {"refused": f"{type(error).__name__}: {first_line}", "defect": True}
         answers.write(json.dumps(answer) + "\n")
         answers.flush()
 
