@@ -2,17 +2,29 @@
 
 from __future__ import annotations
 
+import sys
 import warnings
 from collections.abc import Iterator, Sequence
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnx
 import pytest
+from adaptivenet.toolkit.data import Dataset, open_data
+from adaptivenet.toolkit.devices import Session, connect
+from adaptivenet.toolkit.devices.local import LocalDevice
 from adaptivenet.toolkit.pack import Artifact, BlockPack
 from adaptivenet.toolkit.pack_writer import Metric, PackWriter, describe
+from engines import ENGINES, Spy
 from onnx import numpy_helper
-from packs import CLASSES, GRAPH, PREPROCESSING, block_programs, metric_programs
+from packs import CLASSES, GRAPH, PREPROCESSING, block_programs, build_pack, metric_programs
+
+if TYPE_CHECKING:
+    from adaptivenet.toolkit.elastic import Supernet
+
+# An assert in these says as much when it fails as one in a test.
+pytest.register_assert_rewrite("commands", "training")
 
 # One block is exported for the other layout, so that a path crosses from one to the other and back.
 CONTIGUOUS = "b1-p50"
@@ -114,6 +126,81 @@ def pictures() -> np.ndarray:
 
 
 @pytest.fixture(scope="session")
+def labelled(pictures: np.ndarray, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A file of the pictures, with the labels 0 to 4."""
+    path = tmp_path_factory.mktemp("data") / "pictures.npz"
+    np.savez(path, images=pictures, labels=np.arange(len(pictures)) % 5)
+    return path
+
+
+@pytest.fixture(scope="session")
+def data(tiny_pack: BlockPack, labelled: Path) -> Dataset:
+    """The same as a data set for the tiny pack."""
+    return open_data(labelled, None, tiny_pack.classes, tiny_pack.graph.cuts[0])
+
+
+@pytest.fixture(params=ENGINES)
+def address(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+def session(address: str, tiny_pack: BlockPack) -> Iterator[Session]:
+    with connect(address).open(tiny_pack) as session:
+        yield session
+
+
+@pytest.fixture
+def spy(address: str) -> Spy:
+    from adaptivenet.toolkit.devices.executorch_engine import ExecuTorchEngine
+    from adaptivenet.toolkit.devices.onnxruntime_engine import OnnxRuntimeEngine
+
+    return Spy(ExecuTorchEngine(1) if address == "local:executorch" else OnnxRuntimeEngine(1))
+
+
+@pytest.fixture
+def watched(spy: Spy, tiny_pack: BlockPack) -> Iterator[Session]:
+    with LocalDevice("local", spy).open(tiny_pack) as session:
+        yield session
+
+
+@pytest.fixture(scope="session")
+def profiles(tiny_pack: BlockPack, labelled: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """A profile by each engine, made by the command."""
+    from adaptivenet.toolkit.cli.profile import main as profile
+    from commands import QUICK, call
+
+    paths = {}
+    for address in ENGINES:
+        paths[address] = tmp_path_factory.mktemp("profiles") / "profile.json"
+        given = ("--device", address, "--data", labelled, *QUICK, "--out", paths[address])
+        result = call(profile, tiny_pack.path, *given)
+        assert result.exit_code == 0, result.output
+    return paths
+
+
+@pytest.fixture
+def broken(tmp_path: Path) -> BlockPack:
+    """A pack of one's own, to break. It has programs for ONNX Runtime alone."""
+    return build_pack(tmp_path / "broken")
+
+
+@pytest.fixture
+def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of one's own to work in, with a module and some pictures in it."""
+    from commands import MODEL
+
+    (tmp_path / "flower_model.py").write_text(MODEL)
+    pictures = np.random.default_rng(5).integers(0, 255, (20, 40, 36, 3), dtype=np.uint8)
+    np.savez(tmp_path / "pictures.npz", images=pictures, labels=np.arange(20) % 5)
+    (tmp_path / "classes.txt").write_text("daisy\npoppy\nrose\ntulip\nviolet\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    monkeypatch.delitem(sys.modules, "flower_model", raising=False)
+    return tmp_path
+
+
+@pytest.fixture(scope="session")
 def torchvision() -> Any:
     """torchvision, also where its compiled operators do not fit the torch that is installed."""
     from benchmarks.models import allow_torchvision
@@ -133,3 +220,22 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def seeded() -> None:
+    """Every test draws the same weights, whichever ran before it."""
+    import torch
+
+    torch.manual_seed(0)
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(one_thread: None) -> Supernet:
+    """The supernet of training.py after its whole run, on one thread as the runs that are compared with it."""
+    from adaptivenet.toolkit.elastic.train import train
+    from training import SETTINGS, Noise, supernet
+
+    net = supernet()
+    train(net, Noise(), SETTINGS)
+    return net

@@ -27,6 +27,7 @@ from adaptivenet.toolkit.errors import ExportError, GraphError, PackError
 from adaptivenet.toolkit.pack import BlockPack
 from adaptivenet.toolkit.plan import compile_plan
 from torch import nn
+from training import Residual, Small
 
 PREPROCESSING = Preprocessing(16, 16, 16)
 CLASSES = ("ant", "bee", "cat", "dog", "emu")
@@ -36,29 +37,10 @@ ENGINES = {"local:executorch": "executorch", "local:onnxruntime": "onnx"}
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
-class Residual(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.conv1, self.bn, self.conv2 = nn.Conv2d(8, 24, 3, padding=1), nn.BatchNorm2d(24), nn.Conv2d(24, 8, 1)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return nn.functional.relu(x + self.conv2(nn.functional.relu(self.bn(self.conv1(x)))))
-
-
-class Small(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.stem, self.head = nn.Conv2d(3, 8, 3, 2), nn.Linear(8, 5)
-        self.blocks = nn.Sequential(Residual(), Residual())
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.head(self.blocks(self.stem(x)).mean((2, 3)))
-
-
 def supernet(seed: int = 0) -> Supernet:
     torch.manual_seed(seed)
     return elastify(
-        Small().eval(), torch.zeros(1, 3, 16, 16), kinds=[merge(2), prune(0.34)], preprocessing=PREPROCESSING
+        Small(2).eval(), torch.zeros(1, 3, 16, 16), kinds=[merge(2), prune(0.34)], preprocessing=PREPROCESSING
     )
 
 
@@ -66,7 +48,7 @@ class Detector(Small):
     """Two answers, one of them from the middle."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__(2)
         self.boxes = nn.Conv2d(8, 4, 1)
 
     def forward(self, x: torch.Tensor) -> dict[str, torch.Tensor]:  # type: ignore[override]
@@ -282,7 +264,7 @@ class Unexportable(Residual):
 
 
 def test_a_block_that_does_not_export_is_named_and_leaves_nothing(tmp_path: Path) -> None:
-    model = Small()
+    model = Small(2)
     model.blocks = nn.Sequential(Residual(), Residual(), Unexportable(), Unexportable())
     net = elastify(model.eval(), torch.zeros(1, 3, 16, 16), kinds=[])
     name = next(block.name for block in net.graph.blocks if "blocks.2" in block.source)

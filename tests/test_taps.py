@@ -1,4 +1,4 @@
-"""Heads that read several features, blocks that let one through, and outputs that are no class scores."""
+"""Heads that read several features and blocks that let one through: saved, exported, and run on a device."""
 
 from __future__ import annotations
 
@@ -12,32 +12,24 @@ import numpy as np
 import pytest
 import torch
 from adaptivenet.export import bundle_pack, export_pack
-from adaptivenet.export.metrics import MODULES, Fidelity, choose_metrics, example_inputs
-from adaptivenet.export.programs import export_program
+from adaptivenet.export.metrics import MODULES
 from adaptivenet.toolkit.cli.profile import main as profile_command
 from adaptivenet.toolkit.cli.run import main as run_command
 from adaptivenet.toolkit.data import Dataset, open_data
 from adaptivenet.toolkit.devices import connect
 from adaptivenet.toolkit.devices.executorch_engine import ExecuTorchEngine
-from adaptivenet.toolkit.devices.interpreter import Engine, PlanRunner, Program, Tensor, TensorType
+from adaptivenet.toolkit.devices.interpreter import Engine, Program, Tensor, TensorType
 from adaptivenet.toolkit.devices.local import LocalDevice
 from adaptivenet.toolkit.devices.onnxruntime_engine import OnnxRuntimeEngine
 from adaptivenet.toolkit.elastic import Supernet
-from adaptivenet.toolkit.errors import DataError, ExportError, ModelError, PackError, PlanError
-from adaptivenet.toolkit.graph import BlockGraph, Subnet
+from adaptivenet.toolkit.errors import DataError, ModelError, PackError
 from adaptivenet.toolkit.pack import BlockPack
-from adaptivenet.toolkit.plan import Free, Plan, Run, Score, compile_plan
+from adaptivenet.toolkit.plan import compile_plan
 from adaptivenet.toolkit.profile import choose_metric
-from adaptivenet.toolkit.quality import Quality
 from click.testing import CliRunner
-from graphs import block_graphs
-from hypothesis import given
-from hypothesis import strategies as st
 from packs import edit_manifest
 from tapped import CLASSES, GRAPH, tapped
-from torch import nn
 
-ENGINES = {"local:executorch": "executorch", "local:onnxruntime": "onnx"}
 METRICS = ("fidelity", "top1", "agreement")
 IMAGES = 6
 
@@ -73,17 +65,9 @@ def data(images: np.ndarray, labels: np.ndarray, tmp_path_factory: pytest.TempPa
     return open_data(path, None, CLASSES, GRAPH.cuts[0])
 
 
-@pytest.fixture(params=ENGINES)
-def address(request: pytest.FixtureRequest) -> str:
-    return str(request.param)
-
-
 def torch_output(net: Supernet, image: np.ndarray, subnet: Sequence[str]) -> np.ndarray:
     with torch.no_grad():
         return np.asarray(net(torch.from_numpy(image), subnet).numpy())
-
-
-# Saved as data
 
 
 def test_a_head_and_a_skip_are_saved_and_loaded(net: Supernet, images: np.ndarray, tmp_path: Path) -> None:
@@ -127,107 +111,6 @@ def head(doc: dict[str, Any]) -> list[dict[str, Any]]:
     """The operations of the head in a recipe."""
     nodes: list[dict[str, Any]] = next(b["program"]["nodes"] for b in doc["blocks"] if b["name"] == "head")
     return nodes
-
-
-# Plans
-
-
-class Mix(nn.Module):
-    """Any number of features, mixed into one number that tells their values and their order."""
-
-    def __init__(self, name: str) -> None:
-        super().__init__()
-        self.shift = sum(name.encode()) / 100
-
-    def forward(self, *features: torch.Tensor) -> torch.Tensor:
-        return torch.stack([torch.sin(x * (place + 1) + self.shift) for place, x in enumerate(features)]).sum()
-
-
-@st.composite
-def requests(draw: st.DrawFn) -> tuple[BlockGraph, list[Subnet]]:
-    graph = draw(block_graphs().filter(lambda graph: graph.taps))
-    return graph, draw(st.lists(st.sampled_from(list(graph.paths())), min_size=1, max_size=8))
-
-
-@given(requests())
-def test_a_plan_gives_each_subnet_the_output_that_the_supernet_gives(
-    request: tuple[BlockGraph, list[Subnet]],
-) -> None:
-    graph, subnets = request
-    supernet = Supernet(graph, {block.name: Mix(block.name) for block in graph.blocks})
-    plan = compile_plan(graph, subnets, {"m": ("output", "oracle")})
-    programs = {name: as_program(block) for name, block in supernet.blocks.items()}
-    x = torch.tensor(0.5)
-    runner = PlanRunner(plan, programs, {"m": lambda operands, keep=True: tuple(operands)})
-    outputs = {score.subnet: found for score, found in runner(x, None)}
-    expected = {number: (supernet(x, subnet), supernet(x)) for number, subnet in enumerate(subnets)}
-    assert outputs == expected
-
-
-def as_program(block: nn.Module) -> Program:
-    return lambda operands, keep=True: block(*operands)
-
-
-def test_taps_wait_for_the_last_head_and_no_longer() -> None:
-    short = ("b0", "b1-m2", "b3-skip", "head")
-    plan = compile_plan(GRAPH, [short, (*short[:-1], "head-p50")], {"top1": ("output", "label")})
-    assert plan.instructions == (
-        Run("b0", (0,), 2),
-        Free(0),
-        Run("b1-m2", (2,), 3),
-        Run("b3-skip", (3,), 4),
-        Run("head", (4, 2, 3), 5),
-        Score(0, "top1", (5, 1)),
-        Free(5),
-        Run("head-p50", (4, 2, 3), 5),
-        Free(2),
-        Free(3),
-        Free(4),
-        Score(1, "top1", (5, 1)),
-        Free(5),
-    )
-    bytes_at = [cut.bytes for cut in GRAPH.cuts]
-    last = bytes_at[4] + bytes_at[1] + bytes_at[3] + bytes_at[5]
-    assert plan.peak_bytes == max(bytes_at[0] + bytes_at[1], last)
-    with pytest.raises(PlanError, match=f"needs {plan.peak_bytes} bytes"):
-        compile_plan(GRAPH, [short], {"top1": ("output", "label")}, limit_bytes=plan.peak_bytes - 1)
-    assert plan.to_json()["instructions"][4] == ["run", "head", [4, 2, 3], 5]
-    assert Plan.from_json(GRAPH, json.loads(json.dumps(plan.to_json()))) == plan
-
-
-@pytest.mark.parametrize(
-    ("sources", "message"),
-    [
-        ([4], r"runs block 'head' on the features at cuts \(4,\); it reads \(4, 1, 3\)"),
-        ([4, 3, 2], r"on the features at cuts \(4, 3, 1\)"),
-        ([4, 2, 3, 3], r"on the features at cuts \(4, 1, 3, 3\)"),
-        ([4, 2, 7], "reads slot 7, which is empty"),
-        ([4, 2, 1], "reads slot 1, which is empty"),
-    ],
-)
-def test_a_head_reads_its_cuts_in_order(sources: list[int], message: str) -> None:
-    doc = compile_plan(GRAPH, [("b0", "b1-m2", "b3-skip", "head")], {"top1": ("output", "label")}).to_json()
-    doc["instructions"][4][2] = sources
-    with pytest.raises(PlanError, match=message):
-        Plan.from_json(GRAPH, doc)
-
-
-def test_a_head_reads_features_of_one_path() -> None:
-    """The other path's feature at the same cut has the right shape, and would give a number that looks right."""
-    subnets = [("b0", "b1", "b2", "b3", "head"), ("b0", "b1-m2", "b3", "head")]
-    doc = compile_plan(GRAPH, subnets, {"agreement": ("output", "oracle")}).to_json()
-    steps = doc["instructions"]
-    doc["subnets"] = doc["subnets"][:1]
-    first_head = next(place for place, step in enumerate(steps) if step[:2] == ["run", "head"])
-    steps.insert(first_head, ["run", "b1-m2", steps[first_head][2][1:2], 9])
-    unused = max(step[-1] for step in steps[:first_head] if step[0] == "run") + 1
-    steps[first_head][-1] = unused
-    steps[first_head + 1][2][2] = unused
-    with pytest.raises(PlanError, match="runs block 'head' on features of different paths"):
-        Plan.from_json(GRAPH, doc)
-
-
-# Exported and packed
 
 
 def test_every_program_is_verified_and_says_its_layout(net: Supernet, pack: BlockPack) -> None:
@@ -292,9 +175,6 @@ def test_a_bundle_keeps_the_taps(net: Supernet, pack: BlockPack, images: np.ndar
     with connect("local:onnxruntime").open(bundle) as session:
         session.activate(subnet)
         np.testing.assert_allclose(session.infer(images[:1]), torch_output(net, images[:1], subnet), atol=1e-4)
-
-
-# On a device
 
 
 def test_every_subnet_infers_what_torch_computes(
@@ -435,9 +315,6 @@ def test_from_the_pack_to_serving(
         np.testing.assert_allclose(session.infer(images[:1]), expected, rtol=1e-4, atol=1e-4)
 
 
-# Labels that are maps
-
-
 def test_labels_must_have_the_outputs_shape(pack: BlockPack, data: Dataset, images: np.ndarray, tmp_path: Path) -> None:
     assert pack.label == (1, 8, 8)
     assert data.subset([0]).digest != data.subset([1]).digest
@@ -455,81 +332,3 @@ def test_labels_must_have_the_outputs_shape(pack: BlockPack, data: Dataset, imag
         pytest.raises(DataError, match=r"needs labels of shape \(1, 8, 8\), and those of the data have \(1,\)"),
     ):
         session.evaluate(plan, classes)
-
-
-# Metrics
-
-
-@pytest.mark.parametrize(
-    ("wanted", "shape", "chosen"),
-    [
-        (None, (1, 5), ("top1", "agreement")),
-        (None, (1, 5, 8, 8), ("top1", "agreement")),
-        (None, (1, 1, 8, 8), ("fidelity",)),
-        (None, (1, 1), ()),
-        ((), (1, 5), ()),
-        (("fidelity",), (1, 400), ("fidelity",)),
-        (("fidelity", "agreement", "fidelity"), (1, 400), ("fidelity", "agreement")),
-    ],
-)
-def test_metrics_are_those_asked_for_or_those_that_the_output_has(
-    wanted: Sequence[str] | None, shape: tuple[int, ...], chosen: tuple[str, ...]
-) -> None:
-    assert choose_metrics(wanted, shape) == chosen
-
-
-@pytest.mark.parametrize(
-    ("wanted", "shape", "message"),
-    [
-        ("bleu", (1, 5), "unknown metric 'bleu': choose from top1, agreement, fidelity"),
-        ("top1", (1, 1, 8, 8), "'top1' needs outputs with class scores along dimension 1"),
-        ("fidelity", (1, 1), r"'fidelity' needs outputs with several numbers: these have shape \(1, 1\)"),
-    ],
-)
-def test_metrics_that_make_no_sense_are_refused(wanted: str, shape: tuple[int, ...], message: str) -> None:
-    with pytest.raises(ExportError, match=message):
-        choose_metrics([wanted], shape)
-
-
-def test_fidelity_is_the_share_of_the_oracles_variance() -> None:
-    torch.manual_seed(0)
-    fidelity, oracle = Fidelity(), torch.randn(1, 40) * 30 + 100
-    mean = torch.full_like(oracle, float(oracle.mean()))
-    for output, expected in [
-        (oracle, 1),
-        (mean, 0),
-        (-oracle, 0),
-        (oracle * 1e30, 0),
-        ((oracle + mean) / 2, 0.75),
-    ]:
-        torch.testing.assert_close(fidelity(output, oracle), torch.tensor([expected, 1.0]), atol=1e-5, rtol=0)
-    assert fidelity(mean, mean).tolist() == [1, 1]
-    assert fidelity(mean + 1e-3, mean).tolist() == [0, 1]
-
-
-def test_fidelity_is_exported_for_the_concatenated_heads_of_a_detector() -> None:
-    inputs = example_inputs("fidelity", (1, 400))
-    assert 0.5 < Fidelity()(*inputs)[0] < 0.9, "a value of 0 or 1 would verify nothing"
-    program = export_program("metric 'fidelity'", Fidelity().eval(), inputs, "onnx")
-    assert program.max_abs_error < 1e-5
-
-
-def test_an_interval_is_from_images_whatever_was_counted() -> None:
-    assert Quality.from_counts("top1", 3, 4) == Quality.from_counts("top1", 3, 4, 4)
-    pixels = Quality.from_counts("top1", 300, 400, 4)
-    assert (pixels.value, pixels.low, pixels.high, pixels.n) == (0.75, *interval(3, 4), 4)
-    assert Quality.from_counts("fidelity", 2.5, 4, 4).value == 0.625
-
-
-def interval(correct: float, count: float) -> tuple[float, float]:
-    quality = Quality.from_counts("m", correct, count)
-    return quality.low, quality.high
-
-
-@given(st.lists(st.floats(0, 1), min_size=2, max_size=40))
-def test_wilsons_interval_is_wide_enough_for_means(values: list[float]) -> None:
-    """It holds the interval that counts as many rights and wrongs: no numbers between 0 and 1 vary more."""
-    mean = float(np.mean(values))
-    assert np.var(values) <= mean * (1 - mean) + 1e-12
-    quality = Quality.from_counts("fidelity", min(sum(values), len(values)), len(values))
-    assert quality.low - 1e-9 <= mean <= quality.high + 1e-9

@@ -1,61 +1,21 @@
-"""The tracer: what it follows, what it keeps whole, and what it refuses, on models written to trip it."""
+"""The tracer on models written to trip it: shapes, in-place operations, functions that are layers, and hooks."""
 
 from __future__ import annotations
 
 import copy
 import operator
-from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
 from adaptivenet.toolkit.elastic.trace import trace
 from adaptivenet.toolkit.errors import ModelError
-from torch import fx, nn
+from torch import nn
 from torch.nn import functional as F
+from written import EXAMPLE, Written, assert_same, targets
 
-EXAMPLE = torch.randn(1, 3, 8, 8, generator=torch.Generator().manual_seed(1))
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    torch.manual_seed(0)
-    yield
-    torch.set_num_threads(threads)
-
-
-class Written(nn.Module):
-    """A convolution, then a function of the test's choice, then the mean over the pixels."""
-
-    def __init__(self, function: Callable[[Written, torch.Tensor], Any]) -> None:
-        super().__init__()
-        self.conv = nn.Conv2d(3, 8, 3, padding=1)
-        self.second = nn.Conv2d(8, 8, 3, padding=1)
-        self.relu = nn.ReLU(inplace=True)
-        self.function = function
-
-    def forward(self, x: torch.Tensor) -> Any:
-        x = self.function(self, self.conv(x))
-        return x.mean((2, 3)) if isinstance(x, torch.Tensor) and x.dim() == 4 else x
-
-
-def inputs() -> list[torch.Tensor]:
-    """Batches of several sizes and very different values."""
-    generator = torch.Generator().manual_seed(2)
-    return [torch.randn(n, 3, 8, 8, generator=generator) * scale + scale / 2 for n, scale in ((1, 1), (4, -9), (2, 9))]
-
-
-def assert_same(model: nn.Module, traced: nn.Module) -> None:
-    model.eval()
-    with torch.no_grad():
-        for x in inputs():
-            torch.testing.assert_close(traced(x.clone()), model(x.clone()), rtol=1e-5, atol=1e-5)
-
-
-def targets(traced: fx.GraphModule) -> list[Any]:
-    return [node.target for node in traced.graph.nodes]
+pytestmark = pytest.mark.usefixtures("one_thread", "seeded")
 
 
 def by_shape(self: Written, x: torch.Tensor) -> torch.Tensor:
@@ -116,9 +76,6 @@ def test_the_model_itself_is_not_touched() -> None:
     assert model.relu.inplace
     assert all(parameter.requires_grad for parameter in model.parameters())
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
-
-
-# In-place operations
 
 
 def statement(self: Written, x: torch.Tensor) -> torch.Tensor:
@@ -220,181 +177,6 @@ def test_a_view_that_is_changed_in_place_is_refused() -> None:
         trace(Written(function), EXAMPLE)
 
 
-# Control flow that depends on values
-
-
-def branch(self: Any, x: torch.Tensor) -> torch.Tensor:
-    return x if x.sum() > 0 else x * 2
-
-
-def branch_on_number(self: Any, x: torch.Tensor) -> torch.Tensor:
-    return x if x.sum().item() > 0 else x * 2
-
-
-def branch_on_equal(self: Any, x: torch.Tensor) -> torch.Tensor:
-    return x * 2 if torch.equal(x, x.abs()) else x
-
-
-def loop(self: Any, x: torch.Tensor) -> torch.Tensor:
-    for _ in range(int((x.max() > 4).sum()) + 1):
-        x = x * 2
-    return x
-
-
-def membership(self: Any, x: torch.Tensor) -> torch.Tensor:
-    return x if 0.0 in x.clamp(min=0) else x * 2
-
-
-def as_float(self: Any, x: torch.Tensor) -> torch.Tensor:
-    return x * float(x.mean())
-
-
-def branch_on_copy(self: Any, x: torch.Tensor) -> torch.Tensor:
-    y = torch.zeros_like(x)
-    y.copy_(x)
-    return x if y.max() > 4 else x * 2
-
-
-def branch_on_view(self: Any, x: torch.Tensor) -> torch.Tensor:
-    y = torch.zeros_like(x)
-    y[:, 0][:] = x[:, 0]
-    return x if y.max() > 4 else x * 2
-
-
-def branch_on_result(self: Any, x: torch.Tensor) -> torch.Tensor:
-    y = torch.zeros_like(x)
-    torch.mul(x, 2, out=y)
-    return x if y.max() > 4 else x * 2
-
-
-def branch_on_own(self: Any, x: torch.Tensor) -> torch.Tensor:
-    y = torch.zeros(())
-    y.add_(x.max())
-    return x if y > 4 else x * 2
-
-
-ON_VALUES = [branch, branch_on_number, branch_on_equal, loop, membership, as_float]
-ON_CHANGED_VALUES = [branch_on_copy, branch_on_view, branch_on_result, branch_on_own]
-
-
-@pytest.mark.parametrize("function", [*ON_VALUES, *ON_CHANGED_VALUES])
-def test_control_flow_on_values_is_refused_in_the_model_itself(function: Callable[..., Any]) -> None:
-    with pytest.raises(ModelError, match=r"Written cannot be traced at test_trace\.py:\d+: .* values in a tensor"):
-        trace(Written(function), EXAMPLE)
-
-
-class Inner(nn.Module):
-    def __init__(self, function: Callable[..., Any]) -> None:
-        super().__init__()
-        self.function = function
-        self.conv = nn.Conv2d(8, 8, 1)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.function(self, self.conv(x))
-
-
-class Outer(nn.Module):
-    def __init__(self, function: Callable[..., Any]) -> None:
-        super().__init__()
-        self.before, self.inner, self.after = nn.Conv2d(3, 8, 3), Inner(function), nn.Conv2d(8, 4, 3)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.after(self.inner(self.before(x)))
-
-
-@pytest.mark.parametrize("function", [*ON_VALUES, *ON_CHANGED_VALUES])
-def test_control_flow_on_values_keeps_a_submodule_whole(function: Callable[..., Any]) -> None:
-    model = Outer(function)
-    traced = trace(model, EXAMPLE)
-    assert targets(traced) == ["x", "before", "inner", "after", "output"]
-    assert_same(model, traced)
-
-
-class Doubled(torch.autograd.Function):
-    @staticmethod
-    def forward(context: Any, x: torch.Tensor) -> torch.Tensor:
-        context.save_for_backward(x)
-        return x * 2
-
-
-class Tripled(torch.autograd.Function):
-    @staticmethod
-    def forward(x: torch.Tensor) -> torch.Tensor:
-        return x * 3
-
-    @staticmethod
-    def setup_context(context: Any, inputs: Any, output: Any) -> None:
-        pass
-
-
-def with_a_derivative_of_its_own(self: Written, x: torch.Tensor) -> torch.Tensor:
-    return Doubled.apply(Tripled.apply(x))
-
-
-def sizes_one_by_one(self: Written, x: torch.Tensor) -> torch.Tensor:
-    batch, _, height, width = x.shape
-    x = x + torch.zeros(batch, 1, 1, 1, dtype=x.dtype) + torch.empty(0).sum()
-    return x * torch.ones(height, width).tril()
-
-
-def numbers_in_a_tensor(self: Written, x: torch.Tensor) -> torch.Tensor:
-    return torch.tensor(x) * torch.tensor([x.shape[1], x.shape[2]]).sum()
-
-
-@pytest.mark.parametrize("function", [with_a_derivative_of_its_own, sizes_one_by_one, numbers_in_a_tensor])
-@pytest.mark.filterwarnings("ignore:To copy construct")
-def test_what_torch_itself_cannot_record_is_followed(function: Callable[..., Any]) -> None:
-    model = Written(function)
-    before = torch.zeros, torch.autograd.Function.__dict__["apply"]
-    assert_same(model, trace(model, EXAMPLE))
-    assert (torch.zeros, torch.autograd.Function.__dict__["apply"]) == before
-
-
-def doubled(x: torch.Tensor) -> torch.Tensor:
-    return x * 2
-
-
-@pytest.mark.filterwarnings("ignore:.*torch.jit.script:DeprecationWarning")
-def test_a_scripted_function_keeps_its_module_whole() -> None:
-    scripted = torch.jit.script(doubled)
-    model = Outer(lambda self, x: scripted(x))
-    traced = trace(model, EXAMPLE)
-    assert targets(traced) == ["x", "before", "inner", "after", "output"]
-    assert_same(model, traced)
-    with pytest.raises(ModelError, match="calls a scripted function, which cannot be recorded"):
-        trace(Written(lambda self, x: scripted(x)), EXAMPLE)
-
-
-@fx.wrap
-def wrapped(x: torch.Tensor, training: bool) -> torch.Tensor:
-    return torch.cat([x[:, 4:], x[:, :4]], 1) if not training else x
-
-
-def test_a_function_that_a_library_wrapped_is_followed() -> None:
-    model = Written(lambda self, x: self.second(wrapped(x, self.training)))
-    traced = trace(model, EXAMPLE)
-    assert wrapped not in targets(traced)
-    assert_same(model, traced)
-    assert_same(model, trace(model, EXAMPLE))  # tracing leaves nothing behind that would be in the way of the next
-
-
-def test_a_constant_of_the_model_may_decide() -> None:
-    class Switched(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.conv = nn.Conv2d(3, 8, 3)
-            self.register_buffer("flag", torch.tensor(1))
-
-        def forward(self, x: torch.Tensor) -> torch.Tensor:
-            return self.conv(x) if self.flag else x
-
-    model = Switched()
-    assert targets(trace(model, EXAMPLE)) == ["x", "conv", "output"]
-
-
-# Functions that are layers
-
-
 class Functional(nn.Module):
     def __init__(self) -> None:
         super().__init__()
@@ -456,9 +238,6 @@ def test_a_computed_weight_stays_a_function() -> None:
     assert_same(model, traced)
 
 
-# Weights that are computed from others, and hooks
-
-
 @pytest.mark.parametrize(
     "compute",
     [
@@ -486,43 +265,6 @@ def test_what_a_hook_does_is_recorded() -> None:
     traced = trace(model, EXAMPLE)
     assert_same(model, traced)
     assert not any(layer._forward_hooks for layer in traced.modules())
-
-
-# Several answers, and what follows from sizes alone
-
-
-class Detector(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.conv = nn.Conv2d(3, 8, 3, padding=1)
-
-    def forward(self, x: torch.Tensor) -> dict[str, Any]:
-        x = self.conv(x)
-        return {"scores": x, "boxes": [x.mean((2, 3)), (x.amax((2, 3), keepdim=True), x.shape[0])]}
-
-
-def test_several_answers_come_out_in_one_row() -> None:
-    model = Detector().eval()
-    traced = trace(model, EXAMPLE)
-    assert traced.meta["outputs"] == [
-        ("scores", (1, 8, 8, 8)),
-        ("boxes.0", (1, 8)),
-        ("boxes.1.0", (1, 8, 1, 1)),
-    ]
-    for x in inputs():
-        answer = model(x)
-        row = torch.cat([answer["scores"].flatten(1), answer["boxes"][0], answer["boxes"][1][0].flatten(1)], 1)
-        torch.testing.assert_close(traced(x), row)
-
-
-def test_one_of_several_answers_is_kept() -> None:
-    model = Detector().eval()
-    traced = trace(model, EXAMPLE, "boxes.1.0")
-    assert traced.meta["outputs"] == [("boxes.1.0", (1, 8, 1, 1))]
-    for x in inputs():
-        torch.testing.assert_close(traced(x), model(x)["boxes"][1][0])
-    with pytest.raises(ModelError, match=r"holds scores, boxes.0, boxes.1.0; there is no output 'masks'"):
-        trace(model, EXAMPLE, "masks")
 
 
 def positions(self: Written, x: torch.Tensor) -> torch.Tensor:
@@ -553,57 +295,6 @@ def test_a_tensor_that_is_written_into_is_no_constant_unless_all_of_it_is() -> N
     traced = trace(model, EXAMPLE)
     assert_same(model, traced)
     assert targets(traced).count(operator.setitem) == 1
-
-
-class Pair(NamedTuple):
-    scores: torch.Tensor
-    classes: torch.Tensor
-
-
-def test_an_answer_may_be_a_named_tuple_and_one_number_a_picture() -> None:
-    model = Written(lambda self, x: Pair(x.mean((2, 3)), x.mean((2, 3)).argmax(1)))
-    traced = trace(model, EXAMPLE)
-    assert traced.meta["outputs"] == [("0", (1, 8)), ("1", (1,))]
-    for x in inputs():
-        scores, classes = model(x)
-        torch.testing.assert_close(traced(x), torch.cat([scores, classes[:, None]], 1))
-
-
-def test_a_batch_of_one_is_a_batch() -> None:
-    traced = trace(Written(lambda self, x: x.mean((2, 3), keepdim=True).squeeze()), EXAMPLE)
-    for x in inputs():
-        assert traced(x).shape == (len(x), 8)
-
-
-# What is refused
-
-
-def alone(self: Written, x: torch.Tensor) -> torch.Tensor:
-    return x.mean((2, 3)) * (2 if x.shape[0] == 1 else 1)
-
-
-def fixed_batch(self: Written, x: torch.Tensor) -> torch.Tensor:
-    return x.reshape(2, -1)[:, :8].repeat(x.shape[0] // 2, 1) if x.shape[0] % 2 == 0 else x.flatten(1)[:, :8]
-
-
-@pytest.mark.parametrize(
-    ("function", "message"),
-    [
-        (lambda self, x: x.view(2, 8, 8, 8), "Written does not run on a batch of 3 inputs of shape .*3, 8, 8.*float32"),
-        (lambda self, x: x.nonsense(), "Written does not run on a batch of 2 inputs.*'nonsense'"),
-        (fixed_batch, "Written computes something else at batch size 3.*fixes the batch size"),
-        (alone, "Written computes something else at batch size 1"),
-        (lambda self, x: F.dropout(x, 0.5), "Written answers differently to the same input"),
-        (lambda self, x: {"shape": x.shape[1]}, "Written answers with dict that holds no tensor; a tensor is needed"),
-        (lambda self, x: None, "Written answers with NoneType"),
-        (lambda self, x: {"a": x.flatten(1), "b": [x.mean()]}, r"answers with shape \(\) to a batch.* is output 'b.0'"),
-        (lambda self, x: x.mean(0, keepdim=True), r"answers with shape \(1, 8\) to a batch of 3; the batch must come"),
-        (lambda self, x: x.sum(), r"answers with shape \(\) to a batch of 3"),
-    ],
-)
-def test_what_is_no_chain_of_batches_is_refused(function: Callable[..., Any], message: str) -> None:
-    with pytest.raises(ModelError, match=message):
-        trace(Written(function), EXAMPLE)
 
 
 def test_an_input_of_the_wrong_shape_is_named() -> None:

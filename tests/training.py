@@ -1,15 +1,20 @@
-"""A small network, made elastic, and images for it: what training is tested on."""
+"""A small network, made elastic, images for it, and a short run that can be killed: what training is tested on."""
 
 from __future__ import annotations
 
 import copy
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from adaptivenet.toolkit.elastic import Supernet, elastify, merge, prune
+from adaptivenet.toolkit.elastic.phases import Phase, Training
 from torch import nn
+
+LOCAL, SUBNETS = Phase("local", 6, 1e-3), Phase("subnets", 6, 2e-4, subnets=2, features=0.5)
+SETTINGS = Training((LOCAL, SUBNETS), batch_size=4, calibration_batches=2, checkpoint_every=4)
 
 
 class Residual(nn.Module):
@@ -22,10 +27,10 @@ class Residual(nn.Module):
 
 
 class Small(nn.Module):
-    def __init__(self) -> None:
+    def __init__(self, depth: int = 3) -> None:
         super().__init__()
         self.stem, self.head = nn.Conv2d(3, 8, 3, 2), nn.Linear(8, 5)
-        self.blocks = nn.Sequential(Residual(), Residual(), Residual())
+        self.blocks = nn.Sequential(*(Residual() for _ in range(depth)))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self.head(self.blocks(self.stem(x)).mean((2, 3)))
@@ -82,6 +87,24 @@ def _made(seed: int) -> Supernet:
 
 def weights(net: Supernet) -> dict[str, torch.Tensor]:
     return {name: tensor.clone() for name, tensor in net.state_dict().items()}
+
+
+class Killed(Exception):
+    pass
+
+
+def killed_at(step: int) -> Any:
+    def progress(phase: str, done: int, total: int, loss: float) -> None:
+        if done == step:
+            raise Killed
+
+    return progress
+
+
+def assert_bit_exact(actual: Supernet, expected: Supernet) -> None:
+    mine, other = weights(actual), weights(expected)
+    assert mine.keys() == other.keys()
+    assert [name for name in mine if not torch.equal(mine[name], other[name])] == []
 
 
 def curves(folder: Path) -> dict[str, list[float]]:
