@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,11 +14,28 @@ import pytest
 from adaptivenet.toolkit.data import Dataset, open_data
 from adaptivenet.toolkit.devices import Session, connect
 from adaptivenet.toolkit.devices.local import LocalDevice
+from adaptivenet.toolkit.graph import BlockGraph
 from adaptivenet.toolkit.pack import Artifact, BlockPack
 from adaptivenet.toolkit.pack_writer import Metric, PackWriter, describe
 from engines import ENGINES, Spy
 from onnx import numpy_helper
-from packs import CLASSES, GRAPH, PREPROCESSING, block_programs, build_pack, metric_programs
+from packs import (
+    CLASSES,
+    GRAPH,
+    PREPROCESSING,
+    WIDE,
+    block_programs,
+    build_pack,
+    metric_programs,
+    wide_programs,
+)
+from phones import adb_environment as adb_environment
+from phones import adb_home as adb_home
+from phones import adb_server as adb_server
+from phones import new_phone as new_phone
+from phones import phone_address as phone_address
+from phones import skip_without_phone
+from phones import virtual_phone as virtual_phone
 
 if TYPE_CHECKING:
     from adaptivenet.toolkit.elastic import Supernet
@@ -30,11 +47,25 @@ pytest.register_assert_rewrite("commands", "training")
 CONTIGUOUS = "b1-p50"
 
 
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    skip_without_phone(item)
+
+
 @pytest.fixture(scope="session")
 def tiny_pack(tmp_path_factory: pytest.TempPathFactory) -> BlockPack:
     """The pack of packs.py for both backends: the same weights as .onnx and, by ExecuTorch's exporter, as .pte."""
+    return _pack(tmp_path_factory.mktemp("packs") / "tiny", GRAPH, block_programs())
+
+
+@pytest.fixture(scope="session")
+def wide_pack(tmp_path_factory: pytest.TempPathFactory) -> BlockPack:
+    """The search space `WIDE` of packs.py in the same way: 109 subnets."""
+    return _pack(tmp_path_factory.mktemp("packs") / "wide", WIDE, wide_programs())
+
+
+def _pack(path: Path, graph: BlockGraph, programs: Mapping[str, bytes]) -> BlockPack:
     operands = {"top1": ("output", "label"), "agreement": ("output", "oracle")}
-    with PackWriter(tmp_path_factory.mktemp("packs") / "tiny", name="tiny") as writer:
+    with PackWriter(path, name=path.name) as writer:
 
         def artifacts(program: bytes, pte: bytes, layout: str) -> dict[str, Artifact]:
             return {
@@ -43,14 +74,14 @@ def tiny_pack(tmp_path_factory: pytest.TempPathFactory) -> BlockPack:
             }
 
         blocks = {}
-        for name, program in block_programs().items():
+        for name, program in programs.items():
             layout = "contiguous" if name == CONTIGUOUS else "channels_last"
-            blocks[name] = artifacts(program, _block_pte(program, GRAPH.cuts[GRAPH[name].start].shape, layout), layout)
+            blocks[name] = artifacts(program, _block_pte(program, graph.cuts[graph[name].start].shape, layout), layout)
         metrics = {
             name: Metric(operands[name], artifacts(program, _metric_pte(name), "contiguous"))
             for name, program in metric_programs().items()
         }
-        return writer.finish(describe(GRAPH, blocks, metrics, PREPROCESSING, CLASSES))
+        return writer.finish(describe(graph, blocks, metrics, PREPROCESSING, CLASSES))
 
 
 def _block_pte(program: bytes, shape: tuple[int, ...], layout: str) -> bytes:

@@ -3,7 +3,8 @@
     0 ── b0, b0-p50 ──> 1 ── b1, b1-p50 ──> 2 ── b2 ──> 3        and  0 ── b0-m2 ──> 2
 
 That makes 5 subnets. The metrics are `top1` (output, label) and `agreement` (output, oracle); each returns
-[correct, count] as float32 of shape (2,). Labels are int64 of shape (1,).
+[correct, count] as float32 of shape (2,). Labels are int64 of shape (1,). `WIDE` is a graph of 109 subnets with the
+same input, output and metrics.
 """
 
 from __future__ import annotations
@@ -35,13 +36,45 @@ GRAPH = BlockGraph(
     ],
 )
 
+# Widths and sizes of five cuts; from each to the next an original and two pruned blocks, over each but the first a
+# merged one, and at the end the classifier.
+_FEATURES = [(3, 16), (4, 16), (6, 16), (6, 8), (8, 8)]
+WIDE = BlockGraph(
+    [*(Cut(at, (1, width, side, side)) for at, (width, side) in enumerate(_FEATURES)), Cut(5, (1, len(CLASSES)))],
+    [
+        *(Block(f"b{at}", at, at + 1, "original", f"features.{at}") for at in range(4)),
+        Block("b4", 4, 5, "original", "classifier"),
+        *(
+            Block(f"b{at}-p{pruned}", at, at + 1, "pruned", ratio=pruned / 100)
+            for at in range(4)
+            for pruned in (50, 75)
+        ),
+        *(Block(f"b{at}-m2", at, at + 2, "merged") for at in range(3)),
+    ],
+)
+
+
+def wide_programs() -> dict[str, bytes]:
+    """The ONNX program of every block of `WIDE`, by name."""
+
+    def program(block: Block) -> bytes:
+        (inputs, side), (outputs, less) = _FEATURES[block.start], _FEATURES[block.end]
+        layers = [(inputs, outputs, 3, side // less)]
+        if block.ratio:
+            inside = 2 if block.ratio == 0.5 else 1
+            layers = [(inputs, inside, 3, side // less), (inside, outputs, 1, 1)]
+        return _convolutions(block.name, block.start, block.end, layers, WIDE)
+
+    blocks = {block.name: program(block) for block in WIDE.blocks if block.end != WIDE.end}
+    return {**blocks, "b4": _classifier("b4", 4, WIDE)}
+
 
 def block_programs() -> dict[str, bytes]:
     """The ONNX program of every block, by name; the weights are drawn from a fixed seed."""
     return {
         "b0": _convolutions("b0", 0, 1, [(3, 4, 3, 1)]),
         "b1": _convolutions("b1", 1, 2, [(4, 6, 3, 2)]),
-        "b2": _classifier(),
+        "b2": _classifier("b2", 2, GRAPH),
         "b0-m2": _convolutions("b0-m2", 0, 2, [(3, 6, 3, 2)]),
         "b0-p50": _convolutions("b0-p50", 0, 1, [(3, 2, 3, 1), (2, 4, 1, 1)]),
         "b1-p50": _convolutions("b1-p50", 1, 2, [(4, 3, 3, 2), (3, 6, 1, 1)]),
@@ -91,7 +124,9 @@ def edit_manifest(pack: Path, change: Callable[[dict[str, Any]], object], sign: 
     (pack / "manifest.json").write_text(json.dumps(manifest))
 
 
-def _convolutions(name: str, start: int, end: int, layers: Sequence[tuple[int, int, int, int]]) -> bytes:
+def _convolutions(
+    name: str, start: int, end: int, layers: Sequence[tuple[int, int, int, int]], graph: BlockGraph = GRAPH
+) -> bytes:
     """Conv and Relu for each (inputs, outputs, kernel side, stride)."""
     rng = np.random.default_rng(sum(name.encode()))
     nodes, weights = [], []
@@ -107,13 +142,13 @@ def _convolutions(name: str, start: int, end: int, layers: Sequence[tuple[int, i
             ),
             helper.make_node("Relu", [f"y{at}"], [f"x{at + 1}"]),
         ]
-    return _program(name, nodes, [_feature("x0", start)], _feature(f"x{len(layers)}", end), weights)
+    return _program(name, nodes, [_feature("x0", start, graph)], _feature(f"x{len(layers)}", end, graph), weights)
 
 
-def _classifier() -> bytes:
+def _classifier(name: str, start: int, graph: BlockGraph) -> bytes:
     rng = np.random.default_rng(2)
     weights = [
-        numpy_helper.from_array(rng.normal(0, 1, (6, len(CLASSES))).astype(np.float32), "w"),
+        numpy_helper.from_array(rng.normal(0, 1, (graph.cuts[start].shape[1], len(CLASSES))).astype(np.float32), "w"),
         numpy_helper.from_array(rng.normal(0, 0.1, len(CLASSES)).astype(np.float32), "b"),
     ]
     nodes = [
@@ -121,7 +156,7 @@ def _classifier() -> bytes:
         helper.make_node("Flatten", ["pooled"], ["flat"]),
         helper.make_node("Gemm", ["flat", "w", "b"], ["y"]),
     ]
-    return _program("b2", nodes, [_feature("x", 2)], _feature("y", 3), weights)
+    return _program(name, nodes, [_feature("x", start, graph)], _feature("y", graph.end, graph), weights)
 
 
 def _share_correct(name: str, target: onnx.ValueInfoProto, right: onnx.NodeProto) -> bytes:
@@ -137,8 +172,8 @@ def _share_correct(name: str, target: onnx.ValueInfoProto, right: onnx.NodeProto
     return _program(name, nodes, [_logits("output"), target], sums, [one])
 
 
-def _feature(name: str, cut: int) -> onnx.ValueInfoProto:
-    return helper.make_tensor_value_info(name, TensorProto.FLOAT, GRAPH.cuts[cut].shape)
+def _feature(name: str, cut: int, graph: BlockGraph = GRAPH) -> onnx.ValueInfoProto:
+    return helper.make_tensor_value_info(name, TensorProto.FLOAT, graph.cuts[cut].shape)
 
 
 def _logits(name: str) -> onnx.ValueInfoProto:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from itertools import pairwise
+from pathlib import Path
+from typing import Any
 
 import pytest
 from adaptivenet.toolkit.adapt import Controller
@@ -139,3 +142,20 @@ def test_it_is_a_pure_function(case: tuple[Front, float, Controller], ratios: li
     front, budget, state = case
     assert drive(state, front, budget, ratios) == drive(state, front, budget, ratios)
     assert state == Controller.start(front, budget)
+
+
+VECTORS = json.loads((Path(__file__).parent / "vectors" / "controller.json").read_text())
+
+
+@pytest.mark.parametrize("case", VECTORS["cases"], ids=lambda case: case["name"])
+def test_it_decides_as_the_runner_does(case: dict[str, Any]) -> None:
+    """The runner's own tests read the same traces."""
+    front, budget = front_of(*case["latencies_ms"]), case["budget_ms"]
+    state = Controller.start(front, budget)
+    points, slowdowns = [state.point], []
+    for observed_ms in case["observed_ms"]:
+        state = state.observe(front, budget, observed_ms)
+        points.append(state.point)
+        slowdowns.append(state.slowdown)
+    assert points == case["points"]
+    assert slowdowns == pytest.approx(case["slowdowns"], rel=1e-12)

@@ -294,6 +294,10 @@ CHANGES: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
     "float in a shape": (lambda m: m["cuts"][0].update(shape=[1, 3, 16.0, 16]), "16.0 is not of type 'integer'"),
     "true in a shape": (lambda m: m["cuts"][0].update(shape=[True, 3, 16, 16]), "True is not of type 'integer'"),
     "unknown operand": (lambda m: m["metrics"]["top1"].update(operands=["secret"]), "'secret' is not one of"),
+    "line break after a digest": (
+        lambda m: m["blocks"][0]["artifacts"]["onnx"].update(made_from="0" * 64 + "\n"),
+        "$.blocks[0].artifacts.onnx.made_from",
+    ),
     "error over tolerance": (
         lambda m: m["blocks"][0]["artifacts"]["onnx"].update(max_abs_error=0.5, tolerance=0.1),
         "more than the tolerance of 0.1",

@@ -1,0 +1,90 @@
+// The interpreter of plans, and chains of blocks. Features stay in the engine's own tensors from the first block to the
+// metric. See toolkit/devices/interpreter.py, which does the same.
+#pragma once
+
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "engine.h"
+#include "graph.h"
+#include "plan.h"
+
+namespace adaptivenet {
+
+using ProgramPtr = std::shared_ptr<Program>;
+using Programs = std::map<std::string, ProgramPtr>;
+
+// Consecutive blocks with their programs loaded: a single block, a subnet, or a stretch of one. Holds on to them.
+class Chain {
+ public:
+  Chain() = default;
+  Chain(const BlockGraph& graph, const Subnet& names, const Programs& programs);
+
+  // The cuts whose features the chain is given, each with the block that reads it first: the cut where it starts, and
+  // the taps that its head reads from before there.
+  const std::map<int, std::string>& takes() const { return takes_; }
+
+  // The last block's output, given the features at the cuts of `takes`. It may lie in that block's own memory: each
+  // program runs once, so nothing that waits in one is overwritten, and nothing is copied out in between.
+  FeaturePtr operator()(const std::map<int, FeaturePtr>& given);
+
+ private:
+  struct Step {
+    ProgramPtr program;
+    std::vector<int> reads;
+    int end;
+    std::vector<int> spent;  // cuts that nobody reads afterwards
+  };
+  std::map<int, std::string> takes_;
+  std::vector<Step> steps_;
+  std::vector<FeaturePtr> features_;  // by cut
+  std::vector<FeaturePtr> operands_;
+};
+
+// A plan with its programs loaded. Call it once for each image.
+class PlanRunner {
+ public:
+  PlanRunner(const Plan& plan, const Programs& blocks, const Programs& metrics);
+
+  // `scored(score, sums)` is called for every score; `sums` may lie in the metric's own memory.
+  template <typename Scored>
+  void operator()(FeaturePtr image, FeaturePtr label, Scored&& scored) {
+    slots_[kInputSlot] = std::move(image);
+    slots_[kLabelSlot] = std::move(label);
+    for (const Step& step : steps_) {
+      if (step.program == nullptr) {
+        slots_[step.target].reset();
+        continue;
+      }
+      operands_.clear();
+      for (const int source : step.sources) operands_.push_back(slots_[source]);
+      FeaturePtr output = step.program->run(operands_, step.score == nullptr);
+      if (step.score == nullptr) {
+        slots_[step.target] = std::move(output);
+        ++block_runs_;
+      } else {
+        scored(*step.score, *output);
+      }
+    }
+    operands_.clear();
+    slots_[kLabelSlot].reset();
+  }
+
+  long block_runs() const { return block_runs_; }
+
+ private:
+  struct Step {
+    ProgramPtr program;  // null: free `target`
+    std::vector<int> sources;
+    int target = 0;
+    const Score* score = nullptr;  // of a metric
+  };
+  std::vector<Step> steps_;
+  std::vector<FeaturePtr> slots_;
+  std::vector<FeaturePtr> operands_;
+  long block_runs_ = 0;
+};
+
+}  // namespace adaptivenet

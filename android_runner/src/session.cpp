@@ -1,0 +1,195 @@
+#include "session.h"
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <numeric>
+#include <set>
+#include <utility>
+
+#include "error.h"
+
+namespace adaptivenet {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+std::vector<double> sums_of(const Tensor& tensor, const std::string& metric) {
+  const auto* values = reinterpret_cast<const float*>(tensor.data.data());
+  const std::vector<double> sums(values, values + elements_of(tensor.type.shape));
+  if (!std::all_of(sums.begin(), sums.end(), [](double sum) { return std::isfinite(sum); })) {
+    throw DeviceError("metric '" + metric + "' gave sums that are not finite numbers");
+  }
+  return sums;
+}
+
+}  // namespace
+
+Session::Session(Pack pack, std::unique_ptr<Engine> engine) : pack_(std::move(pack)), engine_(std::move(engine)) {
+  pack_.block_artifact(pack_.graph().oracle().front(), engine_->backend());
+}
+
+std::vector<std::vector<double>> Session::measure(const std::vector<Subnet>& chains, int rounds, int warmup,
+                                                  const TensorView& image, const Progress& progress) {
+  const BlockGraph& graph = pack_.graph();
+  require_image(image);
+  Programs programs;
+  for (const Subnet& names : chains) {
+    graph.require_chain(names);
+    for (const std::string& name : names) {
+      if (!programs.contains(name)) programs[name] = program(name);
+    }
+  }
+  struct Job {
+    Chain chain;
+    std::map<int, FeaturePtr> given;
+  };
+  std::vector<Job> jobs;
+  std::set<int> cuts;
+  for (const Subnet& names : chains) {
+    jobs.push_back({Chain(graph, names, programs), {}});
+    for (const auto& [cut, reader] : jobs.back().chain.takes()) cuts.insert(cut);
+  }
+  const std::map<int, Tensor> features = oracle_features(image, cuts, programs);
+  std::map<std::pair<int, Layout>, FeaturePtr> inputs;
+  for (Job& job : jobs) {
+    for (const auto& [cut, reader] : job.chain.takes()) {
+      // Brought into the layout of the block that reads it here, so that this is not measured.
+      FeaturePtr& input = inputs[{cut, layout(reader)}];
+      if (!input) input = engine_->feature(features.at(cut).view(), layout(reader));
+      job.given[cut] = input;
+    }
+  }
+  std::vector<std::vector<double>> times(jobs.size());
+  std::vector<std::size_t> order(jobs.size());
+  std::iota(order.begin(), order.end(), 0);
+  for (int round = 0; round < warmup + rounds; ++round) {
+    std::shuffle(order.begin(), order.end(), shuffler_);
+    for (const std::size_t index : order) {
+      const auto begin = Clock::now();
+      jobs[index].chain(jobs[index].given);
+      const auto end = Clock::now();
+      if (round >= warmup) times[index].push_back(std::chrono::duration<double, std::milli>(end - begin).count());
+    }
+    if (!progress(round + 1, warmup + rounds)) break;
+  }
+  return times;
+}
+
+Session::Evaluation::Evaluation(Session& session, Plan plan)
+    : session_(session), plan_(std::make_unique<const Plan>(std::move(plan))) {
+  Programs blocks, metrics;
+  for (const Instruction& instruction : plan_->instructions) {
+    if (const auto* run = std::get_if<Run>(&instruction)) {
+      if (blocks.empty()) layout_ = session.layout(run->block);
+      if (!blocks.contains(run->block)) blocks[run->block] = session.program(run->block);
+    }
+  }
+  for (const std::string& name : plan_->metrics) metrics[name] = session.metric(name);
+  runner_ = std::make_unique<PlanRunner>(*plan_, blocks, metrics);
+}
+
+std::vector<std::vector<std::vector<double>>> Session::Evaluation::operator()(const TensorView& image,
+                                                                              const TensorView& label) {
+  Engine& engine = *session_.engine_;
+  session_.require_image(image);
+  FeaturePtr labels;
+  if (plan_->reads_labels()) {
+    if (label.data == nullptr || label.type != session_.pack_.label()) {
+      throw DataError("a metric needs labels of " + to_string(session_.pack_.label()) + "; these are " +
+                      (label.data == nullptr ? "none" : to_string(label.type)));
+    }
+    labels = engine.feature(label, Layout::kContiguous);
+  }
+  std::vector<std::vector<std::vector<double>>> sums(plan_->metrics.size());
+  for (auto& of_metric : sums) of_metric.resize(plan_->subnets.size());
+  (*runner_)(engine.feature(image, layout_), labels, [&](const Score& score, const Feature& output) {
+    const auto metric = std::find(plan_->metrics.begin(), plan_->metrics.end(), score.metric);
+    sums[metric - plan_->metrics.begin()][score.subnet] = sums_of(engine.tensor(output), score.metric);
+  });
+  return sums;
+}
+
+PageIn Session::activate(const Subnet& subnet) {
+  pack_.graph().require_subnet(subnet);
+  Programs programs;
+  PageIn page_in;
+  for (const std::string& name : subnet) {
+    programs[name] = program(name);
+    if (!programs_.contains(name)) page_in.loaded.push_back(name);
+  }
+  for (const std::string& name : active_) {
+    if (!programs.contains(name)) page_in.released.push_back(name);
+  }
+  page_in.bytes_in = bytes_of(page_in.loaded);
+  page_in.bytes_out = bytes_of(page_in.released);
+  chain_ = Chain(pack_.graph(), subnet, programs);
+  programs_ = std::move(programs);
+  active_ = subnet;
+  return page_in;
+}
+
+Tensor Session::infer(const TensorView& image) {
+  if (active_.empty()) throw DeviceError("no subnet is active: activate one first");
+  require_image(image);
+  return engine_->tensor(*chain_({{0, engine_->feature(image, layout(active_.front()))}}));
+}
+
+std::int64_t Session::bytes_of(const Subnet& blocks) const {
+  std::int64_t bytes = 0;
+  for (const std::string& name : blocks) bytes += pack_.block_artifact(name, engine_->backend()).bytes;
+  return bytes;
+}
+
+ProgramPtr Session::program(const std::string& name) {
+  if (const auto found = programs_.find(name); found != programs_.end()) return found->second;
+  const BlockGraph& graph = pack_.graph();
+  const Block& block = graph.block(name);
+  const Artifact& artifact = pack_.block_artifact(name, engine_->backend());
+  Signature signature{{}, {graph.cuts()[block.end]}};
+  for (const int cut : graph.reads(block)) signature.takes.push_back(graph.cuts()[cut]);
+  return engine_->load("block '" + name + "'", pack_.read(artifact), artifact.layout, signature);
+}
+
+ProgramPtr Session::metric(const std::string& name) {
+  const Metric& metric = pack_.metrics().at(name);
+  const Artifact& artifact = pack_.metric_artifact(name, engine_->backend());
+  const Shape sums{static_cast<std::int64_t>(metric.sums.size())};
+  Signature signature{{}, {{sums, DType::kFloat32}}};
+  for (const Operand operand : metric.operands) {
+    signature.takes.push_back(operand == Operand::kLabel ? pack_.label() : pack_.graph().cuts().back());
+  }
+  return engine_->load("metric '" + name + "'", pack_.read(artifact), artifact.layout, signature);
+}
+
+Layout Session::layout(const std::string& block) const {
+  return pack_.block_artifact(block, engine_->backend()).layout;
+}
+
+void Session::require_image(const TensorView& image) const {
+  const TensorType& wanted = pack_.graph().cuts().front();
+  if (image.type != wanted) {
+    throw DataError("an image is " + to_string(image.type) + "; the pack takes " + to_string(wanted));
+  }
+}
+
+std::map<int, Tensor> Session::oracle_features(const TensorView& image, const std::set<int>& cuts,
+                                               const Programs& programs) {
+  std::map<int, Tensor> features;
+  const auto* bytes = image.data;
+  features[0] = {image.type, {bytes, bytes + adaptivenet::bytes_of(image.type)}};
+  if (cuts.empty()) return features;
+  const Subnet& oracle = pack_.graph().oracle();
+  FeaturePtr feature = engine_->feature(image, layout(oracle.front()));
+  // Blocks that are not loaded already are loaded one at a time and dropped. The head, which reads taps, is never run.
+  for (int cut = 1; cut <= *cuts.rbegin(); ++cut) {
+    const std::string& name = oracle[cut - 1];
+    const auto found = programs.find(name);
+    const ProgramPtr loaded = found != programs.end() ? found->second : program(name);
+    feature = loaded->run(std::span(&feature, 1), true);
+    if (cuts.contains(cut)) features[cut] = engine_->tensor(*feature);
+  }
+  return features;
+}
+
+}  // namespace adaptivenet

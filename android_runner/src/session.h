@@ -1,0 +1,83 @@
+// One pack open with one engine: what a request's pack, engine, threads and cores stand for.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <random>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "engine.h"
+#include "interpreter.h"
+#include "pack.h"
+#include "plan.h"
+
+namespace adaptivenet {
+
+struct PageIn {
+  Subnet loaded;
+  Subnet released;
+  std::int64_t bytes_in = 0;
+  std::int64_t bytes_out = 0;
+};
+
+// Called as progress(done, total) after each round or image; the work is given up when it answers false.
+using Progress = std::function<bool(std::size_t done, std::size_t total)>;
+
+class Session {
+ public:
+  // Throws PackError when the pack has no artifacts for the engine.
+  Session(Pack pack, std::unique_ptr<Engine> engine);
+
+  const Pack& pack() const { return pack_; }
+
+  // The milliseconds of every chain in every round, warm-up left out. Every round runs each chain once, in an order
+  // shuffled anew. A chain starts from the oracle's features for `image`. Throws GraphError, DataError.
+  std::vector<std::vector<double>> measure(const std::vector<Subnet>& chains, int rounds, int warmup,
+                                           const TensorView& image, const Progress& progress);
+
+  // A plan that is ready to be run on image after image.
+  class Evaluation {
+   public:
+    Evaluation(Session& session, Plan plan);
+
+    // The sums of every metric for every subnet: [metric][subnet] -> sums, in the order of the plan.
+    // Throws DataError for an image or a label (one, batch first; its data null for none) that does not fit.
+    std::vector<std::vector<std::vector<double>>> operator()(const TensorView& image, const TensorView& label);
+
+    const Plan& plan() const { return *plan_; }
+    long block_runs() const { return runner_->block_runs(); }
+
+   private:
+    Session& session_;
+    std::unique_ptr<const Plan> plan_;  // the runner points into it
+    std::unique_ptr<PlanRunner> runner_;
+    Layout layout_ = Layout::kContiguous;
+  };
+
+  // Loads the blocks that are not loaded, then releases those no longer used. When it throws, nothing has changed.
+  PageIn activate(const Subnet& subnet);
+
+  // The active subnet's output. Throws DeviceError when none is active, DataError when `image` does not fit.
+  Tensor infer(const TensorView& image);
+
+  const Subnet& active() const { return active_; }
+  std::int64_t bytes_of(const Subnet& blocks) const;  // of their artifacts
+
+ private:
+  ProgramPtr program(const std::string& block);  // loaded, unless it is among the active ones
+  ProgramPtr metric(const std::string& name);
+  Layout layout(const std::string& block) const;
+  void require_image(const TensorView& image) const;
+  std::map<int, Tensor> oracle_features(const TensorView& image, const std::set<int>& cuts, const Programs& programs);
+
+  Pack pack_;
+  std::unique_ptr<Engine> engine_;
+  Programs programs_;  // of the active subnet
+  Subnet active_;
+  Chain chain_;  // the active subnet
+  std::mt19937 shuffler_{0};
+};
+
+}  // namespace adaptivenet

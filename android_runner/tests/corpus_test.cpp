@@ -1,0 +1,24 @@
+// Every input that fuzzing found worth keeping goes through the entry of its target.
+#include <gtest/gtest.h>
+
+#include <filesystem>
+
+#include "entries.h"
+#include "files.h"
+
+namespace adaptivenet {
+namespace {
+
+TEST(Corpus, GoesThroughItsTargets) {
+  for (const auto& [name, entry] : fuzz_entries()) {
+    int inputs = 0;
+    for (const auto& file : std::filesystem::directory_iterator(std::filesystem::path(RUNNER_CORPUS) / name)) {
+      EXPECT_NO_THROW(entry(MappedFile(file.path()).bytes())) << file.path();
+      ++inputs;
+    }
+    EXPECT_GT(inputs, 0) << name;
+  }
+}
+
+}  // namespace
+}  // namespace adaptivenet
