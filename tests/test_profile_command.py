@@ -72,7 +72,7 @@ def test_profile_reads_folders_of_pictures_by_class(tiny_pack: BlockPack, tmp_pa
 @pytest.mark.parametrize(
     ("option", "value", "message"),
     [
-        ("--device", "lokal", "no device at 'lokal': the addresses understood are local, local:executorch"),
+        ("--device", "lokal", "'lokal' is no address of a device, did you mean local?"),
         ("--threads", "0", "cannot run on 0 threads"),
         ("--strategy", "hill", "unknown search strategy 'hill': choose from surrogate, evolutionary"),
         ("--metric", "f1", "no metric 'f1': it has top1, agreement"),

@@ -11,7 +11,10 @@ AdaptiveNetError
 ├── PlanError            a plan that cannot run, or needs more feature memory than allowed
 ├── BudgetError          a latency budget that no subnet meets
 ├── DeviceError          an address nobody answers at, or a device that failed
-│   └── EngineMissing    the engine that was asked for is not installed
+│   ├── EngineMissing    the engine that was asked for is not installed
+│   ├── ConnectionLost   a phone that was reached no longer answers
+│   ├── NotAuthorized    a phone whose owner has not allowed this computer
+│   └── SeveralDevices   more than one device fits; carries the table of them
 └── ProfileError         a profile that is damaged or belongs to another pack
 
 A message names what failed, the value that made it fail, and what to do. The commands print it on one line and exit
@@ -65,6 +68,22 @@ class DeviceError(AdaptiveNetError):
 
 class EngineMissing(DeviceError):
     """The engine that was asked for is not installed."""
+
+
+class ConnectionLost(DeviceError):
+    """A phone that was reached no longer answers. Trying again may help."""
+
+
+class NotAuthorized(DeviceError):
+    """A phone whose owner has not allowed this computer to use it over ADB."""
+
+
+class SeveralDevices(DeviceError):
+    """More than one device fits. `table` shows them, each with the flag to type, in lines of text."""
+
+    def __init__(self, message: str, table: str) -> None:
+        super().__init__(message)
+        self.table = table
 
 
 class ProfileError(AdaptiveNetError):

@@ -14,16 +14,21 @@ from typing import Any, TypeVar
 
 import click
 
-from ..errors import AdaptiveNetError
+from ..errors import AdaptiveNetError, SeveralDevices
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 _QUIET_SECONDS = 5.0  # between two lines of progress where there is no terminal
 
 
 class Console:
-    """Writes progress: a bar on a terminal, otherwise plain lines, at most one every few seconds a stage."""
+    """Writes progress: a bar on a terminal, otherwise plain lines, at most one every few seconds a stage.
+
+    An observer for devices: what they explain is shown where the command runs with `--verbose`.
+    """
 
     def __init__(self) -> None:
+        context = click.get_current_context(silent=True)
+        self.verbose = bool(context and context.params.get("verbose"))
         self.terminal = sys.stderr.isatty()
         self._stage = ""
         self._begun = self._said = time.monotonic()
@@ -52,6 +57,11 @@ class Console:
         self._end_line()
         click.echo(text, err=True)
 
+    def explain(self, text: str) -> None:
+        """One line on stderr, with `--verbose`."""
+        if self.verbose:
+            self.say(text)
+
     def _end_line(self) -> None:
         if self._open:
             click.echo(err=True)
@@ -61,7 +71,7 @@ class Console:
 def reports_errors(command: Command) -> Command:
     """Adds `--verbose`, and turns the toolkit's errors into one line and exit status 1."""
 
-    @click.option("--verbose", is_flag=True, help="Show the traceback of an error.")
+    @click.option("--verbose", is_flag=True, help="Say how things are done; show the traceback of an error.")
     @functools.wraps(command)
     def run(*args: Any, verbose: bool, **kwargs: Any) -> Any:
         try:
@@ -71,6 +81,8 @@ def reports_errors(command: Command) -> Command:
                 raise
             erase = "\r\x1b[K" if sys.stderr.isatty() else ""  # a bar that was not finished
             click.echo(f"{erase}error: " + " ".join(str(error).split()), err=True)
+            if isinstance(error, SeveralDevices):
+                click.echo(error.table, err=True)
             sys.exit(1)
         except KeyboardInterrupt:
             click.echo("error: interrupted", err=True)

@@ -9,13 +9,17 @@ import click
 from ..errors import ProfileError
 from .console import Console, print_json, reports_errors, table
 
-_DEVICE_HELP = "local (ExecuTorch on this machine) or local:onnxruntime."
+_DEVICE_HELP = (
+    "local (ExecuTorch on this machine), local:onnxruntime, or a phone: its serial, usb, tcp:HOST:PORT. runner is this "
+    "machine by way of the program that phones run."
+)
+_CORES_HELP = "Cores of a phone to run on, as 4-7 or any (default: the fastest)."
 
 
 @click.command()
-@click.argument("pack", type=click.Path())
+@click.argument("pack", type=click.Path(), required=False)
 @click.option("--device", "address", default="local", show_default=True, help=_DEVICE_HELP)
-@click.option("--data", type=click.Path(), required=True, help="An ImageFolder, a folder of pictures, .npz or .npy.")
+@click.option("--data", type=click.Path(), help="An ImageFolder, a folder of pictures, .npz or .npy.")
 @click.option("--verify-data", type=click.Path(), help="Pictures to verify on (default: a part of --data is held out).")
 @click.option("--budget", "budgets", multiple=True, help="75% (of the oracle's latency) or 12.5ms; may be repeated.")
 @click.option("--metric", help="What to search by (default: top1 with labels, else the first that needs none).")
@@ -26,17 +30,19 @@ _DEVICE_HELP = "local (ExecuTorch on this machine) or local:onnxruntime."
 @click.option("--rounds", default=30, show_default=True, help="How often each block is timed.")
 @click.option("--memory", "memory_mb", default=256, show_default=True, help="Limit for features while evaluating, MB.")
 @click.option("--threads", default=1, show_default=True, help="Threads that a block may use.")
+@click.option("--cores", help=_CORES_HELP)
 @click.option("--seed", default=0, show_default=True)
 @click.option("--out", type=click.Path(), help="Write the profile to this file.")
 @click.option("--json", "as_json", is_flag=True, help="Print the profile as one json document instead of a table.")
 @click.option(
     "--dry-run", is_flag=True, help="Check the pack, the device and the pictures, and say what would be done."
 )
+@click.option("--clean", is_flag=True, help="Remove everything from the phone: afterwards, or without PACK at once.")
 @reports_errors
 def main(
-    pack: str,
+    pack: str | None,
     address: str,
-    data: str,
+    data: str | None,
     verify_data: str | None,
     budgets: tuple[str, ...],
     metric: str | None,
@@ -47,10 +53,12 @@ def main(
     rounds: int,
     memory_mb: int,
     threads: int,
+    cores: str | None,
     seed: int,
     out: str | None,
     as_json: bool,
     dry_run: bool,
+    clean: bool,
 ) -> None:
     """Measure the blocks of PACK on a device, search its best subnets on your pictures, and verify them.
 
@@ -62,6 +70,12 @@ def main(
     from ..pack import BlockPack
     from ..profile import Settings, choose_metric, divide, profile
 
+    console = Console()
+    if clean and pack is None:
+        _clean(address, console)
+        return
+    if pack is None or data is None:
+        raise click.UsageError("Missing argument 'PACK'." if pack is None else "Missing option '--data'.")
     settings = Settings(
         budgets or ("75%",),
         metric,
@@ -81,8 +95,7 @@ def main(
     held_out = (
         open_data(verify_data, opened.preprocessing, opened.classes, opened.graph.cuts[0]) if verify_data else None
     )
-    device = connect(address, threads=threads)
-    console = Console()
+    device = connect(address, threads=threads, cores=cores, observer=console)
     with device.open(opened) as session:
         if dry_run:
             searched, verified = divide(pictures, held_out, settings)
@@ -105,6 +118,9 @@ def main(
                 )
             return
         result = profile(session, pictures, settings, verify=held_out, progress=console.progress)
+    device.close()
+    if clean:
+        _clean(address, console)
     if out:
         result.save(out)
         console.say(f"profile written to {out}")
@@ -116,6 +132,13 @@ def main(
     click.echo(headline(result))
     click.echo("\n" + table(front_rows(result), right=(0, 1, 2, 3)))
     click.echo("\n" + table(budget_rows(result), right=(1, 2, 3, 5, 6)))
+
+
+def _clean(address: str, console: Console) -> None:
+    from ..devices import clean
+
+    removed = clean(address, console)
+    console.say(f"everything was removed from {address}" if removed else f"there was nothing to remove from {address}")
 
 
 if __name__ == "__main__":

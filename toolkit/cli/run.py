@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import Any
 
 import click
@@ -27,6 +26,7 @@ from .console import Console, print_json, reports_errors
     "--adapt", is_flag=True, help="Switch to another subnet of the front when the device gets slower or faster."
 )
 @click.option("--threads", type=int, help="Threads that a block may use (default: as profiled).")
+@click.option("--cores", help="Cores of a phone to run on, as 4-7 or any (default: the fastest).")
 @click.option("--json", "as_json", is_flag=True, help="Print one json document instead of text.")
 @click.option("--dry-run", is_flag=True, help="Say which subnet would run, and stop.")
 @reports_errors
@@ -39,6 +39,7 @@ def main(
     count: int,
     adapt: bool,
     threads: int | None,
+    cores: str | None,
     as_json: bool,
     dry_run: bool,
 ) -> None:
@@ -57,8 +58,14 @@ def main(
     limit = Budget(budget).ms(known.oracle.median_ms)
     state = Controller.start(known.front, limit)
     pictures = open_data(data, opened.preprocessing, opened.classes, opened.graph.cuts[0])
-    device = connect(address or known.device["address"], known.device["threads"] if threads is None else threads)
-    console, switches, times, answers = Console(), [], [], []
+    console = Console()
+    device = connect(
+        address or known.device["address"],
+        known.device["threads"] if threads is None else threads,
+        cores=cores,
+        observer=console,
+    )
+    switches, times, answers = [], [], []
     differs = [key for key in ("name", "engine", "threads") if getattr(device.info, key) != known.device[key]]
     if differs:
         console.say(
@@ -87,9 +94,8 @@ def main(
         page_in = session.activate(point.subnet)
         for number in range(count):
             image = pictures.image(number % len(pictures))
-            begin = time.perf_counter()
-            output = session.infer(image)
-            times.append((time.perf_counter() - begin) * 1e3)
+            output, ms = session.infer_timed(image)
+            times.append(ms)
             if classifies:
                 answers.append(int(np.argmax(output[0])))
             if adapt:

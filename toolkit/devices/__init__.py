@@ -5,29 +5,92 @@
         session.activate(session.pack.graph.oracle)
         output = session.infer(x)
 
-`base` says what every device can do; `local` is this computer. An engine is imported when its address is asked for.
+`base` says what every device can do; `local` is this computer, and `phone` a phone, or this computer by way of the
+runner that phones have. An engine is imported when its address is asked for.
 """
 
 from __future__ import annotations
 
-from ..errors import DeviceError
-from .base import Device, DeviceInfo, Evaluation, PageIn, Progress, Resident, Session
+import tempfile
 
-__all__ = ["Device", "DeviceInfo", "Evaluation", "PageIn", "Progress", "Resident", "Session", "connect"]
+from ..errors import DeviceError
+from .base import Device, DeviceInfo, Evaluation, Log, Observer, PageIn, Progress, Resident, Session
+
+__all__ = [
+    "Device",
+    "DeviceInfo",
+    "Evaluation",
+    "Log",
+    "Observer",
+    "PageIn",
+    "Progress",
+    "Resident",
+    "Session",
+    "clean",
+    "connect",
+]
 
 ADDRESSES = ("local", "local:executorch", "local:onnxruntime")
+_ENGINES = ("executorch", "onnxruntime")
 
 
-def connect(address: str, threads: int = 1) -> Device:
-    """The device at `address`: `local` (the same as `local:executorch`) or `local:onnxruntime`, both this computer.
+def connect(address: str, threads: int = 1, *, cores: str | None = None, observer: Observer | None = None) -> Device:
+    """The device at `address`, ready to be used.
 
-    `threads` is how many threads a block may use. Raises DeviceError for an address that is not understood or fewer
-    than one thread, and EngineMissing when the engine is not installed: there is no falling back to the other one.
+    - `local` (the same as `local:executorch`) and `local:onnxruntime` are this computer, in this process.
+    - `runner` is this computer too, by the program that runs on phones.
+    - Everything else is a phone: a serial as `adb devices` shows it, `usb`, `tcp:HOST:PORT`, and what else
+      `phone.address` lists.
+
+    The last two run ExecuTorch; with `:onnxruntime` behind the address, ONNX Runtime. `threads` is how many threads a
+    block may use, and `cores` on which cores of a phone: `4-7`, `any`, by default the fastest that there are. The
+    observer is told what a device does beside what it was asked for; without one, Python's log gets warnings.
+
+    Raises DeviceError for an address that is not understood or not reached, or fewer than one thread, and EngineMissing
+    when the engine is not installed: there is no falling back to another one.
     """
-    from .local import LocalDevice
-
     if threads < 1:
         raise DeviceError(f"cannot run on {threads} threads: ask for at least 1")
+    if address == "local" or address.startswith("local:"):
+        return _local(address, threads, cores)
+    place, colon, engine = address.rpartition(":")
+    if not colon or engine not in _ENGINES:
+        place, engine = address, "executorch"
+    observer = observer or Log()
+    from .phone.device import PhoneDevice
+
+    if place == "runner":
+        from .phone.here import Here
+
+        home = tempfile.mkdtemp(prefix="adaptivenet-runner-")
+        return PhoneDevice(Here(address), address, engine, threads, cores, observer, home, idle_s=60, temporary=True)
+    from .phone import find_phone
+
+    return PhoneDevice(find_phone(place, observer.explain, observer.say), address, engine, threads, cores, observer)
+
+
+def clean(address: str, observer: Observer | None = None) -> bool:
+    """Removes everything that was pushed to the phone at `address`, and ends what runs there. False: there was nothing.
+
+    Raises DeviceError when the phone is not reached.
+    """
+    place, colon, engine = address.rpartition(":")
+    place = place if colon and engine in _ENGINES else address
+    if place in ("local", "runner"):
+        return False  # nothing stays on this computer
+    from .phone import find_phone
+    from .phone.device import remove_everything
+
+    observer = observer or Log()
+    with find_phone(place, observer.explain, observer.say) as transport:
+        return remove_everything(transport)
+
+
+def _local(address: str, threads: int, cores: str | None) -> Device:
+    from .local import LocalDevice
+
+    if cores is not None:
+        raise DeviceError(f"{address} runs on the cores that this process has (see taskset): cores are for phones")
     if address in ("local", "local:executorch"):
         from .executorch_engine import ExecuTorchEngine
 
@@ -36,4 +99,4 @@ def connect(address: str, threads: int = 1) -> Device:
         from .onnxruntime_engine import OnnxRuntimeEngine
 
         return LocalDevice(address, OnnxRuntimeEngine(threads))
-    raise DeviceError(f"no device at {address!r}: the addresses understood are {', '.join(ADDRESSES)}")
+    raise DeviceError(f"no device at {address!r}: this computer is {', '.join(ADDRESSES)}")

@@ -6,11 +6,12 @@ activates and infers. Commands, searches and reports use these two and never ask
 
 from __future__ import annotations
 
+import logging
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from types import TracebackType
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +25,37 @@ from ..quality import Quality
 
 Progress = Callable[[int, int], None]
 """Called as `progress(done, total)` while a step that takes long goes on."""
+
+
+class Observer(Protocol):
+    """Who is told what a device does beside what it was asked for: a terminal, or nobody."""
+
+    def say(self, text: str) -> None:
+        """A line that everybody should see, such as a warning."""
+
+    def explain(self, text: str) -> None:
+        """A line for those who want to know how things are done."""
+
+    def progress(self, stage: str, done: int, total: int, note: str = "") -> None:
+        """`done` of `total` are done in a stage; `note` is a word on the last one."""
+
+
+class Log:
+    """The observer where none is given: what everybody should see goes to Python's log as a warning."""
+
+    def say(self, text: str) -> None:
+        """See `Observer.say`."""
+        _log.warning(text)
+
+    def explain(self, text: str) -> None:
+        """See `Observer.explain`."""
+        _log.info(text)
+
+    def progress(self, stage: str, done: int, total: int, note: str = "") -> None:
+        """See `Observer.progress`."""
+
+
+_log = logging.getLogger("adaptivenet.devices")
 
 
 @dataclass(frozen=True)
@@ -145,12 +177,16 @@ class Session(ABC):
         When anything fails, the subnet that was active stays so. Raises GraphError when it is no subnet of this pack.
         """
 
-    @abstractmethod
     def infer(self, x: NDArray[Any]) -> NDArray[Any]:
         """The active subnet's output for one input of cut 0's shape and dtype: a new array of the last cut's.
 
         Raises DataError when `x` does not fit, DeviceError when no subnet is active.
         """
+        return self.infer_timed(x)[0]
+
+    @abstractmethod
+    def infer_timed(self, x: NDArray[Any]) -> tuple[NDArray[Any], float]:
+        """As `infer`, and the milliseconds that it took on the device: the way there and back is not counted."""
 
     @property
     @abstractmethod
@@ -178,3 +214,7 @@ class Device(ABC):
     @abstractmethod
     def open(self, pack: BlockPack) -> Session:
         """A session for `pack`. Raises PackError when the pack has no artifacts for this device's engine."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Let go of the device. Its sessions end with it; closing twice is harmless."""

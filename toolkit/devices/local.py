@@ -10,20 +10,29 @@ import re
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from ..data import Dataset
-from ..errors import DataError, DeviceError, GraphError, PackError, PlanError
-from ..graph import Block, Cut
+from ..errors import DeviceError
+from ..graph import Cut
 from ..latency import Latency
 from ..pack import BlockPack
-from ..plan import LABEL, Plan, Run, Score
+from ..plan import Plan, Run
 from .base import Device, DeviceInfo, Evaluation, PageIn, Progress, Resident, Session
+from .checks import (
+    chain_of,
+    check_backend,
+    check_input,
+    check_plan,
+    check_rounds,
+    check_sums,
+    empty_sums,
+    labels_for,
+    sample_for,
+)
 from .interpreter import Chain, Engine, PlanRunner, Program, Tensor, TensorType
 
 
@@ -44,13 +53,12 @@ class LocalDevice(Device):
 
     def open(self, pack: BlockPack) -> LocalSession:
         """See `Device.open`. Also raises DeviceError when the engine cannot have its threads."""
-        if self._engine.backend not in pack.backends:
-            raise PackError(
-                f"pack {pack.name!r} has no {self._engine.backend} artifacts, which {self.info.address} needs; "
-                f"it has {', '.join(pack.backends)}"
-            )
+        check_backend(pack, self._engine.backend, self.info.address)
         self._engine.check_threads()
         return LocalSession(self.info, self._engine, pack)
+
+    def close(self) -> None:
+        """See `Device.close`. Nothing is held here."""
 
 
 class LocalSession(Session):
@@ -75,13 +83,9 @@ class LocalSession(Session):
     ) -> list[Latency]:
         """See `Session.measure`. The clock is `time.perf_counter_ns`, the garbage collector waits during a round."""
         self._ready()
-        if rounds < 1:
-            raise ValueError(f"cannot measure in {rounds} rounds: at least 1 is needed")
-        stretches = [self._consecutive(chain) for chain in chains]
-        if sample is None:
-            cut = self._graph.cuts[0]
-            sample = np.random.default_rng(0).standard_normal(cut.shape).astype(cut.dtype)
-        self._check(sample, "the sample")
+        check_rounds(rounds)
+        stretches = [chain_of(self._graph, chain) for chain in chains]
+        sample = sample_for(self._graph.cuts[0], sample)
         names = dict.fromkeys(block.name for blocks in stretches for block in blocks)
         programs = {name: self._program(name) for name in names}
         ready = [Chain(self._graph, blocks, programs) for blocks in stretches]
@@ -115,8 +119,8 @@ class LocalSession(Session):
         """See `Session.evaluate`. Each block and metric of the plan is loaded once."""
         begin = time.perf_counter()
         self._ready()
-        self._check_plan(plan)
-        labels = self._labels(plan, data)
+        check_plan(self.pack, plan)
+        labels = labels_for(self.pack, plan, data)
         runs = [instruction.block for instruction in plan.instructions if isinstance(instruction, Run)]
         runner = PlanRunner(
             plan,
@@ -124,20 +128,16 @@ class LocalSession(Session):
             {metric: self._load_metric(metric) for metric in plan.metrics},
         )
         layout = self._layout(runs[0])
-        sums = {
-            metric: np.zeros((len(plan.subnets), len(data), len(self.pack.sums[metric]))) for metric in plan.metrics
-        }
+        sums = empty_sums(self.pack, plan, len(data))
         for index in range(len(data)):
             image = data.image(index)
-            self._check(image, f"image {index}")
+            check_input(self._graph.cuts[0], image, f"image {index}")
             label = None if labels is None else self._engine.tensor(labels[index : index + 1], "contiguous")
             for score, tensor in runner(self._engine.tensor(image, layout), label):
                 sums[score.metric][score.subnet, index] = self._engine.array(tensor)
             if progress:
                 progress(index + 1, len(data))
-        for metric, values in sums.items():
-            if not np.isfinite(values).all():
-                raise DeviceError(f"metric {metric!r} gave sums that are not finite numbers on {self.info.engine}")
+        check_sums(sums, self.info.engine)
         return Evaluation(
             subnets=plan.subnets,
             sums=sums,
@@ -168,14 +168,16 @@ class LocalSession(Session):
             threads=self.info.threads,
         )
 
-    def infer(self, x: NDArray[Any]) -> NDArray[Any]:
-        """See `Session.infer`."""
+    def infer_timed(self, x: NDArray[Any]) -> tuple[NDArray[Any], float]:
+        """See `Session.infer_timed`."""
         self._require_open()
         if self._assembled is None:
             raise DeviceError("no subnet is active: activate one first")
-        self._check(x, "the input")
+        check_input(self._graph.cuts[0], x, "the input")
+        begin = time.perf_counter()
         feature = self._engine.tensor(x, self._layout(next(iter(self._active))))
-        return self._engine.array(self._assembled({0: feature}))
+        output = self._engine.array(self._assembled({0: feature}))
+        return output, (time.perf_counter() - begin) * 1e3
 
     @property
     def resident(self) -> Resident:
@@ -218,25 +220,6 @@ class LocalSession(Session):
         artifact = self.pack.metric_artifact(metric, self._engine.backend)
         return self._engine.load(f"metric {metric!r}", self.pack.read(artifact), artifact.layout, takes, gives)
 
-    def _check(self, array: NDArray[Any], what: str) -> None:
-        cut = self._graph.cuts[0]
-        if not isinstance(array, np.ndarray):
-            raise DataError(f"{what} is a {type(array).__name__}; give a numpy array, {cut.dtype} {cut.shape}")
-        if (array.shape, str(array.dtype)) != (cut.shape, cut.dtype):
-            raise DataError(f"{what} is {array.dtype} {array.shape}; the pack takes {cut.dtype} {cut.shape}")
-
-    def _consecutive(self, names: Sequence[str]) -> list[Block]:
-        blocks = [self._graph[name] for name in names]
-        if not blocks:
-            raise GraphError("a chain to measure needs at least one block")
-        for before, after in pairwise(blocks):
-            if before.end != after.start:
-                raise GraphError(
-                    f"not a chain: block {before.name!r} ends at cut {before.end}, {after.name!r} starts at "
-                    f"cut {after.start}"
-                )
-        return blocks
-
     def _oracle_features(
         self, sample: NDArray[Any], cuts: set[int], programs: dict[str, Program]
     ) -> dict[int, NDArray[Any]]:
@@ -250,44 +233,6 @@ class LocalSession(Session):
             if cut in cuts:
                 features[cut] = self._engine.array(feature)
         return features
-
-    def _check_plan(self, plan: Plan) -> None:
-        """Raise PlanError unless the plan was made for this pack's blocks and metrics."""
-        theirs, ours = plan.subnets[0].graph, self._graph
-        for instruction in plan.instructions:
-            if isinstance(instruction, Run):
-                name = instruction.block
-                if (
-                    name not in ours
-                    or theirs.cuts != ours.cuts
-                    or theirs[name].end != ours[name].end
-                    or theirs.reads(theirs[name]) != ours.reads(ours[name])
-                ):
-                    raise PlanError(
-                        f"block {name!r} of the plan is not one of pack {self.pack.name!r}: compile it again"
-                    )
-            elif isinstance(instruction, Score):
-                wants = [kind == "label" for kind in self.pack.metrics.get(instruction.metric, ())]
-                if wants != [slot == LABEL for slot in instruction.operands]:
-                    raise PlanError(
-                        f"metric {instruction.metric!r} of the plan is not one of pack {self.pack.name!r}, or reads "
-                        "other operands: compile it again"
-                    )
-
-    def _labels(self, plan: Plan, data: Dataset) -> NDArray[np.int64] | None:
-        """The labels of `data`, None when there are none and no metric needs them. Raises DataError when one does."""
-        if not len(data):
-            raise DataError("there are no images to evaluate on")
-        labels = data.labels
-        needs = [metric for metric in plan.metrics if "label" in self.pack.metrics[metric]]
-        if needs and labels is None:
-            raise DataError(f"metric {needs[0]!r} needs labels and the data has none: label it or use another metric")
-        if needs and labels is not None and labels.shape[1:] != self.pack.label[1:]:
-            raise DataError(
-                f"metric {needs[0]!r} needs labels of shape {self.pack.label}, and those of the data have "
-                f"{(1, *labels.shape[1:])}: label it so or use another metric"
-            )
-        return labels
 
 
 def _type(cut: Cut) -> TensorType:

@@ -1,0 +1,201 @@
+"""Builds a runner and gathers its bundle: what `scripts/build_runner PRESET` does.
+
+    python -m adaptivenet.toolkit.devices.phone.build_runner linux-arm64
+
+For `host` and `linux-arm64` nothing is needed but compilers that Debian and Ubuntu have: the ExecuTorch libraries come
+from its wheels, and GNU libc with its loader is put beside the program. The Android presets need the NDK at
+ANDROID_NDK_HOME and an ExecuTorch that was built for Android: -DEXECUTORCH_ROOT=FOLDER. Further arguments go to CMake.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+import shutil
+import subprocess
+import sys
+import zipfile
+from collections.abc import Callable, Sequence
+from configparser import ConfigParser
+from importlib.metadata import PackageNotFoundError, distribution, version
+from pathlib import Path
+
+from ...atomic import new_folder
+from ...errors import AdaptiveNetError, DeviceError
+from .bundle import PRESETS, PROGRAM, Bundle
+
+_SOURCES = Path(__file__).resolve().parents[3]
+_WHEEL_TAGS = ("cp311", "manylinux_2_28_aarch64")  # its libraries are the same for every Python
+_TOOLS = {"cmake": "cmake", "make": "make", "readelf": "binutils"}
+_COMPILERS = {"host": {"g++": "g++"}, "linux-arm64": {"aarch64-linux-gnu-g++": "g++-aarch64-linux-gnu"}}
+_HEADERS = {"/usr/include/nlohmann/json.hpp": "nlohmann-json3-dev"}
+_TEST_HEADERS = {"/usr/include/gtest/gtest.h": "libgtest-dev"}  # the preset `host` builds the tests too
+
+
+def build(preset: str, arguments: Sequence[str] = (), sources: Path = _SOURCES) -> Bundle:
+    """Configures, compiles and bundles the runner of `preset`; `arguments` are CMake's.
+
+    What it is doing goes to stderr. Raises DeviceError, with the command that installs what is missing, when something
+    is, and when a step fails.
+    """
+    require_tools(preset)
+    folder = sources / "build" / "runner" / preset
+    configure = ["cmake", "-S", str(sources / "android_runner"), "--preset", preset]
+    if not any(argument.startswith("-DEXECUTORCH_ROOT") for argument in arguments):
+        configure.append(f"-DEXECUTORCH_ROOT={_executorch(preset, sources)}")
+    _run([*configure, *arguments], sources / "android_runner")
+    jobs = str(os.cpu_count() or 1)
+    _run(["cmake", "--build", str(folder), "--target", PROGRAM, "--parallel", jobs], sources)
+    with new_folder(folder / "bundle") as part:
+        start = gather(folder / PROGRAM, part, compiler_of(folder))
+        Bundle.of(part, preset, _version(sources), start).write_list()
+    return Bundle.read(folder / "bundle")
+
+
+def require_tools(
+    preset: str, which: Callable[[str], str | None] = shutil.which, exists: Callable[[str], bool] = os.path.exists
+) -> None:
+    """Raise DeviceError unless everything is installed that building `preset` takes, naming the command that helps."""
+    if preset not in PRESETS:
+        raise DeviceError(f"there is no preset {preset!r}: choose from {', '.join(PRESETS)}")
+    tools = {**_TOOLS, **_COMPILERS.get(preset, {})}
+    headers = {**_HEADERS, **(_TEST_HEADERS if preset == "host" else {})}
+    missing = [package for tool, package in tools.items() if not which(tool)]
+    missing += [package for header, package in headers.items() if not exists(header)]
+    if missing:
+        sudo = "" if os.geteuid() == 0 else "sudo "
+        raise DeviceError(
+            f"{', '.join(missing)} must be installed to build the runner: "
+            f"{sudo}apt-get update && {sudo}apt-get install -y {' '.join(missing)}"
+        )
+    if preset.startswith("android") and not os.environ.get("ANDROID_NDK_HOME"):
+        raise DeviceError(
+            f"the preset {preset} needs the Android NDK: set ANDROID_NDK_HOME to its folder"
+            + (", or use linux-arm64, which needs none" if preset == "android-arm64" else "")
+        )
+
+
+def gather(program: Path, folder: Path, print_file_name: Callable[[str], str]) -> list[str]:
+    """Copies a program and the libraries that it needs into `folder`; returns the words that start it there.
+
+    Libraries are looked for where the program itself would, then where the compiler has them: `print_file_name(name)`
+    gives the path of a library, or the bare name when the compiler does not know it. Raises DeviceError for one that is
+    nowhere.
+    """
+    places = [Path(place) for place in _dynamic(program, "RUNPATH") + _dynamic(program, "RPATH") if place[0] == "/"]
+    shutil.copy2(program, folder / program.name)
+    loader = _loader(program)
+    wanted, done = [program], {program.name}
+    for needy in wanted:
+        for name in [*_dynamic(needy, "NEEDED"), *([Path(loader).name] if loader else [])]:
+            if name in done:
+                continue
+            done.add(name)
+            found = next((path for place in places if (path := _named(place, name))), None) or Path(
+                print_file_name(name)
+            )
+            if found.is_absolute() and found.exists():
+                shutil.copy2(found.resolve(), folder / name)
+                wanted.append(folder / name)
+            elif not loader.startswith("/system/"):  # Android's own libraries are on the phone
+                raise DeviceError(f"{needy.name} needs the library {name}, which is not found")
+    if loader.startswith("/system/") or not loader:
+        return [f"./{program.name}"]
+    return [f"./{Path(loader).name}", "--library-path", ".", f"./{program.name}"]
+
+
+def compiler_of(folder: Path) -> Callable[[str], str]:
+    """What finds libraries for the compiler that a build folder was configured for."""
+    # The cache does not have the compiler that a toolchain file sets.
+    found = [
+        match[1]
+        for path in folder.glob("CMakeFiles/*/CMakeCXXCompiler.cmake")
+        if (match := re.search(r'^set\(CMAKE_CXX_COMPILER "(.+)"\)$', path.read_text(), re.MULTILINE))
+    ]
+    if not found:
+        raise DeviceError(f"{folder} was not configured: it does not say which compiler it uses")
+    compiler = found[0]
+
+    def print_file_name(name: str) -> str:
+        return _output([compiler, f"-print-file-name={name}"]).strip()
+
+    return print_file_name
+
+
+def _executorch(preset: str, sources: Path) -> Path:
+    """The folder `executorch` of the wheel for a preset: the installed one, or one that is downloaded and unpacked."""
+    if preset.startswith("android"):
+        raise DeviceError("give the ExecuTorch that was built for Android: -DEXECUTORCH_ROOT=FOLDER")
+    try:
+        wanted = version("executorch")
+    except PackageNotFoundError as error:
+        raise DeviceError("the package executorch is not installed here, whose libraries the runner uses") from error
+    if preset == "host" or platform.machine() in ("aarch64", "arm64"):
+        return Path(str(distribution("executorch").locate_file("executorch")))
+    python, system = _WHEEL_TAGS
+    wheels = sources / "build" / "runner" / "wheels"
+    wheel = wheels / f"executorch-{wanted}-{python}-{python}-{system}.whl"
+    if not wheel.exists():
+        download = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--platform", system]
+        _run([*download, "--python-version", "3.11", f"executorch=={wanted}", "-d", str(wheels)], sources)
+    unpacked = wheels / wheel.stem
+    if not unpacked.exists():
+        with new_folder(unpacked) as part, zipfile.ZipFile(wheel) as archive:
+            archive.extractall(part)
+    return unpacked / "executorch"
+
+
+def _version(sources: Path) -> str:
+    """The version that CMake compiles in."""
+    setup = ConfigParser()
+    setup.read(sources / "setup.cfg", encoding="utf-8")
+    return setup["metadata"]["version"]
+
+
+def _named(place: Path, name: str) -> Path | None:
+    """The library `name` in the folder `place`: by its file's name, or by the name that it gives itself."""
+    if (place / name).exists():
+        return place / name
+    stem = name.partition(".so")[0]
+    return next((path for path in sorted(place.glob(f"{stem}.so*")) if _dynamic(path, "SONAME") == [name]), None)
+
+
+def _dynamic(path: Path, tag: str) -> list[str]:
+    """The values of a tag in the dynamic section of an ELF file; of a path, its parts."""
+    found = re.findall(rf"\({tag}\)[^\[]*\[([^\]]*)\]", _output(["readelf", "-dW", str(path)]))
+    return [part for value in found for part in value.split(":") if part]
+
+
+def _loader(path: Path) -> str:
+    found = re.search(r"program interpreter: ([^\]]+)\]", _output(["readelf", "-lW", str(path)]))
+    return found[1] if found else ""
+
+
+def _output(command: Sequence[str]) -> str:
+    return subprocess.run(command, check=True, capture_output=True, text=True, env={**os.environ, "LC_ALL": "C"}).stdout
+
+
+def _run(command: Sequence[str], folder: Path) -> None:
+    print("+", *command, file=sys.stderr, flush=True)
+    status = subprocess.run(command, cwd=folder, stdout=sys.stderr).returncode
+    if status:
+        raise DeviceError(f"building the runner failed: {command[0]} ended with status {status}, see above")
+
+
+def main() -> None:
+    """The command line: PRESET, and arguments for CMake."""
+    if len(sys.argv) < 2 or sys.argv[1].startswith("-"):
+        print(f"usage: build_runner {'|'.join(PRESETS)} [-DNAME=VALUE ...]\n\n{__doc__}", file=sys.stderr)
+        sys.exit(2)
+    try:
+        bundle = build(sys.argv[1], sys.argv[2:])
+    except AdaptiveNetError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(1)
+    megabytes = sum(file.bytes for file in bundle.files) / 1e6
+    print(f"{bundle.folder}: runner {bundle.version}, {len(bundle.files)} files, {megabytes:.1f} MB")
+
+
+if __name__ == "__main__":
+    main()

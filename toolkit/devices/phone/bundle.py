@@ -1,0 +1,158 @@
+"""Which runner a phone gets: the bundle for what it is, if one was built or came with the package.
+
+A bundle is a folder with the program `adaptivenet-runner`, the libraries it needs beside it, and `bundle.json`, which
+lists them. `scripts/build_runner PRESET` makes one (see `build_runner`). A program built for GNU libc brings its own
+loader and libc, so that it runs where neither is installed: on a phone.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from ...errors import DeviceError
+
+FORMAT = "adaptivenet-runner"
+LIST = "bundle.json"
+PROGRAM = "adaptivenet-runner"
+PRESETS = ("host", "linux-arm64", "android-arm64", "android-x86_64")
+_ARM64 = ("aarch64", "arm64")  # as `uname -m` says
+_X86_64 = ("x86_64", "amd64")
+_FILE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,99}")
+_PACKAGE = Path(__file__).resolve().parents[2]  # toolkit/
+_SOURCES = _PACKAGE.parent
+
+
+@dataclass(frozen=True)
+class BundleFile:
+    """One file of a bundle: its name (no folders), its size and the SHA-256 of its content."""
+
+    name: str
+    bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A runner that is ready to be pushed. `start` are the words that start it, in its own folder."""
+
+    folder: Path
+    preset: str
+    version: str
+    start: tuple[str, ...]
+    files: tuple[BundleFile, ...]
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the list of files and of how the program is started: the folder's name on the phone."""
+        listed = [list(self.start), [[file.name, file.sha256] for file in sorted(self.files, key=lambda f: f.name)]]
+        return hashlib.sha256(json.dumps(listed, separators=(",", ":")).encode()).hexdigest()
+
+    @classmethod
+    def of(cls, folder: Path, preset: str, version: str, start: Sequence[str]) -> Bundle:
+        """The bundle of all the files in `folder`, which are read."""
+        paths = sorted(path for path in folder.iterdir() if path.name != LIST)
+        files = [BundleFile(path.name, path.stat().st_size, file_sha256(path)) for path in paths]
+        return cls(folder, preset, version, tuple(start), tuple(files))
+
+    @classmethod
+    def read(cls, folder: Path) -> Bundle:
+        """The bundle that `write_list` described. Raises DeviceError when the list is damaged or a file is missing."""
+        try:
+            document = json.loads((folder / LIST).read_bytes())
+            if document["format"] != FORMAT:
+                raise ValueError(f"its format is {document['format']!r}")
+            files = tuple(BundleFile(str(f["name"]), int(f["bytes"]), str(f["sha256"])) for f in document["files"])
+            bundle = cls(folder, document["preset"], document["version"], tuple(document["start"]), files)
+            for file in files:
+                if not _FILE.fullmatch(file.name) or (folder / file.name).stat().st_size != file.bytes:
+                    raise ValueError(f"{file.name} is not of the size that {LIST} says")
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise DeviceError(f"the runner in {folder} is damaged ({error}): build it again") from error
+        return bundle
+
+    def write_list(self) -> None:
+        """Writes `bundle.json`."""
+        (self.folder / LIST).write_text(json.dumps(self.to_json(), indent=1) + "\n")
+
+    def to_json(self) -> dict[str, Any]:
+        """What `bundle.json` holds."""
+        return {
+            "format": FORMAT,
+            "preset": self.preset,
+            "version": self.version,
+            "start": list(self.start),
+            "files": [{"name": f.name, "bytes": f.bytes, "sha256": f.sha256} for f in self.files],
+        }
+
+
+def presets_for(android_abi: str, machine: str, this_machine: str) -> tuple[str, ...]:
+    """The presets whose program runs on a phone, best first.
+
+    `android_abi` is what `getprop ro.product.cpu.abi` says there (empty: not Android), `machine` what `uname -m` says
+    there, and `this_machine` what it says here. Raises DeviceError when no preset builds for it.
+    """
+    arm64 = android_abi == "arm64-v8a" or (not android_abi and machine in _ARM64)
+    x86_64 = android_abi == "x86_64" or (not android_abi and machine in _X86_64)
+    presets: list[str] = []
+    if android_abi:
+        presets += (["android-arm64", "linux-arm64"] if arm64 else []) + (["android-x86_64"] if x86_64 else [])
+    if (arm64 and this_machine in _ARM64) or (x86_64 and this_machine in _X86_64):
+        presets.append("host")  # it brings its own loader and libc, so it runs wherever the processor is the same
+    elif arm64 and not android_abi:
+        presets.append("linux-arm64")
+    if not presets:
+        raise DeviceError(
+            f"there is no runner for {android_abi or machine or 'this device'}: arm64-v8a (aarch64) and x86_64 are "
+            "the processors it is built for"
+        )
+    return tuple(presets)
+
+
+def find_bundle(presets: Sequence[str], wanted: str | None = None, sources: Path = _SOURCES) -> Bundle:
+    """The first bundle that is there, of these presets: built in the source checkout, or packaged with the toolkit.
+
+    `wanted` is the version that it must have; by default this package's own. Raises DeviceError, with the command that
+    builds one, when there is none or it is of another version.
+    """
+    wanted = wanted or version("adaptivenet")
+    for preset in presets:
+        for folder in _places(preset, sources):
+            if (folder / LIST).is_file():
+                bundle = Bundle.read(folder)
+                if bundle.version != wanted:
+                    raise DeviceError(
+                        f"the runner in {folder} is of version {bundle.version}, this is {wanted}; build it again: "
+                        f"{build_command(preset, sources)}"
+                    )
+                return bundle
+    # The preset that needs no Android NDK is the one to recommend.
+    easiest = next((preset for preset in presets if not preset.startswith("android")), presets[0])
+    raise DeviceError(f"no runner is built for {' or '.join(presets)}; build one: {build_command(easiest, sources)}")
+
+
+def build_command(preset: str, sources: Path = _SOURCES) -> str:
+    """The command that builds the bundle of a preset, as one types it."""
+    if (sources / "android_runner").is_dir():
+        return f"{sources / 'scripts' / 'build_runner'} {preset}"
+    return f"scripts/build_runner {preset} in a checkout of the sources, with the package installed from there"
+
+
+def file_sha256(path: Path) -> str:
+    """The SHA-256 of a file's content, as hexadecimal digits."""
+    total = hashlib.sha256()
+    with path.open("rb") as stream:
+        while chunk := stream.read(1 << 20):
+            total.update(chunk)
+    return total.hexdigest()
+
+
+def _places(preset: str, sources: Path) -> Iterable[Path]:
+    yield sources / "build" / "runner" / preset / "bundle"
+    yield _PACKAGE / "runners" / preset

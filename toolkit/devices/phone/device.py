@@ -1,0 +1,121 @@
+"""A phone as a device: the runner is pushed, and asked who the phone is; see docs/phone.md."""
+
+from __future__ import annotations
+
+import platform
+import shlex
+import weakref
+from collections.abc import Sequence
+
+from ...errors import EngineMissing
+from ...pack import BlockPack
+from ..base import Device, DeviceInfo, Log, Observer
+from ..checks import check_backend
+from .bundle import PROGRAM, Bundle, find_bundle, presets_for
+from .calls import Calls, read_result
+from .contents import pack_items, runner_items
+from .cores import choose_cores, spell_cores
+from .push import Item, Store
+from .session import PhoneSession
+from .transport import Transport
+
+HOME = "/data/local/tmp/adaptivenet"
+BACKENDS = {"executorch": "executorch", "onnxruntime": "onnx"}  # an engine and the pack's name for what it reads
+
+
+class PhoneDevice(Device):
+    """A phone, or whatever else runs shell commands behind a transport, with one engine of its runner."""
+
+    def __init__(
+        self,
+        transport: Transport,
+        address: str | None = None,
+        engine: str = "executorch",
+        threads: int = 1,
+        cores: str | None = None,
+        observer: Observer | None = None,
+        home: str = HOME,
+        idle_s: int = 300,
+        temporary: bool = False,
+    ) -> None:
+        """Pushes the runner where it is missing, and asks it who the phone is.
+
+        `cores` as for `choose_cores`; `home` is the folder on the phone, `idle_s` how long the runner stays when nobody
+        calls it. With `temporary`, both go when the device is closed or forgotten. Raises DeviceError when no runner is
+        built for the phone or it does not answer, EngineMissing when it has no such engine.
+        """
+        self.observer = observer or Log()
+        self._leave = weakref.finalize(self, remove_everything, transport, home) if temporary else None
+        address = address or transport.address
+        bundle = bundle_for(transport)
+        self.store = Store(transport, home, self.observer)
+        self.calls = Calls(transport, self.store, bundle, self.observer, idle_s=idle_s)
+        self.put(runner_items(bundle))
+        self._transport = transport
+
+        info = self.calls("info")
+        engines = read_result("info", lambda: dict(info["engines"]))
+        if engine not in engines:
+            raise EngineMissing(
+                f"the runner for {address} has no engine {engine!r}, only {', '.join(engines)}; see docs/phone.md for "
+                "how to build it with others"
+            )
+        chosen = choose_cores(read_result("info", lambda: list(info["cores"])), threads, cores)
+        self.cores = None if chosen is None else list(chosen)
+        self.observer.explain(
+            f"{address} runs on {'any core' if chosen is None else f'cores {spell_cores(chosen)}'} with {threads} "
+            f"threads (runner {bundle.version}, {bundle.preset})"
+        )
+        self.info = read_result(
+            "info",
+            lambda: DeviceInfo(
+                address=address,
+                name=str(info["processor"]),
+                os=str(info["os"]),
+                engine=engine,
+                engine_version=str(engines[engine]),
+                threads=threads,
+                cores=len(self.cores or info["cores"]),
+            ),
+        )
+
+    def open(self, pack: BlockPack) -> PhoneSession:
+        """See `Device.open`. Pushes the pack, as far as it is not on the phone."""
+        backend = BACKENDS[self.info.engine]
+        check_backend(pack, backend, self.info.address)
+        self.put(pack_items(pack, backend))
+        return PhoneSession(self, pack)
+
+    def put(self, items: Sequence[Item]) -> None:
+        """Have these files on the phone, however often the connection is lost in between."""
+        self.calls.patiently(lambda: self.store.put(items))
+
+    def close(self) -> None:
+        """See `Device.close`. The runner stays for a while, for the next one who calls."""
+        if self._leave:
+            self._leave()
+        self._transport.close()
+
+
+def bundle_for(transport: Transport) -> Bundle:
+    """The runner for the phone behind a transport. Raises DeviceError when none is built."""
+    said = transport.shell('abi=$(getprop ro.product.cpu.abi 2>/dev/null); echo "abi=$abi"; uname -m').text.split()
+    abi = next((word.removeprefix("abi=") for word in said if word.startswith("abi=")), "")
+    return find_bundle(presets_for(abi, said[-1] if said else "", platform.machine()))
+
+
+def remove_everything(transport: Transport, home: str = HOME) -> bool:
+    """Ends the daemon on a phone, whatever version it has, and removes the whole folder. False: there was none."""
+    stop = shlex.quote('{"verb":"stop"}')
+    call = f"call --home {shlex.quote(home)} --idle 5 {stop}"
+    found = transport.shell(
+        f"cd {shlex.quote(home)} 2>/dev/null || exit 1\n"
+        f'for d in runner/*/; do [ -e run/socket ] || break; ( cd "$d" || exit; l=$(echo ld-*); '
+        f'if [ -f "$l" ]; then "./$l" --library-path . ./{PROGRAM} {call}; else ./{PROGRAM} {call}; fi ); done\n'
+        "exit 0",
+        60,
+    )
+    if found.status:
+        return False
+    Store(transport, home, Log()).clean()
+    return True

@@ -1,0 +1,196 @@
+"""A block pack open on a phone: what is asked of it becomes requests to the runner there."""
+
+from __future__ import annotations
+
+import time
+from base64 import b64decode
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...data import Dataset
+from ...errors import ConnectionLost, DeviceError
+from ...latency import Latency
+from ...pack import BlockPack
+from ...plan import Plan
+from ..base import Evaluation, PageIn, Progress, Resident, Session
+from ..checks import (
+    chain_of,
+    check_input,
+    check_plan,
+    check_rounds,
+    check_sums,
+    empty_sums,
+    labels_for,
+    sample_for,
+)
+from .calls import Event, OnEvent, read_result
+from .contents import data_files, one_image
+from .throttling import throttling, warning
+
+if TYPE_CHECKING:
+    from .device import PhoneDevice
+
+
+class PhoneSession(Session):
+    """A pack open on a phone; see `Session`. A lost connection is connected again, and jobs go on in between."""
+
+    def __init__(self, device: PhoneDevice, pack: BlockPack) -> None:
+        self.pack = pack
+        self.info = device.info
+        self._device = device
+        self._resident = Resident((), 0)
+        self._open = True
+        self._pushed: WeakKeyDictionary[Dataset, list[str]] = WeakKeyDictionary()  # the digests of its files
+
+    def measure(
+        self,
+        chains: Sequence[Sequence[str]],
+        rounds: int = 30,
+        warmup: int = 5,
+        sample: NDArray[Any] | None = None,
+        progress: Progress | None = None,
+    ) -> list[Latency]:
+        """See `Session.measure`. The observer is told when the phone got slower on the way."""
+        self._require_open()
+        check_rounds(rounds)
+        names = [[block.name for block in chain_of(self.pack.graph, chain)] for chain in chains]
+        data = one_image(sample_for(self.pack.graph.cuts[0], sample))
+        self._device.put([data])
+
+        def on_event(event: Event) -> None:
+            if progress and event["type"] == "progress":
+                progress(event["done"], event["total"])
+
+        result = self._call("measure", on_event, chains=names, rounds=rounds, warmup=warmup, data=data.sha256)
+        samples = read_result("measure", lambda: [[float(ms) for ms in times] for times in result["samples_ms"]])
+        if [len(times) for times in samples] != [rounds] * len(names):
+            raise DeviceError(f"the runner on {self.info.address} did not measure every chain {rounds} times")
+        latencies = [Latency.from_samples(times) for times in samples]
+        anchor = max(range(len(samples)), key=lambda index: latencies[index].median_ms, default=None)
+        if anchor is not None and (slowdown := throttling(samples[anchor])):
+            slower = slowdown
+            self._device.observer.say(
+                read_result("measure", lambda: warning(slower, rounds, result["before"], result["after"]))
+            )
+        return latencies
+
+    def evaluate(self, plan: Plan, data: Dataset, progress: Progress | None = None) -> Evaluation:
+        """See `Session.evaluate`. The images are pushed first; `seconds` counts that too."""
+        begin = time.perf_counter()
+        self._require_open()
+        check_plan(self.pack, plan)
+        labels_for(self.pack, plan, data)
+        if data not in self._pushed:
+            files = data_files(self.pack, data)
+            self._device.put(files)
+            self._pushed[data] = [file.sha256 for file in files]
+        sums = empty_sums(self.pack, plan, len(data))
+        done = 0
+
+        def note_scores(image: int, by_metric: Mapping[str, Any]) -> None:
+            for metric in plan.metrics:
+                sums[metric][:, image] = by_metric[metric]
+
+        def on_event(event: Event) -> None:
+            nonlocal done
+            if event["type"] == "scores":
+                read_result("evaluate", lambda: note_scores(event["image"], event["sums"]))
+                done = max(done, event["image"] + 1)
+                if progress:
+                    progress(done, len(data))
+
+        result = self._call("evaluate", on_event, plan=plan.to_json(), data=self._pushed[data])
+        check_sums(sums, f"{self.info.engine} on {self.info.address}")
+        return read_result(
+            "evaluate",
+            lambda: Evaluation(
+                subnets=plan.subnets,
+                sums=sums,
+                images=len(data),
+                block_runs=int(result["block_runs"]),
+                seconds=time.perf_counter() - begin,
+                engine=self.info.engine,
+                threads=self.info.threads,
+            ),
+        )
+
+    def activate(self, subnet: Iterable[str]) -> PageIn:
+        """See `Session.activate`. `ms` is the phone's own time."""
+        self._require_open()
+        wanted = self.pack.graph.subnet(subnet)
+        result = self._call("activate", subnet=list(wanted))
+        self._resident = read_result(
+            "activate", lambda: Resident(tuple(result["resident"]["blocks"]), int(result["resident"]["bytes"]))
+        )
+        return read_result(
+            "activate",
+            lambda: PageIn(
+                loaded=tuple(result["loaded"]),
+                released=tuple(result["released"]),
+                bytes_in=int(result["bytes_in"]),
+                bytes_out=int(result["bytes_out"]),
+                ms=float(result["ms"]),
+                engine=self.info.engine,
+                threads=self.info.threads,
+            ),
+        )
+
+    def infer_timed(self, x: NDArray[Any]) -> tuple[NDArray[Any], float]:
+        """See `Session.infer_timed`."""
+        self._require_open()
+        if not self._resident.blocks:
+            raise DeviceError("no subnet is active: activate one first")
+        check_input(self.pack.graph.cuts[0], x, "the input")
+        data = one_image(x)
+        self._device.put([data])
+        try:
+            result = self._call("infer", subnet=list(self._resident.blocks), data=data.sha256)
+        except ConnectionLost:
+            raise
+        except DeviceError:
+            if not self._was_released():
+                raise
+            self._device.observer.explain("the active subnet was released in the meantime, and is paged in again")
+            self.activate(self._resident.blocks)
+            result = self._call("infer", subnet=list(self._resident.blocks), data=data.sha256)
+        return read_result("infer", lambda: (_tensor(result["outputs"][0]), float(result["ms"][0])))
+
+    @property
+    def resident(self) -> Resident:
+        """See `Session.resident`."""
+        return self._resident
+
+    def close(self) -> None:
+        """See `Session.close`. The runner keeps what it has loaded until somebody else uses it, or it ends."""
+        self._resident = Resident((), 0)
+        self._open = False
+
+    def _call(self, verb: str, on_event: OnEvent | None = None, **fields: Any) -> Event:
+        return self._device.calls(
+            verb,
+            on_event,
+            pack=self.pack.digest,
+            engine=self.info.engine,
+            threads=self.info.threads,
+            cores=self._device.cores,
+            **fields,
+        )
+
+    def _was_released(self) -> bool:
+        """Whether the runner has other blocks loaded: somebody else used it, or it had ended and was started anew."""
+        info = self._device.calls("info")
+        return read_result("info", lambda: tuple(info["resident"]["blocks"])) != self._resident.blocks
+
+    def _require_open(self) -> None:
+        if not self._open:
+            raise DeviceError(f"the session for pack {self.pack.name!r} is closed: open another")
+
+
+def _tensor(document: Any) -> NDArray[Any]:
+    dtype = np.dtype(document["dtype"]).newbyteorder("<")
+    array = np.frombuffer(b64decode(document["base64"], validate=True), dtype).reshape(document["shape"])
+    return array.astype(dtype.newbyteorder("="))
