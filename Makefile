@@ -9,7 +9,7 @@ export ADAPTIVENET_DATA ?= $(abspath ../shared/data)
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: install check test demo clean help
+.PHONY: install check runner test demo clean help
 
 install: ## create .venv with everything in it (about 4 minutes; nothing to do when it is up to date)
 	@PYTHON="$(PYTHON)" scripts/install
@@ -21,6 +21,12 @@ check: install ## ruff and mypy
 	@ln -sfn ../../../toolkit build/mypy/adaptivenet/toolkit
 	@ln -sfn ../../../export build/mypy/adaptivenet/export
 	$(RUN) mypy
+
+runner: install ## build the runner for this computer and for arm64 phones, and run its own tests
+	scripts/build_runner host
+	cmake --build build/runner/host --parallel
+	ctest --test-dir build/runner/host --output-on-failure --parallel 2
+	scripts/build_runner linux-arm64
 
 test: install ## every test; some of them: make test ARGS="tests/test_graph.py -k window"
 	$(RUN) pytest --timeout=600 --durations=10 $(ARGS)
