@@ -198,7 +198,7 @@ def test_a_profile_is_made_on_a_phone_with_nothing_on_it(
     assert "push (kB): " in result.stderr
     assert "adb" in result.stderr, "how the phone was reached is explained"
     assert "push" not in call(profile, tiny_pack.path, *given).stderr, "the second time, everything is there"
-    result = call(run, tiny_pack.path, out, "--data", labelled, "--count", "3")
+    result = call(run, tiny_pack.path, out, "--data", labelled, "--count", "3", "--budget", "1000ms")
     assert result.exit_code == 0, result.output
     result = call(profile, "--device", phone.address, "--clean")
     assert (result.exit_code, result.stderr) == (0, f"everything was removed from {phone.address}\n")
