@@ -53,9 +53,7 @@ def connect(address: str, threads: int = 1, *, cores: str | None = None, observe
         raise DeviceError(f"cannot run on {threads} threads: ask for at least 1")
     if address == "local" or address.startswith("local:"):
         return _local(address, threads, cores)
-    place, colon, engine = address.rpartition(":")
-    if not colon or engine not in _ENGINES:
-        place, engine = address, "executorch"
+    place, engine = _place_and_engine(address)
     observer = observer or Log()
     from .phone.device import PhoneDevice
 
@@ -74,8 +72,7 @@ def clean(address: str, observer: Observer | None = None) -> bool:
 
     Raises DeviceError when the phone is not reached.
     """
-    place, colon, engine = address.rpartition(":")
-    place = place if colon and engine in _ENGINES else address
+    place, _ = _place_and_engine(address)
     if place in ("local", "runner"):
         return False  # nothing stays on this computer
     from .phone import find_phone
@@ -84,6 +81,11 @@ def clean(address: str, observer: Observer | None = None) -> bool:
     observer = observer or Log()
     with find_phone(place, observer.explain, observer.say) as transport:
         return remove_everything(transport)
+
+
+def _place_and_engine(address: str) -> tuple[str, str]:
+    place, colon, engine = address.rpartition(":")
+    return (place, engine) if colon and engine in _ENGINES else (address, "executorch")
 
 
 def _local(address: str, threads: int, cores: str | None) -> Device:

@@ -7,6 +7,7 @@ activates and infers. Commands, searches and reports use these two and never ask
 from __future__ import annotations
 
 import logging
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -17,11 +18,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..data import Dataset
-from ..graph import Subnet
+from ..errors import DeviceError
+from ..graph import Block, Subnet
 from ..latency import Latency
 from ..pack import BlockPack
 from ..plan import Plan
 from ..quality import Quality
+from .checks import chain_of, check_plan, check_rounds, check_sums, empty_sums, labels_for, sample_for
 
 Progress = Callable[[int, int], None]
 """Called as `progress(done, total)` while a step that takes long goes on."""
@@ -143,8 +146,8 @@ class Session(ABC):
 
     pack: BlockPack
     info: DeviceInfo
+    _open = True
 
-    @abstractmethod
     def measure(
         self,
         chains: Sequence[Sequence[str]],
@@ -161,14 +164,35 @@ class Session(ABC):
         noise; a head is also given the oracle's features at the taps before its chain. Raises GraphError for a chain
         that is not one, DataError for a sample that does not fit.
         """
+        self._ready()
+        check_rounds(rounds)
+        stretches = [chain_of(self.pack.graph, chain) for chain in chains]
+        sample = sample_for(self.pack.graph.cuts[0], sample)
+        samples_ms = self._measure(stretches, rounds, warmup, sample, progress or _nobody)
+        return [Latency.from_samples(times) for times in samples_ms]
 
-    @abstractmethod
     def evaluate(self, plan: Plan, data: Dataset, progress: Progress | None = None) -> Evaluation:
         """Run `plan` on every image of `data`.
 
         Raises PlanError when the plan is not for this pack, and DataError for images that do not fit cut 0, for no
         images, and for missing labels that a metric needs.
         """
+        begin = time.perf_counter()
+        self._ready()
+        check_plan(self.pack, plan)
+        labels = labels_for(self.pack, plan, data)
+        sums = empty_sums(self.pack, plan, len(data))
+        block_runs = self._evaluate(plan, data, labels, sums, progress or _nobody)
+        check_sums(sums, self._where)
+        return Evaluation(
+            subnets=plan.subnets,
+            sums=sums,
+            images=len(data),
+            block_runs=block_runs,
+            seconds=time.perf_counter() - begin,
+            engine=self.info.engine,
+            threads=self.info.threads,
+        )
 
     @abstractmethod
     def activate(self, subnet: Iterable[str]) -> PageIn:
@@ -193,9 +217,39 @@ class Session(ABC):
     def resident(self) -> Resident:
         """Which blocks are loaded now."""
 
-    @abstractmethod
     def close(self) -> None:
         """Release everything. Closing twice is harmless."""
+        self._open = False
+
+    def _require_open(self) -> None:
+        if not self._open:
+            raise DeviceError(f"the session for pack {self.pack.name!r} is closed: open another")
+
+    def _ready(self) -> None:
+        """Raises DeviceError when nothing can be run."""
+        self._require_open()
+
+    @property
+    def _where(self) -> str:
+        """What runs the blocks, in errors."""
+        return self.info.engine
+
+    @abstractmethod
+    def _measure(
+        self, chains: Sequence[Sequence[Block]], rounds: int, warmup: int, sample: NDArray[Any], progress: Progress
+    ) -> list[list[float]]:
+        """The milliseconds of every chain in every round, warm-up left out. What it is given has been checked."""
+
+    @abstractmethod
+    def _evaluate(
+        self,
+        plan: Plan,
+        data: Dataset,
+        labels: NDArray[np.int64] | None,
+        sums: Mapping[str, NDArray[np.float64]],
+        progress: Progress,
+    ) -> int:
+        """Fills `sums` and returns how many blocks ran. The plan and the labels have been checked, the images not."""
 
     def __enter__(self) -> Session:
         return self
@@ -204,6 +258,10 @@ class Session(ABC):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _nobody(done: int, total: int) -> None:
+    """Whom progress is told to when nobody asks."""
 
 
 class Device(ABC):

@@ -8,31 +8,21 @@ import platform
 import random
 import re
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from ..data import Dataset
 from ..errors import DeviceError
-from ..graph import Cut
-from ..latency import Latency
+from ..graph import Block, Cut
 from ..pack import BlockPack
 from ..plan import Plan, Run
-from .base import Device, DeviceInfo, Evaluation, PageIn, Progress, Resident, Session
-from .checks import (
-    chain_of,
-    check_backend,
-    check_input,
-    check_plan,
-    check_rounds,
-    check_sums,
-    empty_sums,
-    labels_for,
-    sample_for,
-)
+from .base import Device, DeviceInfo, PageIn, Progress, Resident, Session
+from .checks import check_backend, check_input
 from .interpreter import Chain, Engine, PlanRunner, Program, Tensor, TensorType
 
 
@@ -71,24 +61,14 @@ class LocalSession(Session):
         self._engine = engine
         self._active: dict[str, Program] = {}  # the active subnet's blocks, in the order they run
         self._assembled: Chain | None = None  # the same, ready to infer
-        self._open = True
 
-    def measure(
-        self,
-        chains: Sequence[Sequence[str]],
-        rounds: int = 30,
-        warmup: int = 5,
-        sample: NDArray[Any] | None = None,
-        progress: Progress | None = None,
-    ) -> list[Latency]:
-        """See `Session.measure`. The clock is `time.perf_counter_ns`, the garbage collector waits during a round."""
-        self._ready()
-        check_rounds(rounds)
-        stretches = [chain_of(self._graph, chain) for chain in chains]
-        sample = sample_for(self._graph.cuts[0], sample)
-        names = dict.fromkeys(block.name for blocks in stretches for block in blocks)
+    def _measure(
+        self, chains: Sequence[Sequence[Block]], rounds: int, warmup: int, sample: NDArray[Any], progress: Progress
+    ) -> list[list[float]]:
+        """See `Session._measure`. The clock is `time.perf_counter_ns`, the garbage collector waits during a round."""
+        names = dict.fromkeys(block.name for blocks in chains for block in blocks)
         programs = {name: self._program(name) for name in names}
-        ready = [Chain(self._graph, blocks, programs) for blocks in stretches]
+        ready = [Chain(self._graph, blocks, programs) for blocks in chains]
         features = self._oracle_features(sample, {cut for chain in ready for cut in chain.takes}, programs)
         # Each feature is brought into the layout of the block that reads it here, so that this is not measured.
         wanted = [{cut: (cut, self._layout(block.name)) for cut, block in chain.takes.items()} for chain in ready]
@@ -111,16 +91,18 @@ class LocalSession(Session):
                     end = time.perf_counter_ns()
                     if done > warmup:
                         times[index].append(end - begin)
-            if progress:
-                progress(done, warmup + rounds)
-        return [Latency.from_samples([ns / 1e6 for ns in samples]) for samples in times]
+            progress(done, warmup + rounds)
+        return [[ns / 1e6 for ns in samples] for samples in times]
 
-    def evaluate(self, plan: Plan, data: Dataset, progress: Progress | None = None) -> Evaluation:
-        """See `Session.evaluate`. Each block and metric of the plan is loaded once."""
-        begin = time.perf_counter()
-        self._ready()
-        check_plan(self.pack, plan)
-        labels = labels_for(self.pack, plan, data)
+    def _evaluate(
+        self,
+        plan: Plan,
+        data: Dataset,
+        labels: NDArray[np.int64] | None,
+        sums: Mapping[str, NDArray[np.float64]],
+        progress: Progress,
+    ) -> int:
+        """See `Session._evaluate`. Each block and metric of the plan is loaded once."""
         runs = [instruction.block for instruction in plan.instructions if isinstance(instruction, Run)]
         runner = PlanRunner(
             plan,
@@ -128,25 +110,14 @@ class LocalSession(Session):
             {metric: self._load_metric(metric) for metric in plan.metrics},
         )
         layout = self._layout(runs[0])
-        sums = empty_sums(self.pack, plan, len(data))
         for index in range(len(data)):
             image = data.image(index)
             check_input(self._graph.cuts[0], image, f"image {index}")
             label = None if labels is None else self._engine.tensor(labels[index : index + 1], "contiguous")
             for score, tensor in runner(self._engine.tensor(image, layout), label):
                 sums[score.metric][score.subnet, index] = self._engine.array(tensor)
-            if progress:
-                progress(index + 1, len(data))
-        check_sums(sums, self.info.engine)
-        return Evaluation(
-            subnets=plan.subnets,
-            sums=sums,
-            images=len(data),
-            block_runs=runner.block_runs,
-            seconds=time.perf_counter() - begin,
-            engine=self.info.engine,
-            threads=self.info.threads,
-        )
+            progress(index + 1, len(data))
+        return runner.block_runs
 
     def activate(self, subnet: Iterable[str]) -> PageIn:
         """See `Session.activate`. The new blocks are loaded beside the old ones, which go only when all are there."""
@@ -186,15 +157,11 @@ class LocalSession(Session):
 
     def close(self) -> None:
         """See `Session.close`."""
+        super().close()
         self._active, self._assembled = {}, None
-        self._open = False
-
-    def _require_open(self) -> None:
-        if not self._open:
-            raise DeviceError(f"the session for pack {self.pack.name!r} is closed: open another")
 
     def _ready(self) -> None:
-        self._require_open()
+        super()._ready()
         self._engine.check_threads()
 
     def _layout(self, block: str) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import time
+import statistics
 from base64 import b64decode
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -13,20 +13,11 @@ from numpy.typing import NDArray
 
 from ...data import Dataset
 from ...errors import ConnectionLost, DeviceError
-from ...latency import Latency
+from ...graph import Block
 from ...pack import BlockPack
 from ...plan import Plan
-from ..base import Evaluation, PageIn, Progress, Resident, Session
-from ..checks import (
-    chain_of,
-    check_input,
-    check_plan,
-    check_rounds,
-    check_sums,
-    empty_sums,
-    labels_for,
-    sample_for,
-)
+from ..base import PageIn, Progress, Resident, Session
+from ..checks import check_input
 from .calls import Event, OnEvent, read_result
 from .contents import data_files, one_image
 from .throttling import throttling, warning
@@ -43,52 +34,45 @@ class PhoneSession(Session):
         self.info = device.info
         self._device = device
         self._resident = Resident((), 0)
-        self._open = True
         self._pushed: WeakKeyDictionary[Dataset, list[str]] = WeakKeyDictionary()  # the digests of its files
 
-    def measure(
-        self,
-        chains: Sequence[Sequence[str]],
-        rounds: int = 30,
-        warmup: int = 5,
-        sample: NDArray[Any] | None = None,
-        progress: Progress | None = None,
-    ) -> list[Latency]:
-        """See `Session.measure`. The observer is told when the phone got slower on the way."""
-        self._require_open()
-        check_rounds(rounds)
-        names = [[block.name for block in chain_of(self.pack.graph, chain)] for chain in chains]
-        data = one_image(sample_for(self.pack.graph.cuts[0], sample))
+    def _measure(
+        self, chains: Sequence[Sequence[Block]], rounds: int, warmup: int, sample: NDArray[Any], progress: Progress
+    ) -> list[list[float]]:
+        """See `Session._measure`. The observer is told when the phone got slower on the way."""
+        names = [[block.name for block in chain] for chain in chains]
+        data = one_image(sample)
         self._device.put([data])
 
         def on_event(event: Event) -> None:
-            if progress and event["type"] == "progress":
+            if event["type"] == "progress":
                 progress(event["done"], event["total"])
 
         result = self._call("measure", on_event, chains=names, rounds=rounds, warmup=warmup, data=data.sha256)
         samples = read_result("measure", lambda: [[float(ms) for ms in times] for times in result["samples_ms"]])
         if [len(times) for times in samples] != [rounds] * len(names):
             raise DeviceError(f"the runner on {self.info.address} did not measure every chain {rounds} times")
-        latencies = [Latency.from_samples(times) for times in samples]
-        anchor = max(range(len(samples)), key=lambda index: latencies[index].median_ms, default=None)
-        if anchor is not None and (slowdown := throttling(samples[anchor])):
+        anchor = max(samples, key=statistics.median, default=[])
+        if anchor and (slowdown := throttling(anchor)):
             slower = slowdown
             self._device.observer.say(
                 read_result("measure", lambda: warning(slower, rounds, result["before"], result["after"]))
             )
-        return latencies
+        return samples
 
-    def evaluate(self, plan: Plan, data: Dataset, progress: Progress | None = None) -> Evaluation:
-        """See `Session.evaluate`. The images are pushed first; `seconds` counts that too."""
-        begin = time.perf_counter()
-        self._require_open()
-        check_plan(self.pack, plan)
-        labels_for(self.pack, plan, data)
+    def _evaluate(
+        self,
+        plan: Plan,
+        data: Dataset,
+        labels: NDArray[np.int64] | None,
+        sums: Mapping[str, NDArray[np.float64]],
+        progress: Progress,
+    ) -> int:
+        """See `Session._evaluate`. The images and labels are pushed first; `seconds` counts that too."""
         if data not in self._pushed:
             files = data_files(self.pack, data)
             self._device.put(files)
             self._pushed[data] = [file.sha256 for file in files]
-        sums = empty_sums(self.pack, plan, len(data))
         done = 0
 
         def note_scores(image: int, by_metric: Mapping[str, Any]) -> None:
@@ -100,27 +84,18 @@ class PhoneSession(Session):
             if event["type"] == "scores":
                 read_result("evaluate", lambda: note_scores(event["image"], event["sums"]))
                 done = max(done, event["image"] + 1)
-                if progress:
-                    progress(done, len(data))
+                progress(done, len(data))
 
         result = self._call("evaluate", on_event, plan=plan.to_json(), data=self._pushed[data])
-        check_sums(sums, f"{self.info.engine} on {self.info.address}")
-        return read_result(
-            "evaluate",
-            lambda: Evaluation(
-                subnets=plan.subnets,
-                sums=sums,
-                images=len(data),
-                block_runs=int(result["block_runs"]),
-                seconds=time.perf_counter() - begin,
-                engine=self.info.engine,
-                threads=self.info.threads,
-            ),
-        )
+        return read_result("evaluate", lambda: int(result["block_runs"]))
+
+    @property
+    def _where(self) -> str:
+        return f"{self.info.engine} on {self.info.address}"
 
     def activate(self, subnet: Iterable[str]) -> PageIn:
         """See `Session.activate`. `ms` is the phone's own time."""
-        self._require_open()
+        self._ready()
         wanted = self.pack.graph.subnet(subnet)
         result = self._call("activate", subnet=list(wanted))
         self._resident = read_result(
@@ -166,8 +141,8 @@ class PhoneSession(Session):
 
     def close(self) -> None:
         """See `Session.close`. The runner keeps what it has loaded until somebody else uses it, or it ends."""
+        super().close()
         self._resident = Resident((), 0)
-        self._open = False
 
     def _call(self, verb: str, on_event: OnEvent | None = None, **fields: Any) -> Event:
         return self._device.calls(
@@ -184,10 +159,6 @@ class PhoneSession(Session):
         """Whether the runner has other blocks loaded: somebody else used it, or it had ended and was started anew."""
         info = self._device.calls("info")
         return read_result("info", lambda: tuple(info["resident"]["blocks"])) != self._resident.blocks
-
-    def _require_open(self) -> None:
-        if not self._open:
-            raise DeviceError(f"the session for pack {self.pack.name!r} is closed: open another")
 
 
 def _tensor(document: Any) -> NDArray[Any]:
