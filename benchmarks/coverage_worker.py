@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import json
 import os
-import random
 import resource
 import sys
 import time
@@ -17,11 +16,10 @@ from adaptivenet.export.programs import export_program
 from adaptivenet.toolkit.elastic import Supernet, elastify
 from adaptivenet.toolkit.elastic.answers import at, in_a_row, paths
 from adaptivenet.toolkit.errors import AdaptiveNetError
-from adaptivenet.toolkit.graph import Subnet
-from adaptivenet.toolkit.sampling import PathSampler
 from torch import nn
 
 from .models import allow_torchvision
+from .subnets import draw_by_macs
 
 
 class Heads(nn.Module):
@@ -90,16 +88,11 @@ def _oracle_error(model: nn.Module, supernet: Supernet, side: int) -> float:
     return float((actual - expected).abs().max() / max(1.0, float(expected.abs().max())))
 
 
-def _draw(supernet: Supernet, count: int, seed: int) -> list[Subnet]:
-    cost = {block.name: float(block.macs) for block in supernet.graph.blocks}
-    return PathSampler(supernet.graph, cost).sample(count, random.Random(seed))
-
-
 def _run_subnets(supernet: Supernet, x: torch.Tensor, count: int) -> int:
     """How many of `count` random subnets give an output and, where they have something to learn, gradients."""
     graph = supernet.graph
     good = 0
-    for subnet in _draw(supernet, count, 0):
+    for subnet in draw_by_macs(graph, count, 0):
         supernet.zero_grad()
         output = supernet(x, subnet)
         if output.requires_grad:
@@ -116,7 +109,7 @@ def _export_subnet(supernet: Supernet, x: torch.Tensor) -> str:
     graph = supernet.graph
     with torch.no_grad():
         features = [feature.clone() for feature in supernet.features(x)]
-    for name in _draw(supernet, 1, 1)[0]:
+    for name in draw_by_macs(graph, 1, 1)[0]:
         inputs = [features[cut] for cut in graph.reads(graph[name])]
         try:
             export_program(f"block {name}", supernet.blocks[name], inputs, "executorch")

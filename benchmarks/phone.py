@@ -24,7 +24,6 @@ from __future__ import annotations
 
 import json
 import os
-import random
 import statistics
 import subprocess
 import tempfile
@@ -50,10 +49,10 @@ from adaptivenet.toolkit.elastic import elastify, merge, prune
 from adaptivenet.toolkit.errors import DeviceError
 from adaptivenet.toolkit.pack import BlockPack
 from adaptivenet.toolkit.plan import compile_plan
-from adaptivenet.toolkit.sampling import PathSampler
 
 from .machine import describe_machine
 from .models import efficientnet_lite0
+from .subnets import draw_by_macs
 
 MEGABYTES = 64
 SUBNETS = 100
@@ -159,9 +158,7 @@ def overhead(pack: BlockPack, home: Path, rounds: int) -> list[float]:
 
 def evaluations(pack: BlockPack, runner: Session, python: Session, images: int, pairs: int) -> list[float]:
     """The runner's time for 100 subnets over the Python device's."""
-    cost = {block.name: float(block.macs) for block in pack.graph.blocks}
-    subnets = PathSampler(pack.graph, cost).sample(SUBNETS, random.Random(0))
-    plan = compile_plan(pack.graph, subnets, {"agreement": pack.metrics["agreement"]})
+    plan = compile_plan(pack.graph, draw_by_macs(pack.graph, SUBNETS, 0), {"agreement": pack.metrics["agreement"]})
     data = Noise(pack.graph.cuts[0].shape, images)
     results: list[Evaluation] = []
 

@@ -156,10 +156,7 @@ class BlockPack:
     def _check(self, artifact: Artifact, verify: bool) -> None:
         with self._open_blob(artifact) as stream:
             if verify:
-                content = hashlib.sha256()
-                while chunk := stream.read(1 << 20):
-                    content.update(chunk)
-                _match(artifact, content.hexdigest())
+                _match(artifact, stream_sha256(stream))
 
     def _open_blob(self, artifact: Artifact) -> BinaryIO:
         stream = _open_regular(self.path / artifact.file)
@@ -220,6 +217,14 @@ def manifest_digest(manifest: Mapping[str, Any]) -> str:
     rest = {key: value for key, value in manifest.items() if key != "digest"}
     text = json.dumps(rest, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def stream_sha256(stream: BinaryIO) -> str:
+    """The SHA-256 of what is left in a stream, as hexadecimal digits."""
+    content = hashlib.sha256()
+    while chunk := stream.read(1 << 20):
+        content.update(chunk)
+    return content.hexdigest()
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

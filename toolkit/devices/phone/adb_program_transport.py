@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import os
 import re
-import select
 import subprocess
 import tempfile
-import time
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
-from io import RawIOBase
+from io import FileIO, RawIOBase
 from pathlib import Path
 
 from ...errors import ConnectionLost, DeviceError, NotAuthorized
 from .adb_program import AdbProgram, last_line, server_address
 from .address import looks_like_endpoint
 from .device_table import READY, ListedDevice
+from .pipes import pieces
 from .transport import PushProgress, Transport
 
 _PERCENT = re.compile(rb"\[\s*(\d{1,3})%\]")
@@ -80,7 +79,6 @@ class AdbProgramTransport(Transport):
 
     def _execute(self, script: str, what: str, timeout_s: float | None) -> Generator[bytes, None, None]:
         self._revive()
-        deadline = None if timeout_s is None else time.monotonic() + timeout_s
         with tempfile.TemporaryFile() as errors:
             child = subprocess.Popen(
                 [self._program.path, "-s", self._device.serial, "exec-out", script],
@@ -89,16 +87,13 @@ class AdbProgramTransport(Transport):
                 stderr=errors,
                 bufsize=0,
             )
-            assert child.stdout
+            assert isinstance(child.stdout, FileIO)
             with _ended(child), child.stdout as output:
-                while True:
-                    left = None if deadline is None else max(deadline - time.monotonic(), 0)
-                    if not select.select([output], [], [], left)[0]:
-                        self._lost = True
-                        raise ConnectionLost(f"{self.address} did not finish {what} in time")
-                    if not (piece := output.read(65536)):
-                        break
-                    yield piece
+                try:
+                    yield from pieces(output, timeout_s)
+                except TimeoutError as error:
+                    self._lost = True
+                    raise ConnectionLost(f"{self.address} did not finish {what} in time") from error
             # Whoever has seen the command's own end has closed this by now, so the connection has ended before it.
             errors.seek(0)
             raise self._gone(what, last_line(errors.read().decode(errors="replace")))

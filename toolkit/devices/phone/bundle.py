@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import DeviceError
+from ...pack import stream_sha256
 
 FORMAT = "adaptivenet-runner"
 LIST = "bundle.json"
@@ -146,11 +147,8 @@ def build_command(preset: str, sources: Path = _SOURCES) -> str:
 
 def file_sha256(path: Path) -> str:
     """The SHA-256 of a file's content, as hexadecimal digits."""
-    total = hashlib.sha256()
     with path.open("rb") as stream:
-        while chunk := stream.read(1 << 20):
-            total.update(chunk)
-    return total.hexdigest()
+        return stream_sha256(stream)
 
 
 def _places(preset: str, sources: Path) -> Iterable[Path]:

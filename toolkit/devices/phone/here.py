@@ -8,12 +8,12 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import time
 from collections.abc import Generator
+from io import FileIO
 from pathlib import Path
-from select import select
 
 from ...errors import ConnectionLost, DeviceError
+from .pipes import pieces
 from .transport import PushProgress, Transport
 
 
@@ -43,20 +43,14 @@ class Here(Transport):
         """See `Transport.close`."""
 
     def _execute(self, script: str, what: str, timeout_s: float | None) -> Generator[bytes, None, None]:
-        deadline = None if timeout_s is None else time.monotonic() + timeout_s
         process = subprocess.Popen(
-            ["sh", "-c", script], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, start_new_session=True
+            ["sh", "-c", script], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, bufsize=0, start_new_session=True
         )
-        assert process.stdout
+        assert isinstance(process.stdout, FileIO)
         try:
-            while True:
-                left = None if deadline is None else max(0.0, deadline - time.monotonic())
-                if not select([process.stdout], [], [], left)[0]:
-                    raise ConnectionLost(f"{self.address} did not finish {what} in time")
-                data = os.read(process.stdout.fileno(), 1 << 16)
-                if not data:
-                    return
-                yield data
+            yield from pieces(process.stdout, timeout_s)
+        except TimeoutError as error:
+            raise ConnectionLost(f"{self.address} did not finish {what} in time") from error
         finally:
             process.stdout.close()
             if process.poll() is None:
