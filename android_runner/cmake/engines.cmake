@@ -37,7 +37,6 @@ if(ONNXRUNTIME_INCLUDE)
 endif()
 
 add_executable(adaptivenet-runner src/main.cpp)
-target_compile_definitions(adaptivenet-runner PRIVATE RUNNER_VERSION="${RUNNER_VERSION}")
 target_link_libraries(adaptivenet-runner PRIVATE runner service)
 set_target_properties(adaptivenet-runner PROPERTIES
   BUILD_RPATH "$ORIGIN;${EXECUTORCH_RUNTIME_LIBRARY_DIR}"

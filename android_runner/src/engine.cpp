@@ -2,6 +2,7 @@
 
 #include "error.h"
 #include "executorch_engine.h"
+#include "quote.h"
 #ifdef RUNNER_ONNXRUNTIME
 #include "onnxruntime_engine.h"
 #endif
@@ -39,7 +40,7 @@ std::unique_ptr<Engine> make_engine(const std::string& name, int threads) {
 #endif
   std::string has;
   for (const auto& [known, version] : engines()) has += (has.empty() ? "" : ", ") + known;
-  throw DeviceError("this runner has no engine '" + name + "'; it has: " + has);
+  throw DeviceError("this runner has no engine " + quote(name) + "; it has: " + has);
 }
 
 }  // namespace adaptivenet

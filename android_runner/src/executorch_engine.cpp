@@ -7,7 +7,6 @@
 
 #include <algorithm>
 #include <cstring>
-#include <mutex>
 #include <utility>
 
 #include "error.h"
@@ -85,11 +84,20 @@ void swap_inner(const std::byte* from, std::byte* to, std::size_t n, std::size_t
   }
 }
 
-void convert(const std::byte* from, std::byte* to, const EtTensor& like, Layout layout) {
+// Copies the bytes of a tensor of the shape of `like` to `to`, in `layout`: as they are, or from the other layout.
+void copy(const std::byte* from, bool as_they_are, std::byte* to, const EtTensor& like, Layout layout) {
+  if (as_they_are) {
+    std::memcpy(to, from, like.nbytes());
+    return;
+  }
   const std::size_t channels = like.size(1);
   const std::size_t pixels = static_cast<std::size_t>(like.size(2)) * like.size(3);
   const bool to_last = layout == Layout::kChannelsLast;
   swap_inner(from, to, like.size(0), to_last ? channels : pixels, to_last ? pixels : channels, like.element_size());
+}
+
+void copy(const EtTensor& from, std::byte* to, Layout layout) {
+  copy(static_cast<const std::byte*>(from.const_data_ptr()), in_layout(from.dim_order(), layout), to, from, layout);
 }
 
 TensorPtr empty(const std::vector<executorch::aten::SizesType>& sizes, ScalarType type, Layout layout) {
@@ -100,13 +108,7 @@ TensorPtr empty(const std::vector<executorch::aten::SizesType>& sizes, ScalarTyp
 
 TensorPtr copy_in(const EtTensor& tensor, Layout layout) {
   TensorPtr made = empty({tensor.sizes().begin(), tensor.sizes().end()}, tensor.scalar_type(), layout);
-  auto* to = static_cast<std::byte*>(made->mutable_data_ptr());
-  const auto* from = static_cast<const std::byte*>(tensor.const_data_ptr());
-  if (in_layout(tensor.dim_order(), layout)) {
-    std::memcpy(to, from, tensor.nbytes());
-  } else {
-    convert(from, to, tensor, layout);
-  }
+  copy(tensor, static_cast<std::byte*>(made->mutable_data_ptr()), layout);
   return made;
 }
 
@@ -202,12 +204,8 @@ class EtEngine final : public Engine {
   FeaturePtr feature(const TensorView& view, Layout layout) override {
     const std::vector<executorch::aten::SizesType> sizes(view.type.shape.begin(), view.type.shape.end());
     TensorPtr made = empty(sizes, to_executorch(view.type.dtype), layout);
-    auto* to = static_cast<std::byte*>(made->mutable_data_ptr());
-    if (sizes.size() == 4 && layout == Layout::kChannelsLast) {
-      convert(view.data, to, *made, layout);
-    } else {
-      std::memcpy(to, view.data, made->nbytes());
-    }
+    const bool as_they_are = in_layout(made->dim_order(), Layout::kContiguous);
+    copy(view.data, as_they_are, static_cast<std::byte*>(made->mutable_data_ptr()), *made, layout);
     return std::make_shared<EtFeature>(std::move(made));
   }
 
@@ -217,12 +215,7 @@ class EtEngine final : public Engine {
     made.type.shape.assign(given.sizes().begin(), given.sizes().end());
     made.type.dtype = from_executorch("a feature", given.scalar_type());
     made.data.resize(given.nbytes());
-    const auto* from = static_cast<const std::byte*>(given.const_data_ptr());
-    if (in_layout(given.dim_order(), Layout::kContiguous)) {
-      std::memcpy(made.data.data(), from, made.data.size());
-    } else {
-      convert(from, made.data.data(), given, Layout::kContiguous);
-    }
+    copy(given, made.data.data(), Layout::kContiguous);
     return made;
   }
 };

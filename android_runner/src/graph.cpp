@@ -73,15 +73,7 @@ std::vector<int> BlockGraph::reads(const Block& block) const {
 }
 
 void BlockGraph::require_subnet(const Subnet& names) const {
-  int at = 0;
-  for (const std::string& name : names) {
-    const Block& next = block(name);
-    if (next.start != at) {
-      throw GraphError("not a subnet: block " + quote(name) + " starts at " + cut_name(next.start) +
-                       ", but the path is at " + cut_name(at));
-    }
-    at = next.end;
-  }
+  const int at = walk(names, 0, "not a subnet");
   if (at != end()) {
     throw GraphError("not a subnet: the path ends at " + cut_name(at) + ", the last cut is " + std::to_string(end()));
   }
@@ -89,15 +81,19 @@ void BlockGraph::require_subnet(const Subnet& names) const {
 
 void BlockGraph::require_chain(const Subnet& names) const {
   if (names.empty()) throw GraphError("not a chain: it has no blocks");
-  int at = block(names.front()).start;
+  walk(names, block(names.front()).start, "not a chain");
+}
+
+int BlockGraph::walk(const Subnet& names, int at, const char* otherwise) const {
   for (const std::string& name : names) {
     const Block& next = block(name);
     if (next.start != at) {
-      throw GraphError("not a chain: block " + quote(name) + " starts at " + cut_name(next.start) +
-                       ", but the one before it ends at " + cut_name(at));
+      throw GraphError(std::string(otherwise) + ": block " + quote(name) + " starts at " + cut_name(next.start) +
+                       ", but the path is at " + cut_name(at));
     }
     at = next.end;
   }
+  return at;
 }
 
 }  // namespace adaptivenet

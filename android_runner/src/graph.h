@@ -44,6 +44,9 @@ class BlockGraph {
   void require_chain(const Subnet& names) const;   // throws GraphError unless consecutive blocks, at least one
 
  private:
+  // Where the path from the cut `at` along these blocks ends. Throws GraphError that begins with `otherwise`.
+  int walk(const Subnet& names, int at, const char* otherwise) const;
+
   std::vector<TensorType> cuts_;
   std::map<std::string, Block> blocks_;
   std::vector<int> taps_;

@@ -26,6 +26,16 @@ ONNXTensorElementDataType to_onnxruntime(DType dtype) {
   return std::find_if(std::begin(kTypes), std::end(kTypes), [&](auto& pair) { return pair.first == dtype; })->second;
 }
 
+DType from_onnxruntime(const std::string& what, ONNXTensorElementDataType type) {
+  const auto* found =
+      std::find_if(std::begin(kTypes), std::end(kTypes), [&](auto& pair) { return pair.second == type; });
+  if (found == std::end(kTypes)) {
+    throw PackError(what + " has a tensor of ONNX's type " + std::to_string(type) +
+                    ", which no pack may have; export the pack again");
+  }
+  return found->first;
+}
+
 class OrtFeature final : public Feature {
  public:
   explicit OrtFeature(Ort::Value value) : value(std::move(value)) {}
@@ -70,14 +80,7 @@ class OrtProgram final : public Program {
                                                                : Ort::ConstTensorTypeAndShapeInfo{nullptr};
     if (tensor == nullptr)
       throw PackError(what_ + " takes or gives something that is no tensor; export the pack again");
-    const auto dtype = tensor.GetElementType();
-    const auto* found =
-        std::find_if(std::begin(kTypes), std::end(kTypes), [&](auto& pair) { return pair.second == dtype; });
-    if (found == std::end(kTypes)) {
-      throw PackError(what_ + " has a tensor of ONNX's type " + std::to_string(dtype) +
-                      ", which no pack may have; export the pack again");
-    }
-    return {tensor.GetShape(), found->first};
+    return {tensor.GetShape(), from_onnxruntime(what_, tensor.GetElementType())};
   }
 
   std::string what_;
@@ -124,11 +127,9 @@ class OrtEngine final : public Engine {
   Tensor tensor(const Feature& feature) override {
     const Ort::Value& value = static_cast<const OrtFeature&>(feature).value;
     const auto info = value.GetTensorTypeAndShapeInfo();
-    const auto dtype = info.GetElementType();
     Tensor made;
     made.type.shape = info.GetShape();
-    made.type.dtype =
-        std::find_if(std::begin(kTypes), std::end(kTypes), [&](auto& pair) { return pair.second == dtype; })->first;
+    made.type.dtype = from_onnxruntime("a feature", info.GetElementType());
     const auto* data = static_cast<const std::byte*>(value.GetTensorRawData());
     made.data.assign(data, data + bytes_of(made.type));
     return made;

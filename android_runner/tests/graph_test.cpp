@@ -87,7 +87,7 @@ TEST(Graph, TellsSubnetsAndChainsFromOtherLists) {
   EXPECT_TRUE(says(subnet({"o1", "o2"}), "'o1' starts at cut 1, but the path is at cut 0"));
   EXPECT_TRUE(says(subnet({"m0", "x"}), "there is no block 'x'"));
   EXPECT_TRUE(says(chain({}), "no blocks"));
-  EXPECT_TRUE(says(chain({"o0", "o2"}), "starts at cut 2, but the one before it ends at cut 1"));
+  EXPECT_TRUE(says(chain({"o0", "o2"}), "not a chain: block 'o2' starts at cut 2, but the path is at cut 1"));
   EXPECT_TRUE(says(chain({"x"}), "there is no block 'x'"));
   EXPECT_TRUE(says(chain({"o0", "o0"}), "starts at cut 0"));
 }
