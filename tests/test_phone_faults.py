@@ -22,7 +22,7 @@ import pytest
 from adaptivenet.toolkit.cli.profile import main as profile
 from adaptivenet.toolkit.cli.run import main as run
 from adaptivenet.toolkit.data import Dataset, open_data
-from adaptivenet.toolkit.devices import clean, connect
+from adaptivenet.toolkit.devices import Session, clean, connect
 from adaptivenet.toolkit.devices.phone import find_phone
 from adaptivenet.toolkit.devices.phone.device import HOME, PhoneDevice
 from adaptivenet.toolkit.devices.phone.push import Item
@@ -49,6 +49,11 @@ class Phone:
 
     def connect(self, observer: Told | None = None) -> PhoneDevice:
         return PhoneDevice(find_phone(self.address), observer=observer or self.told, idle_s=20)
+
+    def open(self, pack: BlockPack) -> tuple[PhoneDevice, Session, int]:
+        """The phone connected, the pack open on it, and the runner's process."""
+        device = self.connect()
+        return device, device.open(pack), int(device.calls("info")["pid"])
 
     def kill_adbd(self, start_after_s: float = 1.0) -> None:
         """Kill adbd, and nothing else; it starts again a little later."""
@@ -82,9 +87,7 @@ def test_an_evaluation_goes_on_while_adbd_is_killed(
     way: str, new_phone: Any, tiny_pack: BlockPack, plan: Plan, long_data: Dataset
 ) -> None:
     phone = Phone(new_phone, way)
-    device = phone.connect()
-    session = device.open(tiny_pack)
-    pid = device.calls("info")["pid"]
+    device, session, pid = phone.open(tiny_pack)
     seen: list[int] = []
 
     def kill(done: int, total: int) -> None:
@@ -142,9 +145,7 @@ def test_a_killed_runner_is_one_clear_error(
     way: str, new_phone: Any, tiny_pack: BlockPack, plan: Plan, long_data: Dataset
 ) -> None:
     phone = Phone(new_phone, way)
-    device = phone.connect()
-    session = device.open(tiny_pack)
-    pid = int(device.calls("info")["pid"])
+    device, session, pid = phone.open(tiny_pack)
 
     def kill(done: int, total: int) -> None:
         if done == 50:

@@ -71,6 +71,11 @@ class Phone:
     def connect(self, **options: Any) -> PhoneDevice:
         return PhoneDevice(self.cable, observer=self.told, home=str(self.home), **{"idle_s": 30, **options})
 
+    def open(self, pack: BlockPack) -> tuple[PhoneDevice, Session, int]:
+        """The phone connected, the pack open on it, and the runner's process."""
+        device = self.connect()
+        return device, device.open(pack), self.pid(device)
+
     def pid(self, device: PhoneDevice) -> int:
         return int(device.calls("info")["pid"])
 
@@ -187,9 +192,7 @@ def test_cores_and_threads_go_with_every_request(phone: Phone, tiny_pack: BlockP
 def test_an_evaluation_survives_a_lost_connection(
     phone: Phone, tiny_pack: BlockPack, plan: Plan, data: Dataset, expected: dict[str, np.ndarray], lines: int
 ) -> None:
-    device = phone.connect()
-    session = device.open(tiny_pack)
-    before = phone.pid(device)
+    device, session, before = phone.open(tiny_pack)
     phone.cable.lines = lines
     seen: list[int] = []
     evaluation = session.evaluate(plan, data, lambda done, total: seen.append(done))
@@ -206,9 +209,7 @@ def test_an_evaluation_survives_a_lost_connection(
 def test_a_phone_that_was_started_anew_does_the_job_again(
     phone: Phone, tiny_pack: BlockPack, plan: Plan, data: Dataset, expected: dict[str, np.ndarray]
 ) -> None:
-    device = phone.connect()
-    session = device.open(tiny_pack)
-    before = phone.pid(device)
+    device, session, before = phone.open(tiny_pack)
     phone.cable.lines = 4
     phone.cable.when_lost = lambda: os.kill(before, signal.SIGKILL)
     same_scores(session, plan, data, expected)
@@ -219,9 +220,7 @@ def test_a_phone_that_was_started_anew_does_the_job_again(
 def test_a_killed_runner_is_one_clear_error_and_the_phone_is_usable_at_once(
     phone: Phone, tiny_pack: BlockPack, plan: Plan, data: Dataset, expected: dict[str, np.ndarray]
 ) -> None:
-    device = phone.connect()
-    session = device.open(tiny_pack)
-    pid = phone.pid(device)
+    _, session, pid = phone.open(tiny_pack)
 
     def kill(done: int, total: int) -> None:
         if done == 1:
@@ -285,9 +284,7 @@ def test_a_host_of_another_version_replaces_an_idle_runner_once(phone: Phone) ->
 
 
 def test_a_runner_of_another_version_is_not_taken_from_a_host_that_uses_it(phone: Phone, tiny_pack: BlockPack) -> None:
-    device = phone.connect()
-    session = device.open(tiny_pack)
-    pid = phone.pid(device)
+    device, session, pid = phone.open(tiny_pack)
     store = Store(Here(), str(phone.home), phone.told)
     other = Calls(Here(), store, bundle_for(""), phone.told, speaks="9.9.9")
     errors: list[str] = []
