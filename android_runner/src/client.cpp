@@ -20,7 +20,7 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-constexpr auto kPatience = std::chrono::seconds(10);  // for a daemon to answer
+constexpr auto kPatience = std::chrono::seconds(10);  // for a daemon to be there
 constexpr auto kPause = std::chrono::milliseconds(50);
 constexpr char kNoReader[] = "nobody reads the events";
 
@@ -98,14 +98,20 @@ struct Answer {
   bool broken = false;  // the connection, before the request was read or the answer was sent
 };
 
-Answer converse(const Fd& daemon, std::string_view request) {
+Answer converse(const Fd& daemon, std::string_view request, std::chrono::milliseconds hangs) {
   Answer answer;
   answer.broken = !send_line(daemon, request);  // even then there may be an answer: that the request is too long
   std::string text;
   for (;;) {
     // Without a reader of our own there is nothing left to do; the daemon must not count us as a client.
     pollfd polled[] = {{daemon.get(), POLLIN, 0}, {STDOUT_FILENO, 0, 0}};
-    if (poll(polled, 2, -1) < 0) continue;
+    const bool heard = !answer.last_event.empty() || !text.empty();
+    const int found = poll(polled, 2, heard ? -1 : static_cast<int>(hangs.count()));
+    if (found < 0) continue;
+    if (found == 0) {
+      throw DeviceError("the daemon has not answered for " + std::to_string(hangs.count()) +
+                        " ms: it hangs, or was stopped");
+    }
     if (polled[1].revents & (POLLERR | POLLHUP)) throw DeviceError(kNoReader);
     if (polled[0].revents == 0) continue;
 
@@ -134,7 +140,7 @@ int call(const Call& what) {
   const auto until = Clock::now() + kPatience;
   for (;;) {
     const Fd daemon = reach(folder, starter, until);
-    const Answer answer = converse(daemon, what.request);
+    const Answer answer = converse(daemon, what.request, what.hangs);
     if (answer.broken && answer.last_event.empty()) continue;  // that daemon has not read the request
     if (const std::optional<int> status = status_after(answer.last_event)) return *status;
     throw DeviceError("the daemon ended without an answer" + known_of(starter, folder));

@@ -33,6 +33,7 @@ void serve(const std::filesystem::path& home, std::chrono::seconds idle, const M
   umask(077);
   RunFolder folder(home);
   if (!folder.lock()) return;
+  folder.restore();  // what a daemon that was killed has left changed
 
   const Fd stop = catch_signals();
   Limits limits;
@@ -40,7 +41,9 @@ void serve(const std::filesystem::path& home, std::chrono::seconds idle, const M
   Server server(folder, make_handler(home), limits, stop.get());
   folder.log_output();
   std::fprintf(stderr, "adaptivenet-runner %s, process %d\n", RUNNER_VERSION, static_cast<int>(getpid()));
-  if (!server.run()) {
+  const bool done = server.run();
+  folder.restore();
+  if (!done) {
     std::fprintf(stderr, "the job did not end in time; the process ends with it\n");
     _exit(0);
   }

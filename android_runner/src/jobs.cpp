@@ -13,6 +13,7 @@ struct Job {
   std::deque<std::string> lines;  // text, not Json: a tenth of the memory, and it is read as text only
   std::size_t bytes = 0;
   bool ended = false;
+  Cancelled cancelled = false;
 
   void add(Json event) {
     lines.push_back(event_line(id, lines.size(), std::move(event)));
@@ -75,7 +76,18 @@ Jobs::Events Jobs::events(const Job& job, std::uint64_t from, std::size_t limit)
   return events;
 }
 
-void Jobs::cancel() { cancelled_ = true; }
+bool Jobs::cancel(const std::string& id) {
+  const std::lock_guard lock(mutex_);
+  const auto known = known_.find(id);
+  if (known == known_.end() || known->second->ended) return false;
+  known->second->cancelled = true;
+  return true;
+}
+
+void Jobs::cancel() {
+  const std::lock_guard lock(mutex_);
+  for (const JobPtr& job : queue_) job->cancelled = true;
+}
 
 bool Jobs::idle() const {
   const std::lock_guard lock(mutex_);
@@ -99,10 +111,10 @@ void Jobs::work() {
 
 Json Jobs::outcome(Job& job) {
   try {
-    if (cancelled_) throw DeviceError("cancelled before it began: the daemon ends");
+    if (job.cancelled) throw DeviceError("cancelled before it began");
     append(job, {{"type", "started"}});
     Json event = handler_(
-        job.body, [&](Json event) { append(job, std::move(event)); }, cancelled_);
+        job.body, [&](Json event) { append(job, std::move(event)); }, job.cancelled);
     event["type"] = "result";
     return event;
   } catch (const std::exception& error) {

@@ -45,7 +45,9 @@ class Jobs {
   // The events of `job` from number `from` on: as many as fit into `limit` bytes, one at least if there is one.
   Events events(const Job& job, std::uint64_t from, std::size_t limit) const;
 
-  // Tells the running job to end. It and those that wait end with an error. Submit no job after this.
+  // Tells a job to end, with an error. False when there is none of this id that runs or waits.
+  bool cancel(const std::string& id);
+  // The same for all jobs. Submit none after this.
   void cancel();
 
   bool idle() const;  // no job runs or waits
@@ -58,7 +60,6 @@ class Jobs {
 
   const Handler handler_;
   const std::function<void()> changed_;
-  Cancelled cancelled_ = false;
 
   mutable std::mutex mutex_;  // of everything below, and of all that is in a Job but its body
   std::condition_variable wake_;

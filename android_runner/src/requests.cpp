@@ -53,7 +53,7 @@ Request read_request(std::string_view text) {
 
   const std::string& verb = text_field(body, "verb");
   if (verb == "stop") {  // before the version: whoever comes with another one must be able to replace this daemon
-    request.stop = true;
+    request.kind = Request::Kind::kStop;
     return request;
   }
   const std::string& version = text_field(body, "version");
@@ -62,6 +62,10 @@ Request read_request(std::string_view text) {
                        "; send 'stop', and call the runner of that version");
   }
   request.job = job_field(body);
+  if (verb == "cancel") {
+    request.kind = Request::Kind::kCancel;
+    return request;
+  }
   request.from = take_from(body);
   const std::string canonical = canonical_json(body);
   request.digest = sha256(std::as_bytes(std::span(canonical)));

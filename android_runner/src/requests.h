@@ -18,7 +18,8 @@ struct VersionError : Error {  // a request for another version
 };
 
 struct Request {
-  bool stop = false;       // the verb `stop`, for which the other fields are empty
+  enum class Kind { kJob, kCancel, kStop };
+  Kind kind = Kind::kJob;  // of `stop` the other fields are empty, of `cancel` all but the job to cancel
   std::string job;         // its id
   std::uint64_t from = 0;  // the first event wanted
   std::string digest;      // of `body`: two requests for one job must be the same

@@ -1,8 +1,10 @@
 #include "run_folder.h"
 
 #include <fcntl.h>
+#include <spawn.h>
 #include <sys/file.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -18,6 +20,7 @@ constexpr char kLock[] = "lock";
 constexpr char kSocket[] = "socket";
 constexpr char kNewSocket[] = ".part-socket";
 constexpr char kLog[] = "log";
+constexpr char kRestore[] = "restore";
 constexpr std::size_t kLongestName = 107;  // of a socket
 constexpr off_t kTail = 2000;              // bytes of the log that an error quotes
 
@@ -69,6 +72,17 @@ void RunFolder::publish(const std::string& name) {
 }
 
 void RunFolder::withdraw() noexcept { unlinkat(folder_.get(), kSocket, 0); }
+
+void RunFolder::restore() noexcept {
+  if (faccessat(folder_.get(), kRestore, F_OK, 0) != 0) return;
+  std::string shell = "sh";
+  std::string script = (path_ / kRestore).string();
+  char* command[] = {shell.data(), script.data(), nullptr};
+  pid_t process = 0;
+  if (posix_spawnp(&process, "sh", nullptr, nullptr, command, environ) != 0) return;
+  while (waitpid(process, nullptr, 0) < 0 && errno == EINTR) continue;
+  unlinkat(folder_.get(), kRestore, 0);
+}
 
 void RunFolder::log_output() {
   std::fflush(nullptr);

@@ -19,6 +19,7 @@ class RunFolder {
   bool lock();                            // to the end of this object or process; false when another process has it
   void publish(const std::string& name);  // the socket's name. Needs the lock
   void withdraw() noexcept;               // what was published
+  void restore() noexcept;                // runs the shell script `restore`, once: a host has changed what it puts back
   void log_output();                      // stdout and stderr of this process go to a new `log` from here on
 
   // For callers.

@@ -185,7 +185,7 @@ struct Runner::State {
     if (verb == "infer") return infer(fields, cancelled);
     if (verb == "adapt") return adapt(fields, emit, cancelled);
     throw ProtocolError("there is no verb " + quote(verb) +
-                        "; there are info, measure, evaluate, activate, infer, adapt and stop");
+                        "; there are info, measure, evaluate, activate, infer, adapt, cancel and stop");
   }
 };
 

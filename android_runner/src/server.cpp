@@ -126,8 +126,13 @@ void Server::take_request(Connection& client) {
       throw ProtocolError("the request is longer than " + std::to_string(kLongestRequest) + " bytes");
     }
     Request request = read_request(client.request());
-    if (request.stop) {
+    if (request.kind == Request::Kind::kStop) {
       client.hold();
+      return;
+    }
+    if (request.kind == Request::Kind::kCancel) {
+      std::fprintf(stderr, "job %s: cancelled\n", request.job.c_str());
+      client.answer(event_line("", 0, {{"type", "result"}, {"cancelled", jobs_.cancel(request.job)}}));
       return;
     }
     const std::uint64_t from = request.from;

@@ -7,6 +7,8 @@
 #include <fstream>
 #include <list>
 
+#include "client.h"
+#include "error.h"
 #include "processes.h"
 #include "requests.h"
 #include "run_folder.h"
@@ -53,6 +55,19 @@ TEST(Call, EndsWithThreeAndTheLogWhenTheDaemonDies) {
   EXPECT_EQ(call.out().find("result"), std::string::npos);
   EXPECT_NE(call.err().find("the engine has lost its head"), std::string::npos) << call.err();
   EXPECT_EQ(home.ask(request_json(2, "count", {{"to", 0}})).size(), 2u) << "a new daemon is started";
+}
+
+TEST(Call, DoesNotWaitForADaemonThatHangs) {
+  Home home;
+  const pid_t daemon = home.daemon();
+  kill(daemon, SIGSTOP);
+  try {
+    call({home.path(), request_json(1, "tally").dump() + "\n", {}, std::chrono::milliseconds(300)});
+    ADD_FAILURE() << "it has answered";
+  } catch (const DeviceError& error) {
+    EXPECT_NE(std::string(error.what()).find("it hangs, or was stopped"), std::string::npos) << error.what();
+  }
+  kill(daemon, SIGCONT);
 }
 
 TEST(Call, ReadsTheRequestFromAFile) {

@@ -3,6 +3,7 @@
 #include <unistd.h>
 
 #include <csignal>
+#include <fstream>
 
 #include "processes.h"
 #include "run_folder.h"
@@ -143,6 +144,28 @@ TEST(Daemon, EndsEvenWhenItsJobDoesNot) {
   expect_gone(home, daemon, name);
   EXPECT_EQ(runs.wait(), 3);
   EXPECT_EQ(stop.wait(), 0);
+}
+
+TEST(Daemon, PutsBackWhatAHostHasChanged) {
+  Home home;
+  const auto change = [&] {
+    std::ofstream(home.path() / "run" / "restore") << "echo back >> \"$(dirname \"$0\")/../restored\"\n";
+  };
+  home.daemon(1);
+  change();
+  wait_for_end(home.daemon(1));
+  EXPECT_EQ(home.file("restored"), "back\n") << "when nobody calls any more";
+
+  const pid_t killed = home.daemon();
+  change();
+  kill(killed, SIGKILL);
+  wait_for_end(killed);
+  EXPECT_EQ(home.file("restored"), "back\n");
+  home.daemon();
+  EXPECT_EQ(home.file("restored"), "back\nback\n") << "by the next daemon, before it answers";
+  home.ask(kStop);
+  EXPECT_EQ(home.file("run/restore"), "");
+  EXPECT_EQ(home.file("restored"), "back\nback\n") << "once";
 }
 
 TEST(Daemon, OutlivesAStoppedClient) {

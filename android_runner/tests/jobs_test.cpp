@@ -300,6 +300,22 @@ TEST_F(JobsTest, CancelEndsTheRunningJobAndThoseThatWait) {
   EXPECT_TRUE(jobs_->idle());
 }
 
+TEST_F(JobsTest, CancelOfOneLeavesTheOthers) {
+  const JobPtr runs = submit(1, "go", {{"steps", 1}});
+  const JobPtr waits = submit(2, "quick");
+  const JobPtr after = submit(3, "quick");
+  wait_for_events(runs, 1);
+  EXPECT_TRUE(jobs_->cancel(job_id(2)));
+  EXPECT_FALSE(jobs_->cancel(job_id(4))) << "nobody has sent it";
+  step();
+  wait_for_end(after);
+  EXPECT_EQ(types(runs), "started progress result ");
+  EXPECT_EQ(types(waits), "waiting error ");
+  EXPECT_EQ(types(after), "waiting started result ");
+  EXPECT_FALSE(jobs_->cancel(job_id(1))) << "it has ended";
+  EXPECT_EQ(events(runs).back()["type"], "result");
+}
+
 TEST_F(JobsTest, AResultThatCameAllTheSameIsOne) {
   Jobs jobs([](const Json&, const Emit&, const Cancelled&) { return Json{{"value", 1}}; }, [] {});
   const JobPtr job = jobs.submit(request(1, "any"));

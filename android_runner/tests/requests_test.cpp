@@ -22,7 +22,7 @@ Json refused(const std::string& text) {
 
 TEST(Requests, TakesTheEnvelopeAndLeavesTheRestToTheVerb) {
   const Request request = read(request_json(1, "count", {{"to", 3}, {"from", 7}, {"more", nullptr}}));
-  EXPECT_FALSE(request.stop);
+  EXPECT_EQ(request.kind, Request::Kind::kJob);
   EXPECT_EQ(request.job, job_id(1));
   EXPECT_EQ(request.from, 7u);
   EXPECT_EQ(request.body, request_json(1, "count", {{"to", 3}, {"more", nullptr}}));
@@ -96,9 +96,18 @@ TEST(Requests, AnotherVersionIsRefusedBeforeAnythingElseOfItIsRead) {
 TEST(Requests, StopIsDoneWhateverElseIsSaid) {
   for (const char* text : {R"({"verb":"stop"})", R"({"verb":"stop","version":"9.9.9","job":7,"from":-1,"why":"so"})"}) {
     const Request request = read_request(text);
-    EXPECT_TRUE(request.stop);
+    EXPECT_EQ(request.kind, Request::Kind::kStop);
     EXPECT_TRUE(request.job.empty());
   }
+}
+
+TEST(Requests, CancelNamesAJob) {
+  const Request request = read_request(request_json(7, "cancel").dump());
+  EXPECT_EQ(request.kind, Request::Kind::kCancel);
+  EXPECT_EQ(request.job, job_id(7));
+  Json nameless = request_json(7, "cancel");
+  nameless.erase("job");
+  EXPECT_EQ(refused(nameless.dump())["kind"], "ProtocolError");
 }
 
 TEST(Events, AreOneLineEachWhateverIsInThem) {

@@ -295,6 +295,22 @@ TEST_F(ServerTest, StopCancelsTheJobsAndEnds) {
   EXPECT_FALSE(std::filesystem::exists(home_.path() / "tally"));
 }
 
+TEST_F(ServerTest, CancelEndsAJobAndNothingElse) {
+  serve();
+  Client runs(name_);
+  runs.send(request_json(1, "count", {{"to", 1000000}, {"ms", 5}}));
+  runs.event();
+  const auto cancel = [&](int job) {
+    Client client(name_);
+    client.send(request_json(job, "cancel"));
+    return client.answer();
+  };
+  EXPECT_EQ(cancel(1), (std::vector<Json>{{{"job", nullptr}, {"event", 0}, {"type", "result"}, {"cancelled", true}}}));
+  EXPECT_EQ(runs.answer().back()["message"], "cancelled");
+  EXPECT_EQ(cancel(1).at(0)["cancelled"], false);
+  EXPECT_EQ(ask(request_json(2, "tally")), "started result ");
+}
+
 TEST_F(ServerTest, AnswersAllWhoStopIt) {
   serve();
   Client runs(name_);
