@@ -11,8 +11,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Callable
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -22,52 +20,17 @@ import pytest
 from adaptivenet.toolkit.cli.profile import main as profile
 from adaptivenet.toolkit.cli.run import main as run
 from adaptivenet.toolkit.data import Dataset, open_data
-from adaptivenet.toolkit.devices import Session, clean, connect
-from adaptivenet.toolkit.devices.phone import find_phone
+from adaptivenet.toolkit.devices import clean, connect
 from adaptivenet.toolkit.devices.phone.device import HOME, PhoneDevice
 from adaptivenet.toolkit.devices.phone.push import Item
 from adaptivenet.toolkit.errors import DeviceError
 from adaptivenet.toolkit.pack import BlockPack
 from adaptivenet.toolkit.plan import Plan, compile_plan
 from commands import QUICK, call
-from phones import WAYS, VirtualPhone
-from runners import Told, bundle_for, ended, wait_until
+from reached import Phone, both_ways
+from runners import Told, ended, wait_until
 
-both_ways = pytest.mark.parametrize("way", WAYS)
 pytestmark = pytest.mark.usefixtures("adb_server")
-
-
-class Phone:
-    """A virtual phone of this computer's architecture, and the way to it."""
-
-    def __init__(self, new_phone: Callable[..., VirtualPhone], way: str, *options: str) -> None:
-        bundle_for("x86_64")
-        self.virtual = new_phone(*options)
-        self.address = f"{way}:{self.virtual.endpoint}"
-        self.told = Told()
-        clean(self.address)  # a virtual phone keeps what an earlier one had on the same port
-
-    def connect(self, observer: Told | None = None) -> PhoneDevice:
-        return PhoneDevice(find_phone(self.address), observer=observer or self.told, idle_s=20)
-
-    def open(self, pack: BlockPack) -> tuple[PhoneDevice, Session, int]:
-        """The phone connected, the pack open on it, and the runner's process."""
-        device = self.connect()
-        return device, device.open(pack), int(device.calls("info")["pid"])
-
-    def kill_adbd(self, start_after_s: float = 1.0) -> None:
-        """Kill adbd, and nothing else; it starts again a little later."""
-        program = int(Path(f"{self.virtual.root}.pid").read_text())
-        children = Path(f"/proc/{program}/task/{program}/children").read_text().split()
-        os.kill(int(children[0]), signal.SIGKILL)
-
-        def start() -> None:
-            time.sleep(start_after_s)
-            wait_until(lambda: ended(program))
-            self.virtual.start()
-
-        self.starting = threading.Thread(target=start)
-        self.starting.start()
 
 
 @pytest.fixture

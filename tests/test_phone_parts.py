@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from adaptivenet.toolkit.devices.conditions import Conditions
 from adaptivenet.toolkit.devices.phone.build_runner import compiler_of, gather, require_tools
 from adaptivenet.toolkit.devices.phone.bundle import LIST, PRESETS, Bundle, build_command, find_bundle, presets_for
 from adaptivenet.toolkit.devices.phone.cores import choose_cores, parse_cores, spell_cores
@@ -99,15 +100,24 @@ def test_too_few_rounds_say_nothing() -> None:
 
 
 def test_the_warning_says_what_is_known() -> None:
-    state = {"khz": [1_000_000, 2_995_200, None], "temperatures": {"cpu": 35.2, "skin": 31.0}}
-    later = {"khz": [1_000_000, 2_100_000, None], "temperatures": {"cpu": 71.9, "skin": 40.0}}
-    text = warning(1.234, 30, state, later)
+    hot = Conditions(
+        1,
+        (0, 1, 2),
+        ("a", "b", None),
+        (1_000_000, 2_995_200, None),
+        (1_000_000, 2_100_000, None),
+        {"cpu": 35.2, "skin": 31.0},
+        {"cpu": 71.9, "skin": 40.0, "alarm": 60000.0},
+    )
+    text = warning(1.234, 30, hot)
     assert "23% slower" in text
     assert "last 7 of 30 rounds" in text
-    assert "from 35 to 72 °C, its clock from 3.00 to 2.10 GHz; let it cool" in text
-    bare = warning(1.1, 30, {"khz": [None], "temperatures": {}}, {"khz": [], "temperatures": {"skin": None}})
-    assert "°C" not in bare
-    assert "GHz" not in bare
+    assert "; its clock from 3.00 to 2.10 GHz and its hottest sensor from 35 to 72 °C; measure again" in text
+    assert hot.in_words().startswith("cores 0-2, governor a and b, its clock")
+    bare = Conditions(1, None, (), (None,), (), {}, {"skin": 0.0})
+    assert "°C" not in warning(1.1, 30, bare)
+    assert "GHz" not in warning(1.1, 30, bare)
+    assert bare.in_words() == "any core"
 
 
 # Which runner

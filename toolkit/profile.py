@@ -200,6 +200,7 @@ class _Profiling:
         self.data, self.held_out = divide(data, verify, settings)
         self.metric = choose_metric(self.pack, self.data, settings.metric)
         self.seconds: dict[str, float] = {}
+        self.conditions: dict[str, Any] = {}
 
     def run(self) -> Profile:
         with self._stage("measure"):
@@ -219,9 +220,7 @@ class _Profiling:
         estimate = strategy.estimate()
         finalists = _finalists(self.graph, table, estimate, targets)
         with self._stage("time finalists"):
-            times = self.session.measure(
-                finalists, self.settings.rounds, progress=lambda done, total: self.report("time finalists", done, total)
-            )
+            times = self._measure("time finalists", finalists)
         measured = dict(zip(finalists, times))
         kept = _front(estimate, measured)
         with self._stage("verify"):
@@ -249,14 +248,18 @@ class _Profiling:
         yield
         self.seconds[name] = round(time.perf_counter() - begin, 3)
 
+    def _measure(self, stage: str, chains: Sequence[Sequence[str]]) -> list[Latency]:
+        times = self.session.measure(
+            chains, self.settings.rounds, progress=lambda done, total: self.report(stage, done, total)
+        )
+        if self.session.conditions:
+            self.conditions[stage] = self.session.conditions.to_json()
+        return times
+
     def _measure_blocks(self) -> tuple[LatencyTable, Latency]:
         """The latency of every block and of the oracle, all in the same rounds."""
         names = [block.name for block in self.graph.blocks]
-        times = self.session.measure(
-            [*((name,) for name in names), self.graph.oracle],
-            self.settings.rounds,
-            progress=lambda done, total: self.report("measure", done, total),
-        )
+        times = self._measure("measure", [*((name,) for name in names), self.graph.oracle])
         return LatencyTable(dict(zip(names, times))), times[-1]
 
     def _targets(self, table: LatencyTable, oracle: Latency) -> list[float]:
@@ -326,6 +329,7 @@ class _Profiling:
             "version": VERSION,
             "pack": {"name": self.pack.name, "digest": self.pack.digest},
             "device": device,
+            "conditions": self.conditions,
             "settings": asdict(self.settings),
             "oracle_latency_ms": oracle.median_ms,
             "oracle_latency": oracle.to_json(),

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from .devices.conditions import Conditions
 from .errors import ProfileError
 from .profile import Profile
 from .quality import Quality
@@ -21,7 +22,13 @@ def headline(profile: Profile) -> str:
         f"(median of {profile.oracle.repetitions}, IQR {profile.oracle.spread_ms:.2f} ms). "
         f"{searched['subnets']} subnets were evaluated on {searched['images']} pictures by {searched['metric']}; "
         f"quality is from {profile.document['verify']['images']} others, with its 95% interval. {total:.0f} s in all."
+        + _conditions(profile.document.get("conditions", {}))
     )
+
+
+def _conditions(by_stage: Mapping[str, Any]) -> str:
+    stages = [f"{stage}: {Conditions.from_json(found).in_words()}" for stage, found in by_stage.items()]
+    return "".join(f" During {stage}." for stage in stages)
 
 
 def front_rows(profile: Profile) -> list[list[str]]:

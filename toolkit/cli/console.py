@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import functools
 import json
+import signal
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import click
@@ -75,7 +77,8 @@ def reports_errors(command: Command) -> Command:
     @functools.wraps(command)
     def run(*args: Any, verbose: bool, **kwargs: Any) -> Any:
         try:
-            return command(*args, **kwargs)
+            with _terminated_as_interrupted():
+                return command(*args, **kwargs)
         except AdaptiveNetError as error:
             if verbose:
                 raise
@@ -89,6 +92,16 @@ def reports_errors(command: Command) -> Command:
             sys.exit(1)
 
     return run  # type: ignore[return-value]
+
+
+@contextmanager
+def _terminated_as_interrupted() -> Iterator[None]:
+    """SIGTERM ends the command as Ctrl-C does: what it has begun on a phone is cancelled, its folders are removed."""
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def table(rows: Sequence[Sequence[str]], right: Sequence[int] = ()) -> str:

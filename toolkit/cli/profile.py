@@ -31,6 +31,10 @@ _CORES_HELP = "Cores of a phone to run on, as 4-7 or any (default: the fastest).
 @click.option("--memory", "memory_mb", default=256, show_default=True, help="Limit for features while evaluating, MB.")
 @click.option("--threads", default=1, show_default=True, help="Threads that a block may use.")
 @click.option("--cores", help=_CORES_HELP)
+@click.option(
+    "--cool", "cool_c", type=float, metavar="CELSIUS", help="Wait until a phone is not hotter, before it is measured."
+)
+@click.option("--fixed-performance", is_flag=True, help="Have Android keep a phone's clocks within sustainable bounds.")
 @click.option("--seed", default=0, show_default=True)
 @click.option("--out", type=click.Path(), help="Write the profile to this file.")
 @click.option("--json", "as_json", is_flag=True, help="Print the profile as one json document instead of a table.")
@@ -54,6 +58,8 @@ def main(
     memory_mb: int,
     threads: int,
     cores: str | None,
+    cool_c: float | None,
+    fixed_performance: bool,
     seed: int,
     out: str | None,
     as_json: bool,
@@ -95,7 +101,14 @@ def main(
     held_out = (
         open_data(verify_data, opened.preprocessing, opened.classes, opened.graph.cuts[0]) if verify_data else None
     )
-    device = connect(address, threads=threads, cores=cores, observer=console)
+    device = connect(
+        address,
+        threads=threads,
+        cores=cores,
+        cool_c=cool_c,
+        fixed_performance=fixed_performance,
+        observer=console,
+    )
     with device.open(opened) as session:
         if dry_run:
             searched, verified = divide(pictures, held_out, settings)

@@ -12,9 +12,13 @@ runner that phones have. An engine is imported when its address is asked for.
 from __future__ import annotations
 
 import tempfile
+from typing import TYPE_CHECKING, Any
 
 from ..errors import DeviceError
 from .base import Device, DeviceInfo, Evaluation, Log, Observer, PageIn, Progress, Resident, Session
+
+if TYPE_CHECKING:
+    from .phone.transport import Transport
 
 __all__ = [
     "Device",
@@ -34,7 +38,15 @@ ADDRESSES = ("local", "local:executorch", "local:onnxruntime")
 _ENGINES = ("executorch", "onnxruntime")
 
 
-def connect(address: str, threads: int = 1, *, cores: str | None = None, observer: Observer | None = None) -> Device:
+def connect(
+    address: str,
+    threads: int = 1,
+    *,
+    cores: str | None = None,
+    cool_c: float | None = None,
+    fixed_performance: bool = False,
+    observer: Observer | None = None,
+) -> Device:
     """The device at `address`, ready to be used.
 
     - `local` (the same as `local:executorch`) and `local:onnxruntime` are this computer, in this process.
@@ -43,8 +55,10 @@ def connect(address: str, threads: int = 1, *, cores: str | None = None, observe
       `phone.address` lists.
 
     The last two run ExecuTorch; with `:onnxruntime` behind the address, ONNX Runtime. `threads` is how many threads a
-    block may use, and `cores` on which cores of a phone: `4-7`, `any`, by default the fastest that there are. The
-    observer is told what a device does beside what it was asked for; without one, Python's log gets warnings.
+    block may use. Of a phone, `cores` are those to run on (`4-7`, `any`, by default the fastest that there are); before
+    it is measured, it is waited for until it is not hotter than `cool_c` degrees Celsius; and with `fixed_performance`
+    Android keeps its clocks within sustainable bounds. The observer is told what a device does beside what it was asked
+    for; without one, Python's log gets warnings.
 
     Raises DeviceError for an address that is not understood or not reached, or fewer than one thread, and EngineMissing
     when the engine is not installed: there is no falling back to another one.
@@ -52,19 +66,27 @@ def connect(address: str, threads: int = 1, *, cores: str | None = None, observe
     if threads < 1:
         raise DeviceError(f"cannot run on {threads} threads: ask for at least 1")
     if address == "local" or address.startswith("local:"):
-        return _local(address, threads, cores)
+        if cores is not None:
+            raise DeviceError(f"{address} runs on the cores that this process has (see taskset): cores are for phones")
+        if cool_c is not None or fixed_performance:
+            raise DeviceError(f"{address} can neither be waited for to cool nor fix its clocks: those are for phones")
+        return _local(address, threads)
     place, engine = _place_and_engine(address)
     observer = observer or Log()
     from .phone.device import PhoneDevice
 
+    transport: Transport
+    home: dict[str, Any] = {}
     if place == "runner":
         from .phone.here import Here
 
-        home = tempfile.mkdtemp(prefix="adaptivenet-runner-")
-        return PhoneDevice(Here(address), address, engine, threads, cores, observer, home, idle_s=60, temporary=True)
-    from .phone import find_phone
+        transport = Here(address)
+        home = {"home": tempfile.mkdtemp(prefix="adaptivenet-runner-"), "idle_s": 60, "temporary": True}
+    else:
+        from .phone import find_phone
 
-    return PhoneDevice(find_phone(place, observer.explain, observer.say), address, engine, threads, cores, observer)
+        transport = find_phone(place, observer.explain, observer.say)
+    return PhoneDevice(transport, address, engine, threads, cores, observer, cool_c, fixed_performance, **home)
 
 
 def clean(address: str, observer: Observer | None = None) -> bool:
@@ -88,11 +110,9 @@ def _place_and_engine(address: str) -> tuple[str, str]:
     return (place, engine) if colon and engine in _ENGINES else (address, "executorch")
 
 
-def _local(address: str, threads: int, cores: str | None) -> Device:
+def _local(address: str, threads: int) -> Device:
     from .local import LocalDevice
 
-    if cores is not None:
-        raise DeviceError(f"{address} runs on the cores that this process has (see taskset): cores are for phones")
     if address in ("local", "local:executorch"):
         from .executorch_engine import ExecuTorchEngine
 

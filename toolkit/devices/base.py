@@ -25,6 +25,7 @@ from ..pack import BlockPack
 from ..plan import Plan
 from ..quality import Quality
 from .checks import chain_of, check_plan, check_rounds, check_sums, empty_sums, labels_for, sample_for
+from .conditions import Conditions
 
 Progress = Callable[[int, int], None]
 """Called as `progress(done, total)` while a step that takes long goes on."""
@@ -146,6 +147,9 @@ class Session(ABC):
 
     pack: BlockPack
     info: DeviceInfo
+    conditions: Conditions | None = None
+    """What the device was like when `measure` was called last; None where it does not tell."""
+
     _open = True
 
     def measure(

@@ -12,7 +12,7 @@ import secrets
 import shlex
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from importlib.metadata import version
 from typing import Any, TypeVar
 
@@ -120,7 +120,14 @@ class Calls:
                 job.begin_anew()
                 return self._once({**job.request, "job": job.id}, job.id, 0, job.noting(on_event))
 
-        return self.patiently(attempt)
+        try:
+            return self.patiently(attempt)
+        except AdaptiveNetError:
+            raise
+        except BaseException:  # such as Ctrl-C: nobody will ask for the result
+            with suppress(AdaptiveNetError):
+                self._once({"version": self._version, "verb": "cancel", "job": job.id}, "", 0, None)
+            raise
 
     def _once(self, request: Mapping[str, Any], job: str, start: int, on_event: OnEvent | None) -> Event:
         """One call of the runner, to the end of its answer."""

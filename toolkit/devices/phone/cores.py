@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ...errors import DeviceError
+from ..conditions import spell_cores
 
 ANY = "any"
 _RANGE = re.compile(r"(\d{1,4})(?:-(\d{1,4}))?")
@@ -51,14 +52,3 @@ def choose_cores(there: Sequence[Mapping[str, Any]], threads: int, wanted: str |
             break
         chosen += [core for core in known if speeds[core] == speed]
     return tuple(sorted(chosen))
-
-
-def spell_cores(cores: Sequence[int]) -> str:
-    """Cores as `parse_cores` reads them: `0-3,6`."""
-    runs: list[list[int]] = []
-    for core in sorted(cores):
-        if runs and core == runs[-1][-1] + 1:
-            runs[-1].append(core)
-        else:
-            runs.append([core])
-    return ",".join(f"{run[0]}-{run[-1]}" if len(run) > 1 else f"{run[0]}" for run in runs)

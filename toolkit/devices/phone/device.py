@@ -6,17 +6,21 @@ import platform
 import shlex
 import weakref
 from collections.abc import Sequence
+from contextlib import suppress
 
-from ...errors import EngineMissing
+from ...errors import AdaptiveNetError, EngineMissing
 from ...pack import BlockPack
 from ..base import Device, DeviceInfo, Log, Observer
 from ..checks import check_backend
+from ..conditions import spell_cores
 from .bundle import PROGRAM, Bundle, find_bundle, presets_for
 from .calls import Calls, read_result
 from .contents import pack_items, runner_items
-from .cores import choose_cores, spell_cores
+from .cores import choose_cores
+from .heat import ask_thermalservice, cool_down
 from .push import Item, Store
 from .session import PhoneSession
+from .steady import keep_steady, put_back
 from .transport import Transport
 
 HOME = "/data/local/tmp/adaptivenet"
@@ -34,6 +38,8 @@ class PhoneDevice(Device):
         threads: int = 1,
         cores: str | None = None,
         observer: Observer | None = None,
+        cool_c: float | None = None,
+        fixed_performance: bool = False,
         home: str = HOME,
         idle_s: int = 300,
         temporary: bool = False,
@@ -41,8 +47,11 @@ class PhoneDevice(Device):
         """Pushes the runner where it is missing, and asks it who the phone is.
 
         `cores` as for `choose_cores`; `home` is the folder on the phone, `idle_s` how long the runner stays when nobody
-        calls it. With `temporary`, both go when the device is closed or forgotten. Raises DeviceError when no runner is
-        built for the phone or it does not answer, EngineMissing when it has no such engine.
+        calls it. With `temporary`, both go when the device is closed or forgotten. `cool_c` is for `cool_down`,
+        `fixed_performance` for `keep_steady`, which is undone when the device is closed or forgotten.
+
+        Raises DeviceError when no runner is built for the phone or it does not answer, EngineMissing when it has no
+        such engine.
         """
         self.observer = observer or Log()
         self._leave = weakref.finalize(self, remove_everything, transport, home) if temporary else None
@@ -52,6 +61,7 @@ class PhoneDevice(Device):
         self.calls = Calls(transport, self.store, bundle, self.observer, idle_s=idle_s)
         self.put(runner_items(bundle))
         self._transport = transport
+        self._cool_c = cool_c
 
         info = self.calls("info")
         engines = read_result("info", lambda: dict(info["engines"]))
@@ -62,6 +72,9 @@ class PhoneDevice(Device):
             )
         chosen = choose_cores(read_result("info", lambda: list(info["cores"])), threads, cores)
         self.cores = None if chosen is None else list(chosen)
+        self.governors = read_result(
+            "info", lambda: tuple(core["governor"] for core in info["cores"] if chosen is None or core["cpu"] in chosen)
+        )
         self.observer.explain(
             f"{address} runs on {'any core' if chosen is None else f'cores {spell_cores(chosen)}'} with {threads} "
             f"threads (runner {bundle.version}, {bundle.preset})"
@@ -78,6 +91,8 @@ class PhoneDevice(Device):
                 cores=len(self.cores or info["cores"]),
             ),
         )
+        self._restore = weakref.finalize(self, _put_back, transport, home)
+        self.observer.explain(f"{address}: {keep_steady(transport, home, fixed_performance)}")
 
     def open(self, pack: BlockPack) -> PhoneSession:
         """See `Device.open`. Pushes the pack, as far as it is not on the phone."""
@@ -90,11 +105,29 @@ class PhoneDevice(Device):
         """Have these files on the phone, however often the connection is lost in between."""
         self.calls.patiently(lambda: self.store.put(items))
 
+    def temperatures(self) -> dict[str, float]:
+        """What Android says of its sensors, name to degrees Celsius; empty where it says nothing."""
+        return self.calls.patiently(lambda: ask_thermalservice(self._transport))
+
+    def cool_down(self) -> None:
+        """Waits until the phone is as cool as it was asked to be before it is measured; see `heat.cool_down`."""
+        if self._cool_c is not None:
+            cool_down(self._cool_c, self._read_heat, self.info.address, self.observer)
+
+    def _read_heat(self) -> dict[str, float]:
+        return self.temperatures() or read_result("info", lambda: dict(self.calls("info")["temperatures"]))
+
     def close(self) -> None:
         """See `Device.close`. The runner stays for a while, for the next one who calls."""
+        self._restore()
         if self._leave:
             self._leave()
         self._transport.close()
+
+
+def _put_back(transport: Transport, home: str) -> None:
+    with suppress(AdaptiveNetError):  # where the phone is gone, the daemon does it
+        put_back(transport, home)
 
 
 def bundle_for(transport: Transport) -> Bundle:

@@ -18,6 +18,7 @@ from ...pack import BlockPack
 from ...plan import Plan
 from ..base import PageIn, Progress, Resident, Session
 from ..checks import check_input
+from ..conditions import Conditions
 from .calls import Event, OnEvent, read_result
 from .contents import data_files, one_image
 from .throttling import throttling, warning
@@ -40,6 +41,7 @@ class PhoneSession(Session):
         self, chains: Sequence[Sequence[Block]], rounds: int, warmup: int, sample: NDArray[Any], progress: Progress
     ) -> list[list[float]]:
         """See `Session._measure`. The observer is told when the phone got slower on the way."""
+        self._device.cool_down()
         names = [[block.name for block in chain] for chain in chains]
         data = one_image(sample)
         self._device.put([data])
@@ -48,17 +50,32 @@ class PhoneSession(Session):
             if event["type"] == "progress":
                 progress(event["done"], event["total"])
 
+        before = self._device.temperatures()
         result = self._call("measure", on_event, chains=names, rounds=rounds, warmup=warmup, data=data.sha256)
         samples = read_result("measure", lambda: [[float(ms) for ms in times] for times in result["samples_ms"]])
         if [len(times) for times in samples] != [rounds] * len(names):
             raise DeviceError(f"the runner on {self.info.address} did not measure every chain {rounds} times")
+        after = self._device.temperatures()
+        self.conditions = read_result("measure", lambda: self._conditions(result, before, after))
         anchor = max(samples, key=statistics.median, default=[])
         if anchor and (slowdown := throttling(anchor)):
-            slower = slowdown
-            self._device.observer.say(
-                read_result("measure", lambda: warning(slower, rounds, result["before"], result["after"]))
-            )
+            self._device.observer.say(warning(slowdown, rounds, self.conditions))
         return samples
+
+    def _conditions(self, result: Event, before: Mapping[str, float], after: Mapping[str, float]) -> Conditions:
+        """The phone's own sensors are read where there are any: of a whole phone they tell more than its kernel's."""
+        cores, state = self._device.cores, (result["before"], result["after"])
+        clocks = [tuple(None if khz is None else int(khz) for khz in each["khz"]) for each in state]
+        heat = [{str(name): float(value) for name, value in each["temperatures"].items()} for each in state]
+        return Conditions(
+            threads=self.info.threads,
+            cores=None if cores is None else tuple(cores),
+            governors=self._device.governors,
+            khz_before=clocks[0],
+            khz_after=clocks[1],
+            celsius_before=before or heat[0],
+            celsius_after=after or heat[1],
+        )
 
     def _evaluate(
         self,
