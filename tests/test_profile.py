@@ -14,7 +14,6 @@ from adaptivenet.export import bundle_pack
 from adaptivenet.toolkit.data import Dataset, open_data
 from adaptivenet.toolkit.devices import connect
 from adaptivenet.toolkit.errors import BudgetError, DataError, PlanError, ProfileError
-from adaptivenet.toolkit.latency import LatencyTable
 from adaptivenet.toolkit.pack import BlockPack
 from adaptivenet.toolkit.profile import Budget, Profile, Settings, choose_metric, divide, profile
 from adaptivenet.toolkit.report import budget_rows, front_rows, headline, markdown, write_report
@@ -101,14 +100,20 @@ def test_the_front_is_measured_and_goes_up(profiled: Profile) -> None:
     assert len({point.subnet for point in points}) == len(points)
 
 
-def test_the_latency_of_the_oracle_is_its_own_and_predictions_agree_with_it(profiled: Profile) -> None:
-    oracle = next((p for p in profiled.front.points if p.subnet == p.subnet.graph.oracle), None)
-    factor = profiled.document["oracle_over_sum"]
-    summed = profiled.latency.predict_ms(profiled.front.points[0].subnet.graph.oracle)
-    assert factor * summed == pytest.approx(profiled.oracle.median_ms)
-    if oracle is not None:
-        assert oracle.measured_ms == profiled.oracle.median_ms
-        assert oracle.predicted_ms == pytest.approx(oracle.measured_ms)
+def test_predictions_add_up_and_say_how_wrong_they_may_be(profiled: Profile) -> None:
+    inside = {block["name"]: block["in_subnet_ms"] for block in profiled.document["blocks"]}
+    for point in profiled.front.points:
+        assert point.predicted_ms == pytest.approx(sum(inside[name] for name in point.subnet))
+        assert point.predicted_error_ms > 0
+
+
+def test_every_timing_is_kept(profiled: Profile) -> None:
+    blocks = profiled.document["blocks"]
+    taken = profiled.document["samples"]["measure"]
+    assert taken["chains"][: len(blocks)] == [[block["name"]] for block in blocks]
+    assert len(taken["chains"]) > len(blocks), "and some subnets, whole"
+    assert all(len(times) == len(taken["anchor_ms"]) == 5 for times in taken["ms"])
+    assert profiled.document["samples"].keys() == {"measure", "time finalists"}
 
 
 def test_what_is_chosen_meets_its_budget(tiny_pack: BlockPack, data: Dataset) -> None:
@@ -434,11 +439,3 @@ def test_a_pack_that_claims_to_be_a_bundle_of_itself_is_no_way_in(document: dict
     Profile.load(write(tmp_path / "profile.json", document), BlockPack.open(claims.path))
     with pytest.raises(ProfileError, match="no latency for 1 of 6 blocks"):
         Profile.load(write(tmp_path / "profile.json", fewer), BlockPack.open(claims.path))
-
-
-def test_the_latency_table_predicts_by_itself(profiled: Profile, tiny_pack: BlockPack) -> None:
-    table = LatencyTable.from_json(profiled.latency.to_json())
-    for point in profiled.front.points:
-        assert point.predicted_ms == pytest.approx(
-            table.predict_ms(point.subnet) * profiled.document["oracle_over_sum"]
-        )

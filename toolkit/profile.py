@@ -1,14 +1,15 @@
 """Profiles a device: measures its blocks, searches its best subnets, verifies them, and writes it all down.
 
 The pictures are divided once: the search sees one part, the reported quality comes from the other. A subnet's latency
-is *predicted* while searching; the subnets of the front are then *measured* whole, in turn with the oracle, and a
-budget is met when the measured latency meets it. The prediction is the sum of the blocks' medians, times the factor by
-which the oracle's own whole run differed from its sum.
+is *predicted* while searching: from its blocks, and from what some random subnets, measured whole beside them, add to
+their sums. The subnets of the front are then *measured* whole, in turn with the oracle, and a budget is met when the
+measured latency meets it.
 """
 
 from __future__ import annotations
 
 import json
+import random
 import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -24,9 +25,12 @@ from .errors import BudgetError, DataError, DeviceError, ProfileError
 from .front import Front, FrontPoint
 from .graph import BlockGraph, Subnet
 from .latency import Latency, LatencyTable, fastest_and_slowest, of_every_block
+from .measuring import Precision, Samples, take_samples
 from .pack import BlockPack
 from .plan import compile_plan
+from .prediction import Predictor
 from .quality import Quality
+from .sampling import PathSampler
 from .search import STRATEGIES, Evolutionary, Searched, Strategy, Surrogate, search
 
 FORMAT = "adaptivenet-profile"
@@ -36,6 +40,8 @@ _BUDGET = re.compile(r"(\d+(?:\.\d+)?)\s*(%|ms)")
 _GRID = 8  # latencies between the fastest subnet and the oracle that are searched besides the budgets asked for
 _FINALISTS = 3  # for each budget, so many of the search's best are measured whole
 _SHARES = (0.98, 1.0)  # of a budget that are searched: what is predicted at its very edge is often measured over it
+_LEARNED_FROM = 12  # random subnets that are measured whole, for the predictions
+_PRECISION, _LEAST_ROUNDS = 0.01, 10
 _SLACK = 1.03  # a subnet predicted this much over a budget may still be measured under it
 
 
@@ -61,8 +67,9 @@ class Settings:
     """How to profile. `evaluations` bounds the subnets that the search evaluates, each on `search_images` pictures.
 
     `verify_images` pictures that the search never saw give the reported quality. `rounds` is how often each block and
-    each finalist is timed. `memory_bytes` bounds the features that are held while evaluating. Raises BudgetError for a
-    budget that is none, ProfileError for another value that makes no sense.
+    each finalist is timed at most: it ends sooner when every median is known to 1% (see `measuring`). `memory_bytes`
+    bounds the features that are held while evaluating. Raises BudgetError for a budget that is none, ProfileError for
+    another value that makes no sense.
     """
 
     budgets: tuple[str, ...] = ("75%",)
@@ -71,7 +78,7 @@ class Settings:
     evaluations: int = 150
     search_images: int = 64
     verify_images: int = 200
-    rounds: int = 30
+    rounds: int = 60
     memory_bytes: int = 256 << 20
     seed: int = 0
 
@@ -149,7 +156,7 @@ class Profile:
                     "profile this one"
                 )
             latency = {
-                block["name"]: Latency.from_json({key: value for key, value in block.items() if key != "name"})
+                block["name"]: Latency.from_json({key: block[key] for key in ("median_ms", "spread_ms", "repetitions")})
                 for block in document["blocks"]
             }
             of_every_block(pack.graph, LatencyTable(latency).ms, "latency")
@@ -201,12 +208,13 @@ class _Profiling:
         self.metric = choose_metric(self.pack, self.data, settings.metric)
         self.seconds: dict[str, float] = {}
         self.conditions: dict[str, Any] = {}
+        self.samples: dict[str, Any] = {}
 
     def run(self) -> Profile:
         with self._stage("measure"):
-            table, oracle = self._measure_blocks()
-            targets = self._targets(table, oracle)
-        strategy = self._strategy(table, targets)
+            table, oracle, predictor = self._measure_blocks()
+            targets = self._targets(predictor, oracle)
+        strategy = self._strategy(predictor.ms, targets)
         with self._stage("search"):
             searched = search(
                 self.session,
@@ -218,29 +226,28 @@ class _Profiling:
                 progress=lambda done, total: self.report("search", done, total),
             )
         estimate = strategy.estimate()
-        finalists = _finalists(self.graph, table, estimate, targets)
+        finalists = _finalists(self.graph, predictor, estimate, targets)
         with self._stage("time finalists"):
-            times = self._measure("time finalists", finalists)
-        measured = dict(zip(finalists, times))
+            others = [subnet for subnet in finalists if subnet != self.graph.oracle]
+            timed = self._measure("time finalists", others)
+        oracle = timed.anchor()
+        measured = dict(zip(others, timed.latencies())) | {self.graph.oracle: oracle}
         kept = _front(estimate, measured)
         with self._stage("verify"):
             qualities = self._verify(kept)
-        oracle = measured[self.graph.oracle]
-        factor = oracle.median_ms / table.predict_ms(self.graph.oracle)
-        front = Front(
-            FrontPoint(
-                subnet,
-                table.predict_ms(subnet) * factor,
-                measured[subnet].median_ms,
-                measured[subnet].spread_ms,
-                measured[subnet].repetitions,
-                *qualities[subnet],
-            )
-            for subnet in kept
-        )
+        front = Front(self._point(subnet, predictor, measured[subnet], *qualities[subnet]) for subnet in kept)
         with self._stage("page in"):
             choices = tuple(self._choose(front, budget, oracle.median_ms) for budget in self.budgets)
-        return self._document(table, oracle, factor, searched, front, choices)
+        return self._document(table, oracle, predictor, searched, front, choices)
+
+    @staticmethod
+    def _point(
+        subnet: Subnet, predictor: Predictor, latency: Latency, quality: Quality, also: tuple[Quality, ...]
+    ) -> FrontPoint:
+        predicted, error = predictor.predict(subnet)
+        return FrontPoint(
+            subnet, predicted, latency.median_ms, latency.spread_ms, latency.repetitions, quality, also, error
+        )
 
     @contextmanager
     def _stage(self, name: str) -> Iterator[None]:
@@ -248,28 +255,41 @@ class _Profiling:
         yield
         self.seconds[name] = round(time.perf_counter() - begin, 3)
 
-    def _measure(self, stage: str, chains: Sequence[Sequence[str]]) -> list[Latency]:
-        times = self.session.measure(
-            chains, self.settings.rounds, progress=lambda done, total: self.report(stage, done, total)
+    def _measure(self, stage: str, chains: Sequence[Sequence[str]]) -> Samples:
+        """The timings of chains, with the oracle as the anchor."""
+        rounds = self.settings.rounds
+        samples = take_samples(
+            self.session,
+            chains,
+            self.graph.oracle,
+            Precision(_PRECISION, min(_LEAST_ROUNDS, rounds), rounds),
+            lambda done, total: self.report(stage, done, total),
         )
         if self.session.conditions:
             self.conditions[stage] = self.session.conditions.to_json()
-        return times
+        self.samples[stage] = samples.to_json()
+        return samples
 
-    def _measure_blocks(self) -> tuple[LatencyTable, Latency]:
-        """The latency of every block and of the oracle, all in the same rounds."""
+    def _measure_blocks(self) -> tuple[LatencyTable, Latency, Predictor]:
+        """The latency of every block and of the oracle, and what predicts a subnet's, all from the same rounds."""
         names = [block.name for block in self.graph.blocks]
-        times = self._measure("measure", [*((name,) for name in names), self.graph.oracle])
-        return LatencyTable(dict(zip(names, times))), times[-1]
+        work = {block.name: float(block.macs) for block in self.graph.blocks}
+        drawn = PathSampler(self.graph, work).sample(_LEARNED_FROM, random.Random(self.settings.seed))
+        subnets = [subnet for subnet in dict.fromkeys(drawn) if subnet != self.graph.oracle]
+        samples = self._measure("measure", [*((name,) for name in names), *subnets])
+        latencies, oracle = samples.latencies(), samples.anchor()
+        table = LatencyTable(dict(zip(names, latencies)))
+        whole = {subnet: latency.median_ms for subnet, latency in zip(subnets, latencies[len(names) :])}
+        return table, oracle, Predictor(table.ms, whole | {self.graph.oracle: oracle.median_ms})
 
-    def _targets(self, table: LatencyTable, oracle: Latency) -> list[float]:
+    def _targets(self, predictor: Predictor, oracle: Latency) -> list[float]:
         """The predicted latencies to search for: the budgets', and some more over the whole range.
 
         Raises BudgetError for a budget below the fastest subnet.
         """
-        fastest, _ = fastest_and_slowest(self.graph, table.ms)
+        fastest, _ = fastest_and_slowest(self.graph, predictor.ms)
         fastest_ms = self.session.measure([fastest], self.settings.rounds)[0].median_ms
-        first, last = table.predict_ms(fastest), table.predict_ms(self.graph.oracle)
+        first, last = (predictor.predict(subnet)[0] for subnet in (fastest, self.graph.oracle))
         targets = {first + (last - first) * step / (_GRID - 1) for step in range(_GRID)}
         for budget in self.budgets:
             budget_ms = budget.ms(oracle.median_ms)
@@ -279,16 +299,15 @@ class _Profiling:
                     f"{fastest_ms:.4g} ms, {fastest_ms / oracle.median_ms:.0%} of the oracle's "
                     f"{oracle.median_ms:.4g} ms (measured)"
                 )
-            # Searching predicts, budgets are measured: how the two differ for the oracle, they differ for other paths.
-            targets |= {max(first, share * budget_ms * last / oracle.median_ms) for share in _SHARES}
+            targets |= {max(first, share * budget_ms) for share in _SHARES}
         return sorted(targets)
 
-    def _strategy(self, table: LatencyTable, targets: Sequence[float]) -> Strategy:
+    def _strategy(self, cost: Mapping[str, float], targets: Sequence[float]) -> Strategy:
         if self.settings.strategy == "surrogate":
-            return Surrogate(self.graph, table.ms, targets)
+            return Surrogate(self.graph, cost, targets)
         # The evaluations are shared out among the targets, in ten generations each.
         population = max(4, self.settings.evaluations // (10 * len(targets)))
-        return Evolutionary(self.graph, table.ms, targets, population=population, seed=self.settings.seed)
+        return Evolutionary(self.graph, cost, targets, population=population, seed=self.settings.seed)
 
     def _verify(self, subnets: Sequence[Subnet]) -> dict[Subnet, tuple[Quality, tuple[Quality, ...]]]:
         """The quality of each subnet on the held-out pictures: by the metric searched for, and by the others."""
@@ -318,7 +337,7 @@ class _Profiling:
         self,
         table: LatencyTable,
         oracle: Latency,
-        factor: float,
+        predictor: Predictor,
         searched: Searched,
         front: Front,
         choices: tuple[Choice, ...],
@@ -333,14 +352,17 @@ class _Profiling:
             "settings": asdict(self.settings),
             "oracle_latency_ms": oracle.median_ms,
             "oracle_latency": oracle.to_json(),
-            "oracle_over_sum": factor,
-            "blocks": [{"name": name, **latency.to_json()} for name, latency in table.blocks.items()],
+            "blocks": [
+                {"name": name, **latency.to_json(), "in_subnet_ms": predictor.ms[name]}
+                for name, latency in table.blocks.items()
+            ],
             "search": {"strategy": self.settings.strategy, "metric": self.metric, **asdict(searched)},
             "verify": {"images": len(self.held_out)},
             "front": front.to_json(),
             "chosen": choices[0].to_json() if choices else None,
             "budgets": [choice.to_json() for choice in choices],
             "seconds": self.seconds,
+            "samples": self.samples,
         }
         return Profile(self.pack.digest, device, oracle, table, front, document, choices)
 
@@ -398,10 +420,10 @@ def _usable_metrics(pack: BlockPack, data: Dataset) -> list[str]:
 
 
 def _finalists(
-    graph: BlockGraph, table: LatencyTable, estimate: Mapping[Subnet, float], targets: Sequence[float]
+    graph: BlockGraph, predictor: Predictor, estimate: Mapping[Subnet, float], targets: Sequence[float]
 ) -> list[Subnet]:
     """The subnets worth measuring whole: for each target the best by the search, the fastest, and the oracle."""
-    predicted = {subnet: table.predict_ms(subnet) for subnet in estimate}
+    predicted = {subnet: predictor.predict(subnet)[0] for subnet in estimate}
     ranked = sorted(estimate, key=lambda subnet: (-estimate[subnet], predicted[subnet]))
     chosen = dict.fromkeys([graph.oracle, min(predicted, key=lambda subnet: predicted[subnet])])
     for target in targets:

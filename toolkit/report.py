@@ -38,7 +38,7 @@ def front_rows(profile: Profile) -> list[list[str]]:
         changed = [name for name in point.subnet if point.subnet.graph[name].kind != "original"]
         rows.append(
             [
-                f"{point.predicted_ms:.2f}",
+                f"{point.predicted_ms:.2f} ± {point.predicted_error_ms:.2f}",
                 f"{point.latency_ms:.2f}",
                 f"{point.spread_ms or 0:.2f}",
                 f"{point.latency_ms / profile.oracle.median_ms:.0%}",
@@ -98,10 +98,10 @@ def write_report(profile: Profile, folder: str | Path) -> Path:
             f"# {profile.document['pack']['name']}: the best subnets of this device\n\n{headline(profile)}\n\n"
             f"![The front: latency against quality](front.svg)\n\n"
             f"## Budgets\n\n{markdown(budget_rows(profile))}\n\n"
-            "*Predicted*: the sum of the blocks' measured medians, times the factor by which the oracle's "
-            "whole run differs from its own sum. *Measured*: whole runs, in turn with the oracle. "
-            "Paging in starts from the oracle; its bytes are the artifacts of the blocks that had to be loaded; "
-            "measured once.\n\n"
+            "*Predicted*: from the blocks' measured medians and what some random subnets, measured whole beside them, "
+            "add to their sums; ± its 95% interval, learned from these. *Measured*: whole runs, in turn with the "
+            "oracle. Paging in starts from the oracle; its bytes are the artifacts of the blocks that had to be "
+            "loaded; measured once.\n\n"
             f"## Front\n\n{markdown(front_rows(profile))}\n",
             encoding="utf-8",
         )

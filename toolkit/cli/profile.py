@@ -27,7 +27,9 @@ _CORES_HELP = "Cores of a phone to run on, as 4-7 or any (default: the fastest).
 @click.option("--evaluations", default=150, show_default=True, help="Subnets that the search may evaluate.")
 @click.option("--search-images", default=64, show_default=True, help="Pictures that the search evaluates on.")
 @click.option("--verify-images", default=200, show_default=True, help="Pictures that the quality is reported from.")
-@click.option("--rounds", default=30, show_default=True, help="How often each block is timed.")
+@click.option(
+    "--rounds", default=60, show_default=True, help="How often each block is timed at most; less when it is precise."
+)
 @click.option("--memory", "memory_mb", default=256, show_default=True, help="Limit for features while evaluating, MB.")
 @click.option("--threads", default=1, show_default=True, help="Threads that a block may use.")
 @click.option("--cores", help=_CORES_HELP)

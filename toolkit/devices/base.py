@@ -160,20 +160,30 @@ class Session(ABC):
         sample: NDArray[Any] | None = None,
         progress: Progress | None = None,
     ) -> list[Latency]:
-        """How long each chain of consecutive blocks takes: a block is a chain of one, a subnet a chain of many.
+        """How long each chain of consecutive blocks takes: `samples`, summarised."""
+        return [Latency.from_samples(times) for times in self.samples(chains, rounds, warmup, sample, progress)]
 
-        Every round runs each chain once, in an order shuffled anew, so that a slow moment of the device falls on all
-        of them alike; the first `warmup` rounds are not counted. A chain's input is the feature that the oracle has
-        at the cut where the chain starts, computed from `sample` (shape and dtype of cut 0) or, without one, from
-        noise; a head is also given the oracle's features at the taps before its chain. Raises GraphError for a chain
-        that is not one, DataError for a sample that does not fit.
+    def samples(
+        self,
+        chains: Sequence[Sequence[str]],
+        rounds: int = 30,
+        warmup: int = 5,
+        sample: NDArray[Any] | None = None,
+        progress: Progress | None = None,
+    ) -> list[list[float]]:
+        """The milliseconds of each chain of consecutive blocks, round by round.
+
+        A block is a chain of one, a subnet a chain of many. Every round runs each chain once, in an order shuffled
+        anew, so that a slow moment of the device falls on all of them alike; the first `warmup` rounds are not counted.
+        A chain's input is the feature that the oracle has at the cut where the chain starts, computed from `sample`
+        (shape and dtype of cut 0) or, without one, from noise; a head is also given the oracle's features at the taps
+        before its chain. Raises GraphError for a chain that is not one, DataError for a sample that does not fit.
         """
         self._ready()
         check_rounds(rounds)
         stretches = [chain_of(self.pack.graph, chain) for chain in chains]
         sample = sample_for(self.pack.graph.cuts[0], sample)
-        samples_ms = self._measure(stretches, rounds, warmup, sample, progress or _nobody)
-        return [Latency.from_samples(times) for times in samples_ms]
+        return self._measure(stretches, rounds, warmup, sample, progress or _nobody)
 
     def evaluate(self, plan: Plan, data: Dataset, progress: Progress | None = None) -> Evaluation:
         """Run `plan` on every image of `data`.

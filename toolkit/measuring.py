@@ -1,0 +1,168 @@
+"""Measuring until the numbers are good enough: what a device's `samples` gives, taken in rounds, watched and corrected.
+
+Every round times every chain once, so that a slow moment falls on all of them alike, and the *anchor* beside them: one
+long chain, whose time tells how fast the device was in that round. Where it was slower or faster for several rounds on
+end (another program, a lower clock), the times of these rounds are divided by how much. Rounds go on until the median
+of every chain is known well enough, or a cap is reached.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cache
+from statistics import median
+from typing import Any
+
+from .devices import Session
+from .latency import Latency
+
+_WINDOW = 5  # rounds in which a slow moment is told from a single slow run
+_STEADY = 0.02  # a device this close to its usual speed has it
+_WARM = 0.03  # the anchor's medians in two batches of warm-up may differ by so much
+_WARMUP_BATCHES = 4
+_BATCH = 5  # rounds of warm-up, and by which the rounds grow
+
+
+@dataclass(frozen=True)
+class Precision:
+    """When to stop: the 95% interval of every median lies `within` this share of it, or `most` rounds were taken.
+
+    At least `least` rounds are. Raises ValueError for numbers that make no sense.
+    """
+
+    within: float = 0.01
+    least: int = 10
+    most: int = 100
+
+    def __post_init__(self) -> None:
+        if not (self.within >= 0 and 1 <= self.least <= self.most):
+            raise ValueError(f"no precision: within {self.within}, {self.least} to {self.most} rounds")
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Timings in milliseconds of every chain and of the anchor, round by round, after `warmup` rounds of warm-up."""
+
+    chains: tuple[tuple[str, ...], ...]
+    ms: tuple[tuple[float, ...], ...]
+    anchor_ms: tuple[float, ...]
+    warmup: int
+
+    @property
+    def rounds(self) -> int:
+        """How many rounds were taken, warm-up left out."""
+        return len(self.anchor_ms)
+
+    def corrected(self) -> list[list[float]]:
+        """The timings of every chain, each divided by how slow the device was in its round."""
+        slow = slowness(self.anchor_ms)
+        return [[time / factor for time, factor in zip(times, slow, strict=True)] for times in self.ms]
+
+    def latencies(self) -> list[Latency]:
+        """The latency of every chain, from the corrected timings."""
+        return [Latency.from_samples(times) for times in self.corrected()]
+
+    def anchor(self) -> Latency:
+        """The anchor's own latency, corrected by itself."""
+        slow = slowness(self.anchor_ms)
+        return Latency.from_samples([time / factor for time, factor in zip(self.anchor_ms, slow, strict=True)])
+
+    def slow_rounds(self) -> int:
+        """In how many rounds the device did not have its usual speed."""
+        return sum(factor != 1.0 for factor in slowness(self.anchor_ms))
+
+    def uncertainty(self) -> float:
+        """The widest 95% interval of a chain's median: half its width, as a share of the median."""
+        return max((half_width(times) for times in self.corrected()), default=0.0)
+
+    def to_json(self) -> dict[str, Any]:
+        """A plain dictionary with the same names; tuples become lists, milliseconds are rounded to a nanosecond."""
+        return {
+            "chains": [list(chain) for chain in self.chains],
+            "ms": [[round(ms, 6) for ms in times] for times in self.ms],
+            "anchor_ms": [round(ms, 6) for ms in self.anchor_ms],
+            "warmup": self.warmup,
+        }
+
+
+def take_samples(
+    session: Session,
+    chains: Sequence[Sequence[str]],
+    anchor: Sequence[str],
+    precision: Precision | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Samples:
+    """Times `chains` and the `anchor` on the device of `session`, after a warm-up that ends when the anchor is steady.
+
+    `progress(done, total)` counts rounds; the total is the cap. Raises what `Session.samples` raises.
+    """
+    precision = precision or Precision()
+    asked = [*map(tuple, chains), tuple(anchor)]
+
+    def more(rounds: int, done: int) -> list[list[float]]:
+        tell = (lambda at, _: progress(done + at, precision.most)) if progress else None
+        return session.samples(asked, rounds, 0, progress=tell)
+
+    warmup, before = 0, math.inf
+    for _ in range(_WARMUP_BATCHES):
+        now = median(session.samples(asked, _BATCH, 0)[-1])
+        warmup += _BATCH
+        if abs(before - now) <= _WARM * now:
+            break
+        before = now
+    taken: list[list[float]] = [[] for _ in asked]
+    rounds = 0
+    while rounds < precision.most:
+        # A call loads its blocks anew, so the further it is from the end, the more rounds a call takes.
+        batch = precision.least if not rounds else max(_BATCH, rounds // 2)
+        batch = min(batch, precision.most - rounds)
+        for times, new in zip(taken, more(batch, rounds), strict=True):
+            times += new
+        rounds += batch
+        samples = Samples(tuple(asked[:-1]), tuple(map(tuple, taken[:-1])), tuple(taken[-1]), warmup)
+        if samples.uncertainty() <= precision.within:
+            break
+    if progress:
+        progress(precision.most, precision.most)
+    return samples
+
+
+def slowness(anchor_ms: Sequence[float]) -> list[float]:
+    """How many times slower than usual the device was in each round; exactly 1.0 where it was as usual.
+
+    The anchor's running median over five rounds, over the median of all: a single slow run is not the device's.
+    """
+    if not anchor_ms:
+        return []
+    half = _WINDOW // 2
+    level = [median(anchor_ms[max(0, at - half) : at + half + 1]) for at in range(len(anchor_ms))]
+    usual = median(level)
+    return [1.0 if abs(each - usual) <= _STEADY * usual else each / usual for each in level]
+
+
+def half_width(samples: Sequence[float]) -> float:
+    """Half the width of the median's 95% interval, as a share of the median; infinite for fewer than six samples.
+
+    The interval lies between two of the samples and holds whatever they are distributed like: the number of samples
+    below the true median is binomial (David and Nagaraja, Order Statistics, 3rd edition, section 7.1).
+    """
+    below = _below(len(samples))
+    if below is None:
+        return math.inf
+    ranked = sorted(samples)
+    low, high = ranked[below], ranked[-1 - below]
+    return (high - low) / 2 / max(median(ranked), 1e-12)
+
+
+@cache
+def _below(count: int) -> int | None:
+    """How many samples may be left out at either end of the interval; None when even all of them are too few."""
+    outside, left_out = 0.0, None
+    for at in range(count // 2):
+        outside += math.comb(count, at) / 2**count
+        if outside > 0.025:
+            break
+        left_out = at
+    return left_out
