@@ -24,6 +24,7 @@ from .devices import DeviceInfo, PageIn, Session
 from .errors import BudgetError, DataError, DeviceError, ProfileError
 from .front import Front, FrontPoint
 from .graph import BlockGraph, Subnet
+from .journal import Journal, JournaledSession
 from .latency import Latency, LatencyTable, fastest_and_slowest, of_every_block
 from .measuring import Precision, Samples, take_samples
 from .pack import BlockPack
@@ -178,6 +179,8 @@ def profile(
     settings: Settings | None = None,
     *,
     verify: Dataset | None = None,
+    journal: str | Path | None = None,
+    resume: bool = False,
     progress: Progress | None = None,
 ) -> Profile:
     """Measures, searches and verifies on the device of `session`.
@@ -185,9 +188,15 @@ def profile(
     `data` is divided into pictures to search on and pictures to verify on, unless `verify` gives the latter. The metric
     is `top1` where the pack has it and the pictures its labels, else the pack's first that needs none, unless the
     settings name one.
-    `progress(stage, done, total)` is called as it goes. Raises BudgetError, naming the fastest subnet, for a budget
-    that no subnet meets; DataError when the pictures are too few or lack labels that the metric needs.
+
+    What the device has answered is kept in the file `journal` as it comes; with `resume`, what is there already is not
+    asked again. `progress(stage, done, total)` is called as it goes. Raises BudgetError, naming the fastest subnet, for
+    a budget that no subnet meets; DataError when the pictures are too few or lack labels that the metric needs;
+    ProfileError when the journal cannot be used.
     """
+    if journal is not None:
+        about = {"pack": session.pack.digest, "device": session.info.to_json()}
+        session = JournaledSession(session, Journal(journal, about, resume))
     return _Profiling(session, data, settings or Settings(), verify, progress).run()
 
 

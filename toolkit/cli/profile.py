@@ -38,7 +38,10 @@ _CORES_HELP = "Cores of a phone to run on, as 4-7 or any (default: the fastest).
 )
 @click.option("--fixed-performance", is_flag=True, help="Have Android keep a phone's clocks within sustainable bounds.")
 @click.option("--seed", default=0, show_default=True)
-@click.option("--out", type=click.Path(), help="Write the profile to this file.")
+@click.option("--out", type=click.Path(), metavar="FILE", help="Write the profile to this file.")
+@click.option(
+    "--resume", is_flag=True, help="Go on with a profile that was interrupted: what is in FILE.journal is not repeated."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the profile as one json document instead of a table.")
 @click.option(
     "--dry-run", is_flag=True, help="Check the pack, the device and the pictures, and say what would be done."
@@ -64,6 +67,7 @@ def main(
     fixed_performance: bool,
     seed: int,
     out: str | None,
+    resume: bool,
     as_json: bool,
     dry_run: bool,
     clean: bool,
@@ -84,6 +88,8 @@ def main(
         return
     if pack is None or data is None:
         raise click.UsageError("Missing argument 'PACK'." if pack is None else "Missing option '--data'.")
+    if resume and not out:
+        raise click.UsageError("--resume needs --out: the journal of an interrupted profile lies beside it.")
     settings = Settings(
         budgets or ("75%",),
         metric,
@@ -132,12 +138,20 @@ def main(
                     f"{len(searched)} pictures, and verify on {len(verified)} others"
                 )
             return
-        result = profile(session, pictures, settings, verify=held_out, progress=console.progress)
+        journal = f"{out}.journal" if out else None
+        if journal and Path(journal).exists():
+            console.say(
+                f"going on with {journal}" if resume else f"note: {journal} is begun anew; --resume goes on with it"
+            )
+        result = profile(
+            session, pictures, settings, verify=held_out, journal=journal, resume=resume, progress=console.progress
+        )
     device.close()
     if clean:
         _clean(address, console)
     if out:
         result.save(out)
+        Path(f"{out}.journal").unlink(missing_ok=True)
         console.say(f"profile written to {out}")
     if as_json:
         print_json(result.to_json())

@@ -1,0 +1,182 @@
+"""What a device has answered so far, kept in a file: an interrupted profile goes on where it was.
+
+A profile asks a device the same questions in the same order whenever the answers are the same: what is random in it has
+a seed. So the answers are written down, a line each, as they come; and when the profile is made again, the questions
+that were answered already are not put to the device. The first question that differs, because another budget or seed
+was asked for, ends that: from there on everything is done anew.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .data import Dataset
+from .devices import PageIn, Progress, Resident, Session
+from .devices.conditions import Conditions
+from .errors import ProfileError
+from .graph import Block
+from .plan import Plan
+
+FORMAT = "adaptivenet-profile-journal"
+VERSION = 1
+_IMAGES_AT_ONCE = 32  # what an interrupted evaluation loses; each piece loads its blocks anew
+
+
+class Journal:
+    """Answers by question, in the order they came. `replayed` counts those that were used again."""
+
+    def __init__(self, path: str | Path, about: Mapping[str, Any], resume: bool) -> None:
+        """Begins the file, or goes on with it when it is there and `resume` is set.
+
+        Raises ProfileError when it was kept for something else than `about`, or cannot be read or written.
+        """
+        self.path = Path(path)
+        self.replayed = 0
+        header = {"format": FORMAT, "version": VERSION, **about}
+        self._known: list[dict[str, Any]] = []
+        try:
+            if resume and self.path.exists():
+                size = self._read(json.loads(json.dumps(header)))
+                os.truncate(self.path, size)  # a line that was being written when the power went
+            else:
+                self.path.write_text(json.dumps(header) + "\n")
+        except OSError as error:
+            raise self._unusable(error) from error
+
+    def recall(self, question: str) -> Any:
+        """The answer to a question that comes where it came before; None when it does not."""
+        if self.replayed < len(self._known):
+            entry = self._known[self.replayed]
+            if entry["question"] == question:
+                self.replayed += 1
+                return entry["answer"]
+            self._forget()
+        return None
+
+    def note(self, question: str, answer: Any) -> None:
+        """Writes an answer down, to the disk. Raises ProfileError when that cannot be done."""
+        try:
+            with self.path.open("a") as file:
+                file.write(json.dumps({"question": question, "answer": answer}, allow_nan=False) + "\n")
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as error:
+            raise self._unusable(error) from error
+
+    def _read(self, wanted: Mapping[str, Any]) -> int:
+        """Reads what is known, and returns up to where the file is whole."""
+        content = self.path.read_bytes()
+        size = content.rfind(b"\n") + 1
+        try:
+            header, *self._known = [json.loads(line) for line in content[:size].splitlines()]
+            differs = _differing(header, wanted)
+            if any(entry.keys() != {"question", "answer"} for entry in self._known):
+                raise ValueError("an entry is not one")
+        except (ValueError, AttributeError) as error:
+            raise ProfileError(f"{self.path} is damaged ({error}): remove it, or profile without --resume") from error
+        if differs:
+            raise ProfileError(
+                f"{self.path} cannot be continued: it was begun with another {differs}; profile without --resume"
+            )
+        return size
+
+    def _forget(self) -> None:
+        """Drops what was known from here on: it does not belong to this profile."""
+        kept = self._known[: self.replayed]
+        self._known = kept
+        lines = self.path.read_text().splitlines(keepends=True)[: 1 + len(kept)]
+        self.path.write_text("".join(lines))
+
+    def _unusable(self, error: OSError) -> ProfileError:
+        return ProfileError(f"what is done cannot be kept in {self.path}: {error.strerror or error}")
+
+
+class JournaledSession(Session):
+    """A session whose measurements and evaluations are written down, and not repeated where they are known."""
+
+    def __init__(self, session: Session, journal: Journal) -> None:
+        self.pack, self.info = session.pack, session.info
+        self._session = session
+        self._journal = journal
+
+    def activate(self, subnet: Iterable[str]) -> PageIn:
+        """See `Session.activate`."""
+        return self._session.activate(subnet)
+
+    def infer_timed(self, x: NDArray[Any]) -> tuple[NDArray[Any], float]:
+        """See `Session.infer_timed`."""
+        return self._session.infer_timed(x)
+
+    @property
+    def resident(self) -> Resident:
+        """See `Session.resident`."""
+        return self._session.resident
+
+    def _measure(
+        self, chains: Sequence[Sequence[Block]], rounds: int, warmup: int, sample: NDArray[Any], progress: Progress
+    ) -> list[list[float]]:
+        names = [[block.name for block in chain] for chain in chains]
+        question = _digest("measure", names, rounds, warmup, hashlib.sha256(sample.tobytes()).hexdigest())
+        known = self._journal.recall(question)
+        if known is None:
+            samples = self._session.samples(names, rounds, warmup, sample, progress)
+            conditions = self._session.conditions
+            known = {"samples_ms": samples, "conditions": conditions and conditions.to_json()}
+            self._journal.note(question, known)
+        self.conditions = Conditions.from_json(known["conditions"]) if known["conditions"] else None
+        samples_ms: list[list[float]] = known["samples_ms"]
+        return samples_ms
+
+    def _evaluate(
+        self,
+        plan: Plan,
+        data: Dataset,
+        labels: NDArray[np.int64] | None,
+        sums: Mapping[str, NDArray[np.float64]],
+        progress: Progress,
+    ) -> int:
+        block_runs = 0
+        for first in range(0, len(data), _IMAGES_AT_ONCE):
+            piece = data.subset(range(first, min(first + _IMAGES_AT_ONCE, len(data))))
+            question = _digest("evaluate", plan.to_json(), piece.digest)
+            known = self._journal.recall(question)
+            if known is None:
+                tell = partial(self._tell, progress, first, len(data))
+                evaluation = self._session.evaluate(plan, piece, tell)
+                known = {
+                    "sums": {metric: values.tolist() for metric, values in evaluation.sums.items()},
+                    "block_runs": evaluation.block_runs,
+                }
+                self._journal.note(question, known)
+            for metric, values in known["sums"].items():
+                sums[metric][:, first : first + len(piece)] = values
+            block_runs += known["block_runs"]
+        return block_runs
+
+    @staticmethod
+    def _tell(progress: Progress, before: int, images: int, done: int, total: int) -> None:
+        progress(before + done, images)
+
+
+def _differing(then: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    """The first thing, of those that are wanted now, that was another then: its name, and both values in short."""
+    for key, value in now.items():
+        before = then.get(key)
+        if before != value:
+            if isinstance(before, dict) and isinstance(value, dict) and (inner := _differing(before, value)):
+                return f"{key}: {inner}"
+            return f"{key} (then {str(before)[:80]}, now {str(value)[:80]})"
+    return ""
+
+
+def _digest(*question: Any) -> str:
+    return hashlib.sha256(json.dumps(question, sort_keys=True).encode()).hexdigest()
