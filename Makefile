@@ -22,11 +22,13 @@ check: install ## ruff and mypy
 	@ln -sfn ../../../export build/mypy/adaptivenet/export
 	$(RUN) mypy
 
-runner: install ## build the runner for this computer and for arm64 phones, and run its own tests
+runner: install ## build the runner for this computer and for arm64 phones, and run the tests of both
 	scripts/build_runner host
 	cmake --build build/runner/host --parallel
 	ctest --test-dir build/runner/host --output-on-failure --parallel 2
-	scripts/build_runner linux-arm64
+	scripts/build_runner linux-arm64 -DRUNNER_TESTS=ON
+	cmake --build build/runner/linux-arm64 --parallel
+	ctest --test-dir build/runner/linux-arm64 --output-on-failure --parallel 2
 
 test: install ## every test; some of them: make test ARGS="tests/test_graph.py -k window"
 	$(RUN) pytest --timeout=600 --durations=10 $(ARGS)

@@ -225,12 +225,23 @@ def edit(folder: Path, change: Any) -> None:
 def test_missing_tools_are_named_with_the_command_that_installs_them(preset: str) -> None:
     compiler = {"host": "g++", "linux-arm64": "g++-aarch64-linux-gnu"}[preset]
     with pytest.raises(DeviceError) as caught:
-        require_tools(preset, lambda tool: None, lambda header: False)
+        require_tools(preset, lambda tool: None, lambda path: False)
     text = str(caught.value)
-    assert text.count("apt-get install -y cmake make binutils " + compiler) == 1
-    assert "nlohmann-json3-dev" in text
-    assert ("libgtest-dev" in text) == (preset == "host")
-    require_tools(preset, lambda tool: f"/usr/bin/{tool}", lambda header: True)
+    assert text.endswith(f"apt-get install -y cmake make binutils {compiler} nlohmann-json3-dev")
+    require_tools(preset, lambda tool: f"/usr/bin/{tool}", lambda path: True, tests=True)
+
+
+@pytest.mark.parametrize(("preset", "missing"), [("host", "libgtest-dev"), ("linux-arm64", "qemu-user googletest")])
+def test_only_those_who_build_the_tests_need_what_these_take(preset: str, missing: str) -> None:
+    def which(tool: str) -> str | None:
+        return None if "qemu" in tool else tool
+
+    def exists(path: str) -> bool:
+        return "test" not in path
+
+    require_tools(preset, which, exists)
+    with pytest.raises(DeviceError, match=f"apt-get install -y {missing}$"):
+        require_tools(preset, which, exists, tests=True)
 
 
 def test_a_preset_that_does_not_exist_lists_those_that_do() -> None:

@@ -4,7 +4,8 @@
 
 For `host` and `linux-arm64` nothing is needed but compilers that Debian and Ubuntu have: the ExecuTorch libraries come
 from its wheels, and GNU libc with its loader is put beside the program. The Android presets need the NDK at
-ANDROID_NDK_HOME and an ExecuTorch that was built for Android: -DEXECUTORCH_ROOT=FOLDER. Further arguments go to CMake.
+ANDROID_NDK_HOME and an ExecuTorch that was built for Android: -DEXECUTORCH_ROOT=FOLDER. Further arguments go to CMake:
+-DRUNNER_TESTS=ON prepares the tests too, which `host` has anyway.
 """
 
 from __future__ import annotations
@@ -30,7 +31,11 @@ _WHEEL_TAGS = ("cp311", "manylinux_2_28_aarch64")  # its libraries are the same 
 _TOOLS = {"cmake": "cmake", "make": "make", "readelf": "binutils"}
 _COMPILERS = {"host": {"g++": "g++"}, "linux-arm64": {"aarch64-linux-gnu-g++": "g++-aarch64-linux-gnu"}}
 _HEADERS = {"/usr/include/nlohmann/json.hpp": "nlohmann-json3-dev"}
-_TEST_HEADERS = {"/usr/include/gtest/gtest.h": "libgtest-dev"}  # the preset `host` builds the tests too
+_TEST_TOOLS = {"linux-arm64": {"qemu-aarch64": "qemu-user"}}
+_TEST_SOURCES = {
+    "host": {"/usr/include/gtest/gtest.h": "libgtest-dev"},
+    "linux-arm64": {"/usr/src/googletest/googletest/CMakeLists.txt": "googletest"},
+}
 
 
 def build(preset: str, arguments: Sequence[str] = (), sources: Path = _SOURCES) -> Bundle:
@@ -39,7 +44,7 @@ def build(preset: str, arguments: Sequence[str] = (), sources: Path = _SOURCES) 
     What it is doing goes to stderr. Raises DeviceError, with the command that installs what is missing, when something
     is, and when a step fails.
     """
-    require_tools(preset)
+    require_tools(preset, tests=preset == "host" or "-DRUNNER_TESTS=ON" in arguments)
     folder = sources / "build" / "runner" / preset
     configure = ["cmake", "-S", str(sources / "android_runner"), "--preset", preset]
     if not any(argument.startswith("-DEXECUTORCH_ROOT") for argument in arguments):
@@ -54,15 +59,22 @@ def build(preset: str, arguments: Sequence[str] = (), sources: Path = _SOURCES) 
 
 
 def require_tools(
-    preset: str, which: Callable[[str], str | None] = shutil.which, exists: Callable[[str], bool] = os.path.exists
+    preset: str,
+    which: Callable[[str], str | None] = shutil.which,
+    exists: Callable[[str], bool] = os.path.exists,
+    *,
+    tests: bool = False,
 ) -> None:
-    """Raise DeviceError unless everything is installed that building `preset` takes, naming the command that helps."""
+    """Raise DeviceError unless everything is installed that building `preset` takes, naming the command that helps.
+
+    With `tests`, what building and running its tests takes as well.
+    """
     if preset not in PRESETS:
         raise DeviceError(f"there is no preset {preset!r}: choose from {', '.join(PRESETS)}")
-    tools = {**_TOOLS, **_COMPILERS.get(preset, {})}
-    headers = {**_HEADERS, **(_TEST_HEADERS if preset == "host" else {})}
+    tools = {**_TOOLS, **_COMPILERS.get(preset, {}), **(_TEST_TOOLS.get(preset, {}) if tests else {})}
+    sources = {**_HEADERS, **(_TEST_SOURCES.get(preset, {}) if tests else {})}
     missing = [package for tool, package in tools.items() if not which(tool)]
-    missing += [package for header, package in headers.items() if not exists(header)]
+    missing += [package for path, package in sources.items() if not exists(path)]
     if missing:
         sudo = "" if os.geteuid() == 0 else "sudo "
         raise DeviceError(
