@@ -37,7 +37,7 @@ TRAINING_SIZE = 160  # training sees smaller pictures: the blocks are convolutio
 PREPROCESSING = Preprocessing(SIZE, SIZE, 256, "center", "bicubic", (127.0,) * 3, (128.0,) * 3, scale=1.0)
 BUDGETS = ("90%", "75%", "60%")
 TRAINING = Training((Phase("local", 40, 1e-3), Phase("subnets", 40, 2e-4, subnets=2)), calibration_batches=4)
-SETTINGS = Settings(BUDGETS, evaluations=140, search_images=64, verify_images=200)
+SETTINGS = Settings(BUDGETS)
 
 
 @dataclass(frozen=True)

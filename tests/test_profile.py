@@ -15,8 +15,11 @@ from adaptivenet.toolkit.data import Dataset, open_data
 from adaptivenet.toolkit.devices import connect
 from adaptivenet.toolkit.errors import BudgetError, DataError, PlanError, ProfileError
 from adaptivenet.toolkit.pack import BlockPack
-from adaptivenet.toolkit.profile import Budget, Profile, Settings, choose_metric, divide, profile
+from adaptivenet.toolkit.profile import Budget, Profile, Settings, _rising, choose_metric, divide, profile
 from adaptivenet.toolkit.report import budget_rows, front_rows, headline, markdown, write_report
+from adaptivenet.toolkit.search import STRATEGIES
+from hypothesis import given
+from hypothesis import strategies as st
 from packs import build_pack, edit_manifest
 
 ENGINES = ("local:executorch", "local:onnxruntime")
@@ -97,7 +100,22 @@ def test_the_front_is_measured_and_goes_up(profiled: Profile) -> None:
     assert all(ms is not None and ms > 0 for ms in measured)
     assert measured == sorted(measured, key=lambda ms: ms or 0)
     assert all(point.repetitions == 5 for point in points)
+    qualities = [point.quality.value for point in points if point.quality]
+    assert qualities == sorted(set(qualities)), "slower is better"
     assert len({point.subnet for point in points}) == len(points)
+
+
+@given(st.lists(st.sampled_from([0.0, 1.0, 2.0, 5.0, 5.5, 8.0]), min_size=1, max_size=12))
+def test_a_front_is_made_to_rise_by_pooling(qualities: list[float]) -> None:
+    kept = _rising(qualities)
+    places, values = [place for place, _ in kept], [value for _, value in kept]
+    assert places[0] == 0
+    assert values == sorted(set(values))
+    for first, last, value in zip(places, [*places[1:], len(qualities)], values):
+        pool = qualities[first:last]
+        assert value == pytest.approx(sum(pool) / len(pool))
+        for split in range(1, len(pool)):  # or the pool would be two, rising
+            assert sum(pool[:split]) / split >= value - 1e-9
 
 
 def test_predictions_add_up_and_say_how_wrong_they_may_be(profiled: Profile) -> None:
@@ -137,7 +155,7 @@ def test_the_oracle_agrees_with_itself(tiny_pack: BlockPack, data: Dataset) -> N
     assert [quality.metric for quality in last.also] == ["top1"]
 
 
-@pytest.mark.parametrize("strategy", ["surrogate", "evolutionary"])
+@pytest.mark.parametrize("strategy", STRATEGIES)
 def test_progress_names_every_stage_and_gets_there(strategy: str, tiny_pack: BlockPack, data: Dataset) -> None:
     calls: list[tuple[str, int, int]] = []
     with connect("local:onnxruntime").open(tiny_pack) as session:

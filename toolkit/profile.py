@@ -32,7 +32,7 @@ from .plan import compile_plan
 from .prediction import Predictor
 from .quality import Quality
 from .sampling import PathSampler
-from .search import STRATEGIES, Evolutionary, Searched, Strategy, Surrogate, search
+from .search import STRATEGIES, Annealing, Evolutionary, Random, Searched, Strategy, Surrogate, search
 
 FORMAT = "adaptivenet-profile"
 VERSION = 1
@@ -40,6 +40,7 @@ Progress = Callable[[str, int, int], None]
 _BUDGET = re.compile(r"(\d+(?:\.\d+)?)\s*(%|ms)")
 _GRID = 8  # latencies between the fastest subnet and the oracle that are searched besides the budgets asked for
 _FINALISTS = 3  # for each budget, so many of the search's best are measured whole
+_GENERATIONS = 10
 _SHARES = (0.98, 1.0)  # of a budget that are searched: what is predicted at its very edge is often measured over it
 _LEARNED_FROM = 12  # random subnets that are measured whole, for the predictions
 _PRECISION, _LEAST_ROUNDS = 0.01, 10
@@ -65,7 +66,8 @@ class Budget:
 
 @dataclass(frozen=True)
 class Settings:
-    """How to profile. `evaluations` bounds the subnets that the search evaluates, each on `search_images` pictures.
+    """How to profile. The search may cost as much as `evaluations` subnets on all of `search_images` pictures: a
+    strategy that races evaluates more subnets, most of them on a part of the pictures.
 
     `verify_images` pictures that the search never saw give the reported quality. `rounds` is how often each block and
     each finalist is timed at most: it ends sooner when every median is known to 1% (see `measuring`). `memory_bytes`
@@ -76,8 +78,8 @@ class Settings:
     budgets: tuple[str, ...] = ("75%",)
     metric: str | None = None
     strategy: str = "surrogate"
-    evaluations: int = 150
-    search_images: int = 64
+    evaluations: int = 40
+    search_images: int = 200
     verify_images: int = 200
     rounds: int = 60
     memory_bytes: int = 256 << 20
@@ -230,7 +232,7 @@ class _Profiling:
                 strategy,
                 self.data,
                 self.metric,
-                evaluations=self.settings.evaluations,
+                image_evaluations=self.settings.evaluations * len(self.data),
                 limit_bytes=self.settings.memory_bytes,
                 progress=lambda done, total: self.report("search", done, total),
             )
@@ -244,7 +246,7 @@ class _Profiling:
         kept = _front(estimate, measured)
         with self._stage("verify"):
             qualities = self._verify(kept)
-        front = Front(self._point(subnet, predictor, measured[subnet], *qualities[subnet]) for subnet in kept)
+        front = Front(self._point(subnet, predictor, measured[subnet], *found) for subnet, found in qualities.items())
         with self._stage("page in"):
             choices = tuple(self._choose(front, budget, oracle.median_ms) for budget in self.budgets)
         return self._document(table, oracle, predictor, searched, front, choices)
@@ -312,24 +314,40 @@ class _Profiling:
         return sorted(targets)
 
     def _strategy(self, cost: Mapping[str, float], targets: Sequence[float]) -> Strategy:
-        if self.settings.strategy == "surrogate":
-            return Surrogate(self.graph, cost, targets)
-        # The evaluations are shared out among the targets, in ten generations each.
-        population = max(4, self.settings.evaluations // (10 * len(targets)))
-        return Evolutionary(self.graph, cost, targets, population=population, seed=self.settings.seed)
+        images, seed = len(self.data), self.settings.seed
+        each = max(1, self.settings.evaluations // len(targets))  # where they are shared out among the targets
+        match self.settings.strategy:
+            case "evolutionary":
+                population = max(4, each // _GENERATIONS)
+                return Evolutionary(
+                    self.graph, cost, targets, images, population=population, generations=_GENERATIONS, seed=seed
+                )
+            case "annealing":
+                return Annealing(self.graph, cost, targets, images, walkers=1, steps=each, seed=seed)
+            case "random":
+                return Random(self.graph, cost, targets, images, draws=each, seed=seed)
+            case _:
+                return Surrogate(self.graph, cost, targets, images, seed=seed)
 
     def _verify(self, subnets: Sequence[Subnet]) -> dict[Subnet, tuple[Quality, tuple[Quality, ...]]]:
-        """The quality of each subnet on the held-out pictures: by the metric searched for, and by the others."""
+        """The quality of subnets on the held-out pictures, by the metric searched for and by the others.
+
+        They come fastest first. Those that do no better there than a faster one are left out; see `_rising`.
+        """
         usable = _usable_metrics(self.pack, self.held_out)
         metrics = {
             name: operands for name, operands in self.pack.metrics.items() if name == self.metric or name in usable
         }
         plan = compile_plan(self.graph, subnets, metrics, self.settings.memory_bytes)
         evaluation = self.session.evaluate(plan, self.held_out, lambda done, total: self.report("verify", done, total))
-        columns = {name: evaluation.quality(name) for name in metrics}
+        others = {name: evaluation.quality(name) for name in metrics if name != self.metric}
+        sums = evaluation.sums[self.metric].sum(axis=1)
         return {
-            subnet: (columns[self.metric][row], tuple(columns[name][row] for name in metrics if name != self.metric))
-            for row, subnet in enumerate(subnets)
+            subnets[row]: (
+                Quality.from_counts(self.metric, correct, sums[row, 1], evaluation.images),
+                tuple(qualities[row] for qualities in others.values()),
+            )
+            for row, correct in _rising(sums[:, 0].tolist())
         }
 
     def _choose(self, front: Front, budget: Budget, oracle_ms: float) -> Choice:
@@ -440,6 +458,23 @@ def _finalists(
         chosen |= dict.fromkeys(fitting[:_FINALISTS])
         chosen |= dict.fromkeys([subnet for subnet in fitting if predicted[subnet] <= target][:1])
     return list(chosen)
+
+
+def _rising(qualities: Sequence[float]) -> list[tuple[int, float]]:
+    """Which of a front's points to keep, fastest first, and the quality of each; strictly rising.
+
+    Where a slower point does no better than a faster one it is dropped, and the faster one is given the mean of both:
+    that it came out ahead was partly luck. This is isotonic regression by pooling adjacent violators (Barlow and
+    others, Statistical Inference under Order Restrictions, 1972), of which each pool's fastest point is kept.
+    """
+    pools: list[list[float]] = []  # the place of its first, the mean, and the number of points
+    for place, quality in enumerate(qualities):
+        pools.append([place, quality, 1])
+        while len(pools) > 1 and pools[-1][1] <= pools[-2][1]:
+            _, mean, count = pools.pop()
+            first, before, points = pools[-1]
+            pools[-1] = [first, (before * points + mean * count) / (points + count), points + count]
+    return [(int(first), mean) for first, mean, _ in pools]
 
 
 def _front(estimate: Mapping[Subnet, float], measured: Mapping[Subnet, Latency]) -> list[Subnet]:

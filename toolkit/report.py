@@ -15,14 +15,16 @@ from .quality import Quality
 def headline(profile: Profile) -> str:
     """One paragraph: which device, how many subnets, what was measured and on how many pictures."""
     device, searched = profile.device, profile.document["search"]
-    total = sum(profile.document["seconds"].values())
+    seconds = profile.document["seconds"]
+    stages = ", ".join(f"{stage} {taken:.0f} s" for stage, taken in seconds.items())
     return (
         f"{profile.document['pack']['name']} on {device['name']}, {device['engine']} {device['engine_version']}, "
         f"{_threads(device)}: the oracle takes {profile.oracle.median_ms:.2f} ms "
         f"(median of {profile.oracle.repetitions}, IQR {profile.oracle.spread_ms:.2f} ms). "
-        f"{searched['subnets']} subnets were evaluated on {searched['images']} pictures by {searched['metric']}; "
-        f"quality is from {profile.document['verify']['images']} others, with its 95% interval. {total:.0f} s in all."
-        + _conditions(profile.document.get("conditions", {}))
+        f"{searched['subnets']} subnets were evaluated by {searched['metric']}, on {searched['images']} pictures or "
+        f"the first of them ({searched['image_evaluations']} times a subnet met a picture); "
+        f"quality is from {profile.document['verify']['images']} others, with its 95% interval. "
+        f"{sum(seconds.values()):.0f} s in all: {stages}." + _conditions(profile.document.get("conditions", {}))
     )
 
 

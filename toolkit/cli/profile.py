@@ -23,9 +23,13 @@ _CORES_HELP = "Cores of a phone to run on, as 4-7 or any (default: the fastest).
 @click.option("--verify-data", type=click.Path(), help="Pictures to verify on (default: a part of --data is held out).")
 @click.option("--budget", "budgets", multiple=True, help="75% (of the oracle's latency) or 12.5ms; may be repeated.")
 @click.option("--metric", help="What to search by (default: top1 with labels, else the first that needs none).")
-@click.option("--strategy", default="surrogate", show_default=True, help="surrogate or evolutionary.")
-@click.option("--evaluations", default=150, show_default=True, help="Subnets that the search may evaluate.")
-@click.option("--search-images", default=64, show_default=True, help="Pictures that the search evaluates on.")
+@click.option(
+    "--strategy", default="surrogate", show_default=True, help="surrogate, evolutionary, annealing or random."
+)
+@click.option(
+    "--evaluations", default=40, show_default=True, help="What the search may cost: so many subnets on all pictures."
+)
+@click.option("--search-images", default=200, show_default=True, help="Pictures that the search evaluates on.")
 @click.option("--verify-images", default=200, show_default=True, help="Pictures that the quality is reported from.")
 @click.option(
     "--rounds", default=60, show_default=True, help="How often each block is timed at most; less when it is precise."
@@ -134,8 +138,8 @@ def main(
             else:
                 click.echo(
                     f"would time {plan['blocks']} blocks {rounds} times on {device.info.name} ({device.info.engine}), "
-                    f"evaluate at most {evaluations} of {plan['subnets']} subnets by {plan['metric']} on "
-                    f"{len(searched)} pictures, and verify on {len(verified)} others"
+                    f"search {plan['subnets']} subnets by {plan['metric']} for at most {evaluations} evaluations on "
+                    f"all of {len(searched)} pictures, and verify on {len(verified)} others"
                 )
             return
         journal = f"{out}.journal" if out else None

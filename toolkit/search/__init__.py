@@ -1,11 +1,25 @@
 """Search strategies: what to evaluate next, and what is best for each budget."""
 
-from .base import Result, Strategy
+from .annealing import Annealing
+from .base import Result, Strategy, Trial
 from .best_paths import best_paths
 from .evolutionary import Evolutionary
+from .random_search import Random
 from .run import Searched, search
 from .surrogate import Surrogate
 
-STRATEGIES = ("surrogate", "evolutionary")
+STRATEGIES = ("surrogate", "evolutionary", "annealing", "random")
 
-__all__ = ["STRATEGIES", "Evolutionary", "Result", "Searched", "Strategy", "Surrogate", "best_paths", "search"]
+__all__ = [
+    "STRATEGIES",
+    "Annealing",
+    "Evolutionary",
+    "Random",
+    "Result",
+    "Searched",
+    "Strategy",
+    "Surrogate",
+    "Trial",
+    "best_paths",
+    "search",
+]

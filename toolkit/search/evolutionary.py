@@ -2,7 +2,8 @@
 
 Wen et al., AdaptiveNet, MobiCom 2023, section 4.3. The paths of the first generation are drawn uniformly near the
 budget, by counting rather than by rejection. A mutation replaces a stretch of the path by a random one between the same
-two cuts; a crossover takes one parent's path up to a cut that both visit, and the other's from there on.
+two cuts; a crossover takes one parent's path up to a cut that both visit, and the other's from there on. Every subnet
+is evaluated on all images.
 """
 
 from __future__ import annotations
@@ -11,10 +12,10 @@ import math
 import random
 from collections.abc import Callable, Mapping, Sequence
 
-from ..errors import BudgetError
 from ..graph import BlockGraph, Subnet
 from ..sampling import PathSampler
-from .base import Result, Strategy
+from .base import Result, Strategy, Trial
+from .moves import crossover, mutant, near_budget, require_reachable
 
 _TRIES = 50  # for a child within the budget that is not known yet
 
@@ -31,6 +32,7 @@ class Evolutionary(Strategy):
         graph: BlockGraph,
         cost: Mapping[str, float],
         budgets: Sequence[float],
+        images: int,
         *,
         population: int = 50,
         generations: int = 10,
@@ -38,6 +40,7 @@ class Evolutionary(Strategy):
         seed: int = 0,
     ) -> None:
         self.graph = graph
+        self.images = images
         self.population = population
         self.generations = generations
         self.parents = parents
@@ -47,40 +50,23 @@ class Evolutionary(Strategy):
         # The two ends of every front, which may be the same.
         self._waiting = list(dict.fromkeys([graph.oracle, self._sampler.fastest]))
         for budget in budgets:
-            if not self._sampler.count(high=budget):
-                raise BudgetError(
-                    f"no subnet meets a budget of {budget:.4g} ms: the fastest takes "
-                    f"{self._sampler.latency_ms(self._sampler.fastest):.4g} ms (predicted)"
-                )
+            require_reachable(self._sampler, budget)
         self._rounds = [budget for budget in budgets for _ in range(generations)]
         self._round = 0
         self._generation: list[Subnet] = []
 
-    def ask(self, n: int) -> list[Subnet]:
+    def ask(self, n: int) -> list[Trial]:
         """See `Strategy.ask`."""
         while not any(subnet not in self.results for subnet in self._waiting):
             if self._round == len(self._rounds):
                 return []
             self._waiting = self._next_generation(self._rounds[self._round], self._round % self.generations == 0)
             self._round += 1
-        return [subnet for subnet in self._waiting if subnet not in self.results][:n]
-
-    def tell(self, results: Sequence[Result]) -> None:
-        """See `Strategy.tell`."""
-        self.results |= {result.subnet: result for result in results}
-
-    def estimate(self) -> dict[Subnet, float]:
-        """The measured qualities, as they are."""
-        return {subnet: result.quality for subnet, result in self.results.items()}
+        return [Trial(subnet, self.images) for subnet in self._waiting if subnet not in self.results][:n]
 
     def _next_generation(self, budget: float, first: bool) -> list[Subnet]:
         if first:
-            low = self._sampler.latency_ms(self._sampler.fastest)
-            width = 0.05 * budget
-            while not self._sampler.count(max(low, budget - width), budget):
-                width *= 2
-            drawn = self._sampler.sample(self.population, self._rng, max(low, budget - width), budget)
-            self._generation = list(dict.fromkeys(drawn))
+            self._generation = list(dict.fromkeys(near_budget(self._sampler, budget, self.population, self._rng)))
             return self._generation
         ranked = sorted(self._generation, key=lambda subnet: self.results[subnet].quality, reverse=True)
         best = ranked[: max(2, math.ceil(self.parents * self.population))]
@@ -103,21 +89,7 @@ class Evolutionary(Strategy):
         return fallback
 
     def _mutant(self, parents: Sequence[Subnet]) -> Subnet:
-        parent = self._rng.choice(parents)
-        cuts = parent.cuts
-        first = self._rng.randrange(len(parent))
-        last = self._rng.randint(first + 1, min(first + 3, len(parent)))
-        stretch: list[str] = []
-        at = cuts[first]
-        while at != cuts[last]:
-            # A block that jumps over the end of the stretch is no choice; the original one never does.
-            block = self._rng.choice([block for block in self.graph.leaving[at] if block.end <= cuts[last]])
-            stretch.append(block.name)
-            at = block.end
-        return self.graph.subnet((*parent[:first], *stretch, *parent[last:]))
+        return mutant(self.graph, self._rng.choice(parents), self._rng)
 
     def _crossover(self, parents: Sequence[Subnet]) -> Subnet:
-        one, other = self._rng.choice(parents), self._rng.choice(parents)
-        shared = sorted(set(one.cuts) & set(other.cuts))
-        cut = self._rng.choice(shared[1:-1] or shared)
-        return self.graph.subnet((*one[: one.cuts.index(cut)], *other[other.cuts.index(cut) :]))
+        return crossover(self.graph, self._rng.choice(parents), self._rng.choice(parents), self._rng)

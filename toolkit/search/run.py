@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import itertools
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+from numpy.typing import NDArray
 
 from ..data import Dataset
 from ..devices import Session
+from ..graph import Subnet
 from ..plan import compile_plan
-from .base import Result, Strategy
+from .base import Result, Strategy, Trial
 
 
 @dataclass(frozen=True)
 class Searched:
-    """What a search cost: subnets evaluated, images each, blocks run over all images, seconds on the device."""
+    """What a search cost: subnets that were evaluated, how often a subnet met an image, of how many images, blocks that
+    ran, and seconds on the device."""
 
     subnets: int
+    image_evaluations: int
     images: int
     block_runs: int
     seconds: float
@@ -27,34 +35,71 @@ def search(
     data: Dataset,
     metric: str,
     *,
-    evaluations: int,
+    image_evaluations: int,
     at_once: int = 100,
     limit_bytes: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Searched:
-    """Evaluates at most `evaluations` subnets on all of `data` by `metric`, `at_once` in one plan.
+    """Makes the trials that `strategy` asks for, on the images of `data` in their order, by `metric`.
 
-    `limit_bytes` bounds the memory for features. `progress(done, total)` counts image evaluations, the total being an
-    upper bound. Raises PlanError over the limit, DataError for images that do not fit.
+    One subnet on one image is one image evaluation; so many are made at most, the trials of at most `at_once` subnets
+    in one plan. `limit_bytes` bounds the memory for features. `progress(done, total)` counts image evaluations, the
+    total being the most. Raises PlanError over the limit, DataError for images that do not fit.
     """
-    operands = {metric: session.pack.metrics[metric]}
-    subnets = runs = 0
-    seconds = 0.0
-    while subnets < evaluations:
-        asked = strategy.ask(min(at_once, evaluations - subnets))
-        if not asked:
-            break
-        plan = compile_plan(session.pack.graph, asked, operands, limit_bytes)
-        before = subnets
+    heats = _Heats(session, data, metric, limit_bytes)
+    done = 0
+    while trials := _affordable(strategy.ask(at_once), heats.scores, image_evaluations - done):
 
-        def report(done: int, total: int, before: int = before, asked_for: int = len(asked)) -> None:
+        def report(more: int, before: int = done) -> None:
             if progress:
-                progress(before * total + done * asked_for, evaluations * total)
+                progress(before + more, image_evaluations)
 
-        evaluation = session.evaluate(plan, data, report)
-        qualities = evaluation.quality(metric)
-        strategy.tell([Result(subnet, quality.value, len(data)) for subnet, quality in zip(asked, qualities)])
-        subnets += len(asked)
-        runs += evaluation.block_runs
-        seconds += evaluation.seconds
-    return Searched(subnets, len(data), runs, seconds)
+        done += heats.run(trials, report)
+        strategy.tell([Result(trial.subnet, heats.scores[trial.subnet]) for trial in trials])
+    return Searched(len(heats.scores), done, len(data), heats.block_runs, heats.seconds)
+
+
+def _affordable(trials: Sequence[Trial], scores: dict[Subnet, NDArray[np.float64]], left: int) -> list[Trial]:
+    """The first trials, for as long as there are image evaluations left for them."""
+    costs = itertools.accumulate(trial.images - len(scores.get(trial.subnet, ())) for trial in trials)
+    return [trial for trial, cost in zip(trials, costs) if cost <= left]
+
+
+def _after(report: Callable[[int], None], before: int, more: int) -> None:
+    report(before + more)
+
+
+class _Heats:
+    """Trials made on a device. `scores` has one share for each image that a subnet has seen."""
+
+    def __init__(self, session: Session, data: Dataset, metric: str, limit_bytes: int | None) -> None:
+        self.session, self.data, self.metric, self.limit_bytes = session, data, metric, limit_bytes
+        self.operands = {metric: session.pack.metrics[metric]}
+        self.scores: dict[Subnet, NDArray[np.float64]] = {}
+        self.block_runs = 0
+        self.seconds = 0.0
+
+    def run(self, trials: Sequence[Trial], report: Callable[[int], None]) -> int:
+        """How many image evaluations the trials took. Those on the same images share one plan."""
+        seen = {trial.subnet: len(self.scores.get(trial.subnet, ())) for trial in trials}
+        ends = sorted({*seen.values(), *(trial.images for trial in trials)})
+        done = 0
+        for first, last in itertools.pairwise(ends):
+            subnets = [trial.subnet for trial in trials if seen[trial.subnet] <= first and trial.images >= last]
+            if subnets:
+                self._evaluate(subnets, range(first, last), partial(_after, report, done))
+                done += len(subnets) * (last - first)
+        return done
+
+    def _evaluate(self, subnets: Sequence[Subnet], images: range, report: Callable[[int], None]) -> None:
+        plan = compile_plan(self.session.pack.graph, subnets, self.operands, self.limit_bytes)
+        evaluation = self.session.evaluate(
+            plan, self.data.subset(images), lambda done, total: report(done * len(subnets))
+        )
+        self.block_runs += evaluation.block_runs
+        self.seconds += evaluation.seconds
+        reached, possible = np.moveaxis(evaluation.sums[self.metric], 2, 0)
+        # Where an image has nothing to be scored, a label map of no class, no subnet gets anything for it.
+        scores = np.divide(reached, possible, out=np.zeros_like(reached), where=possible > 0)
+        for subnet, row in zip(subnets, scores, strict=True):
+            self.scores[subnet] = np.concatenate([self.scores.get(subnet, row[:0]), row])

@@ -1,100 +1,158 @@
-"""The default search: a model of quality fitted to everything measured so far, and solved exactly.
+"""The default search: a model of quality fitted to everything measured so far, solved exactly, and raced.
 
-Every alternative is taken to cost a factor of quality, whatever the other blocks of the path are: the logarithm of a
-subnet's quality is a sum over its blocks. The factors are fitted by ridge regression, with the local distillation
-losses as the prior. What is best under each budget then follows from dynamic programming (`best_paths`), is evaluated,
-and the model is fitted again. The first subnets asked for are the two ends of every front, the oracle and the fastest,
-and then the oracle with one block replaced, for each block: these tell every factor apart, and they share the longest
-prefixes.
+The first subnets evaluated are the two ends of every front, the oracle and the fastest, and then the oracle with one
+block replaced, for each block: these tell every block's worth apart, and they share the longest prefixes. After each
+round a model is fitted (`quality_model`). What may be best under each budget follows from dynamic programming over its
+blocks (`best_paths`), as expected and as they may be. These candidates race with those evaluated before, on growing
+subsets of the same images: whoever is the likeliest to be the best gets more images, and whoever is surely worse than
+the best of them by a paired test (`racing`) gets none. It is over when another choice would hardly be better anywhere.
 """
 
 from __future__ import annotations
 
-import math
+import itertools
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..graph import BlockGraph, Subnet
-from ..latency import fastest_and_slowest
-from .base import Result, Strategy
+from ..latency import fastest_and_slowest, within
+from .base import Result, Strategy, Trial
 from .best_paths import best_paths
+from .quality_model import Posterior, QualityModel
+from .racing import is_worse
 
-_OWN = 0.3  # how far a block's log factor strays from what its local loss says: a standard deviation
-_MISFIT = 0.05  # the standard deviation of a log quality about the sum of its blocks, however many images there are
-_RIDGE_LOSS = 1e-3  # of the factor that all blocks share, per local loss
-_MODEL_IMAGES = 32  # the fitted value counts as much as a measurement on so many images
+_FIRST = 32  # images in a candidate's first heat; each further heat doubles them
+_PROPOSED = 32  # paths of each budget that are the best as the blocks are expected to be,
+_VARIED, _PROPOSED_EACH = 4, 4  # and in each of so many draws of what they may be
+_CONTENDERS = 32  # of each budget that are compared in draws of their qualities
+_DRAWS = 200
+_AT_ONCE = (2, 6, 24)  # trials asked for before the model is fitted again: least and most of a budget, and of all
 
 
 class Surrogate(Strategy):
     """Searches all `budgets` (milliseconds, predicted) at once. `cost` is the latency of each block in milliseconds.
 
-    `depth` is how many of the best paths of each budget must have been evaluated for the search to be over.
+    `images` is how many images there are to search on. They are taken for a draw from many more, unless
+    `only_these`: then the best on these very images is looked for. It is over when for every budget the best choice is
+    expected to be better than the one that would be made by less than `tolerance`, a share of quality.
     """
 
     def __init__(
-        self, graph: BlockGraph, cost: Mapping[str, float], budgets: Sequence[float], *, depth: int = 4
+        self,
+        graph: BlockGraph,
+        cost: Mapping[str, float],
+        budgets: Sequence[float],
+        images: int,
+        *,
+        only_these: bool = False,
+        tolerance: float = 0.0005,
+        seed: int = 0,
     ) -> None:
         self.graph = graph
         self.cost = dict(cost)
         self.budgets = tuple(budgets)
-        self.depth = depth
+        self.tolerance = tolerance
         self.results: dict[Subnet, Result] = {}
-        fastest, _ = fastest_and_slowest(graph, cost)
-        self._seeds = list(dict.fromkeys([graph.oracle, fastest, *_replace_one(graph)]))
-        self._columns = {
-            block.name: column for column, block in enumerate(b for b in graph.blocks if b.kind != "original")
-        }
+        heats = itertools.takewhile(lambda heat: heat < images, (_FIRST << step for step in itertools.count()))
+        self._heats = [*heats, images]
+        self._population = images if only_these else None
+        least, most, of_all = _AT_ONCE
+        self._at_once = max(least, min(most, of_all // max(1, len(budgets))))
+        self._model = QualityModel(graph, self._population)
+        self._posterior: Posterior | None = None
+        self._over = False
+        self._rng = np.random.default_rng(seed)
+        self._fastest, _ = fastest_and_slowest(graph, cost)
+        self._seeds = list(dict.fromkeys([graph.oracle, self._fastest, *_replace_one(graph)]))
 
-    def ask(self, n: int) -> list[Subnet]:
+    def ask(self, n: int) -> list[Trial]:
         """See `Strategy.ask`."""
         waiting = [subnet for subnet in self._seeds if subnet not in self.results]
-        return waiting[:n] if waiting else self._unmeasured_best(n)
+        if waiting:
+            return [Trial(subnet, self._heats[0]) for subnet in waiting[:n]]
+        if self._over:
+            return []
+        in_turn = itertools.zip_longest(*self._by_promise())
+        wanted = dict.fromkeys(subnet for subnets in in_turn for subnet in subnets if subnet is not None)
+        self._over = not wanted
+        return [Trial(subnet, self._next_heat(subnet)) for subnet in wanted][:n]
 
     def tell(self, results: Sequence[Result]) -> None:
         """See `Strategy.tell`."""
-        self.results |= {result.subnet: result for result in results}
+        super().tell(results)
+        self._posterior = None
 
     def estimate(self) -> dict[Subnet, float]:
-        """The measured quality drawn towards the model's: the model has seen more images than any one subnet."""
-        intercept, value = self._fit()
-        estimates = {}
-        for subnet, result in self.results.items():
-            model = min(1.0, math.exp(intercept + sum(value[name] for name in subnet)))
-            estimates[subnet] = (result.n * result.quality + _MODEL_IMAGES * model) / (result.n + _MODEL_IMAGES)
-        return estimates
+        """What the model expects of the evaluated subnets: it has seen more images than any one of them."""
+        return self._fitted().expected(list(self.results)) if self.results else {}
 
-    def _unmeasured_best(self, n: int) -> list[Subnet]:
-        """What the model holds for best and nobody has measured: the best of every budget first, then the second."""
-        _, value = self._fit()
-        ranked = best_paths(self.graph, self.cost, value, self.budgets, self.depth)
-        by_rank = [paths[rank] for rank in range(self.depth) for paths in ranked if rank < len(paths)]
-        return list(dict.fromkeys(subnet for subnet in by_rank if subnet not in self.results))[:n]
+    def _fitted(self) -> Posterior:
+        if self._posterior is None:
+            self._posterior = self._model.fit(list(self.results.values()))
+        return self._posterior
 
-    def _fit(self) -> tuple[float, dict[str, float]]:
-        """The logarithm of the oracle's quality and of each block's factor, by weighted ridge regression."""
-        losses = np.array([self._loss(name) for name in self._columns])
-        results = list(self.results.values())
-        rows = np.zeros((len(results), len(self._columns)))
-        for row, result in enumerate(results):
-            rows[row, [self._columns[name] for name in result.subnet if name in self._columns]] = 1
-        quality = np.array([max(result.quality, 0.5 / result.n) for result in results])
-        # A log share measured on n images has a variance of about (1 - q) / (q n); below 1 / n nobody can tell.
-        images = np.array([result.n for result in results])
-        weight = 1 / (np.maximum((1 - quality) / quality, 1 / images) / images + _MISFIT**2)
-        features = np.column_stack([np.ones(len(results)), rows @ losses, rows])
-        penalty = np.diag([0.0, _RIDGE_LOSS, *[_OWN**-2] * len(self._columns)])
-        normal = features.T @ (weight[:, None] * features) + penalty
-        solution = np.linalg.lstsq(normal, features.T @ (weight * np.log(quality)), rcond=None)[0]
-        factors = solution[1] * losses + solution[2:]
-        value = dict.fromkeys((block.name for block in self.graph.blocks), 0.0)
-        value |= {name: float(factors[column]) for name, column in self._columns.items()}
-        return float(solution[0]), value
+    def _next_heat(self, subnet: Subnet) -> int:
+        seen = self.results[subnet].n if subnet in self.results else 0
+        return next((heat for heat in self._heats if heat > seen), seen)
 
-    def _loss(self, name: str) -> float:
-        """The block's local loss; where there is none, the number of blocks it replaces is all that is known."""
-        block = self.graph[name]
-        return float(block.end - block.start) if block.loss is None else block.loss
+    def _by_promise(self) -> list[list[Subnet]]:
+        """For each budget the subnets to evaluate further, likeliest best first; none when it is clear."""
+        subnets, fits = self._contenders()
+        expected, drawn = self._fitted().draw(subnets, _DRAWS, self._rng)
+        return [self._of_budget(subnets, np.flatnonzero(fit), expected, drawn) for fit in fits]
+
+    def _contenders(self) -> tuple[list[Subnet], NDArray[np.bool_]]:
+        """What may be the best of some budget, evaluated or not, and whether it fits: bool (budgets, subnets)."""
+        subnets = list(dict.fromkeys([*self.results, *self._proposals()]))
+        mean, covariance = self._fitted().log_qualities(subnets)
+        hope = mean + 2 * np.sqrt(np.maximum(np.diag(covariance), 0.0))
+        cost = [sum(self.cost[name] for name in subnet) for subnet in subnets]
+        fits = np.array([[within(0.0, each, budget) for each in cost] for budget in self.budgets], dtype=bool)
+        fits = fits.reshape(len(self.budgets), len(subnets))
+        kept: set[int] = set()
+        for fit in fits:
+            ranked = np.flatnonzero(fit)[np.argsort(-hope[fit], kind="stable")]
+            best = [number for number in ranked if subnets[number] in self.results]
+            kept |= {*ranked[:_CONTENDERS].tolist(), *sorted(best, key=lambda number: -mean[number])[:1]}
+        numbers = sorted(kept)
+        return [subnets[number] for number in numbers], fits[:, numbers]
+
+    def _proposals(self) -> list[Subnet]:
+        """The best paths within each budget by the worth of the blocks, as expected and in some draws."""
+        expected, *varied = self._fitted().of_blocks(_VARIED, self._rng)
+        found = best_paths(self.graph, self.cost, expected, self.budgets, _PROPOSED)
+        for value in varied:
+            found += best_paths(self.graph, self.cost, value, self.budgets, _PROPOSED_EACH)
+        return [subnet for paths in found for subnet in paths]
+
+    def _of_budget(
+        self,
+        subnets: Sequence[Subnet],
+        fitting: NDArray[np.intp],
+        expected: NDArray[np.float64],
+        drawn: NDArray[np.float64],
+    ) -> list[Subnet]:
+        known = [number for number in fitting if subnets[number] in self.results]
+        if not known:
+            return [subnets[number] for number in fitting[: self._at_once]]
+        leader = max(known, key=lambda number: expected[number])
+        racing = [number for number in fitting if not self._is_out(subnets[number], subnets[leader])]
+        regret = np.maximum(drawn[:, racing].max(axis=1) - drawn[:, leader], 0).mean()
+        if regret < self.tolerance:  # what is chosen has seen all images: a lucky few do not make it so
+            return [] if self._is_done(subnets[leader]) else [subnets[leader]]
+        wins = np.bincount(drawn[:, racing].argmax(axis=1), minlength=len(racing))
+        order = [racing[place] for place in np.argsort(-wins, kind="stable") if wins[place]]
+        open_ones = [subnets[number] for number in order if not self._is_done(subnets[number])]
+        return open_ones[: self._at_once]
+
+    def _is_done(self, subnet: Subnet) -> bool:
+        return subnet in self.results and self.results[subnet].n == self._heats[-1]
+
+    def _is_out(self, subnet: Subnet, leader: Subnet) -> bool:
+        result = self.results.get(subnet)
+        return result is not None and is_worse(result, self.results[leader], self._population)
 
 
 def _replace_one(graph: BlockGraph) -> list[Subnet]:
