@@ -44,7 +44,7 @@ _BIG_SIDES = {"inception_v3": 299, "swin_v2_b": 256, "swin_v2_s": 256, "swin_v2_
 
 
 class Worker:
-    """One process that tries models with at most `memory` bytes, started again when it was given up."""
+    """One process that tries models with at most `memory` bytes, started anew after one that was given up or large."""
 
     def __init__(self, memory: int) -> None:
         self._memory = memory
@@ -71,6 +71,8 @@ class Worker:
             expired.cancel()
         if line:
             answer: dict[str, Any] = json.loads(line)
+            if answer.pop("last"):
+                self.close()
             return answer
         self.close()
         return {"refused": f"given up after {LIMIT_S:.0f} s" if timed_out else "its process died, perhaps of memory"}

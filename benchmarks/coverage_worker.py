@@ -133,14 +133,16 @@ def main() -> None:
     for line in sys.stdin:
         try:
             answer: dict[str, Any] = attempt(**json.loads(line))
-        except AdaptiveNetError as error:
-            answer = {"refused": str(error)}
-        except Exception as error:  # a defect: it is reported as one, and the next model is tried
+        except Exception as error:
             if _is_out_of_memory(error):
                 answer = {"refused": f"needs more than {limit / 2**30:.0f} GiB of memory"}
-            else:
+            elif isinstance(error, AdaptiveNetError):
+                answer = {"refused": str(error)}
+            else:  # a defect: it is reported as one, and the next model is tried
                 first_line = str(error).splitlines()[0] if str(error) else ""
                 answer = {"refused": f"{type(error).__name__}: {first_line}", "defect": True}
+        # What a large model took is not all given back, and would be missing for the next.
+        answer["last"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 > limit / 4
         answers.write(json.dumps(answer) + "\n")
         answers.flush()
 

@@ -341,13 +341,13 @@ class _Profiling:
         plan = compile_plan(self.graph, subnets, metrics, self.settings.memory_bytes)
         evaluation = self.session.evaluate(plan, self.held_out, lambda done, total: self.report("verify", done, total))
         others = {name: evaluation.quality(name) for name in metrics if name != self.metric}
-        sums = evaluation.sums[self.metric].sum(axis=1)
+        sums: list[list[float]] = evaluation.sums[self.metric].sum(axis=1).tolist()
         return {
             subnets[row]: (
-                Quality.from_counts(self.metric, correct, sums[row, 1], evaluation.images),
+                Quality.from_counts(self.metric, correct, sums[row][1], evaluation.images),
                 tuple(qualities[row] for qualities in others.values()),
             )
-            for row, correct in _rising(sums[:, 0].tolist())
+            for row, correct in _rising([correct for correct, _ in sums])
         }
 
     def _choose(self, front: Front, budget: Budget, oracle_ms: float) -> Choice:
