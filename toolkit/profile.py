@@ -141,16 +141,7 @@ class Profile:
 
         Raises ProfileError when it is damaged or was made for another pack than `pack`.
         """
-        try:
-            document = json.loads(Path(path).read_bytes())
-        except OSError as error:
-            raise ProfileError(f"the profile {path} cannot be read: {error.strerror or error}") from error
-        except (ValueError, RecursionError) as error:
-            raise ProfileError(f"the profile {path} is not JSON: {error}") from error
-        if not isinstance(document, dict) or document.get("format") != FORMAT:
-            raise ProfileError(f"{path} is no profile: it does not say {FORMAT!r}")
-        if document.get("version") != VERSION:
-            raise ProfileError(f"{path} has version {document.get('version')!r}; this toolkit reads version {VERSION}")
+        document = read_document(path)
         try:
             made_for = document["pack"]["digest"]
             if made_for not in (pack.digest, pack.manifest["provenance"].get("bundled from", pack.digest)):
@@ -173,6 +164,26 @@ class Profile:
         if min(oracle.median_ms, front.points[0].latency_ms) <= 0:
             raise ProfileError(f"the profile {path} is damaged: nothing takes 0 ms")
         return cls(made_for, device.to_json(), oracle, LatencyTable(latency), front, document)
+
+
+def read_document(path: str | Path) -> dict[str, Any]:
+    """The document in the file `path`, whatever pack it was made for. Raises ProfileError when it is no profile."""
+    try:
+        document = json.loads(Path(path).read_bytes())
+    except OSError as error:
+        raise ProfileError(f"the profile {path} cannot be read: {error.strerror or error}") from error
+    except (ValueError, RecursionError) as error:
+        raise ProfileError(f"the profile {path} is not JSON: {error}") from error
+    check_format(document, str(path))
+    return dict(document)
+
+
+def check_format(document: object, what: str) -> None:
+    """Raises ProfileError, naming `what`, unless the document says that it is a profile of this version."""
+    if not isinstance(document, Mapping) or document.get("format") != FORMAT:
+        raise ProfileError(f"{what} is no profile: it does not say {FORMAT!r}")
+    if document.get("version") != VERSION:
+        raise ProfileError(f"{what} has version {document.get('version')!r}; this toolkit reads version {VERSION}")
 
 
 def profile(
@@ -380,7 +391,11 @@ class _Profiling:
             "oracle_latency_ms": oracle.median_ms,
             "oracle_latency": oracle.to_json(),
             "blocks": [
-                {"name": name, **latency.to_json(), "in_subnet_ms": predictor.ms[name]}
+                {
+                    **{key: getattr(self.graph[name], key) for key in ("name", "start", "end", "kind", "ratio")},
+                    **latency.to_json(),
+                    "in_subnet_ms": predictor.ms[name],
+                }
                 for name, latency in table.blocks.items()
             ],
             "search": {"strategy": self.settings.strategy, "metric": self.metric, **asdict(searched)},

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -43,6 +45,7 @@ _CORES_HELP = "Cores of a phone to run on, as 4-7 or any (default: the fastest).
 @click.option("--fixed-performance", is_flag=True, help="Have Android keep a phone's clocks within sustainable bounds.")
 @click.option("--seed", default=0, show_default=True)
 @click.option("--out", type=click.Path(), metavar="FILE", help="Write the profile to this file.")
+@click.option("--report", type=click.Path(), metavar="FILE.html", help="Write the profile as a page with figures.")
 @click.option(
     "--resume", is_flag=True, help="Go on with a profile that was interrupted: what is in FILE.journal is not repeated."
 )
@@ -71,6 +74,7 @@ def main(
     fixed_performance: bool,
     seed: int,
     out: str | None,
+    report: str | None,
     resume: bool,
     as_json: bool,
     dry_run: bool,
@@ -80,15 +84,22 @@ def main(
 
     The result is a profile: the latency table, the front of the best subnets, and the subnet chosen for each budget.
     Latencies are medians; quality comes from pictures that the search never saw, with its 95% interval.
+    With --report, PACK may be a profile that was made before: nothing is measured then.
     """
     from ..data import open_data
     from ..devices import connect
     from ..pack import BlockPack
-    from ..profile import Settings, choose_metric, divide, profile
+    from ..profile import Settings, choose_metric, divide, profile, read_document
 
     console = Console()
     if clean and pack is None:
         _clean(address, console)
+        return
+    _check_writable("report", report)
+    if report and Path(report).resolve() in [Path(path).resolve() for path in (pack, out) if path]:
+        raise click.UsageError(f"--report would overwrite {report}, where the profile is: name another file.")
+    if report and pack and Path(pack).is_file():
+        _report(read_document(pack), report, console)
         return
     if pack is None or data is None:
         raise click.UsageError("Missing argument 'PACK'." if pack is None else "Missing option '--data'.")
@@ -105,9 +116,7 @@ def main(
         memory_mb << 20,
         seed,
     )
-    if out and not (Path(out).absolute().parent.is_dir() and not Path(out).is_dir()):
-        # Now, not after minutes of measuring.
-        raise ProfileError(f"the profile cannot be written to {out}: give a file in a folder that exists")
+    _check_writable("profile", out)
     opened = BlockPack.open(pack)
     pictures = open_data(data, opened.preprocessing, opened.classes, opened.graph.cuts[0])
     held_out = (
@@ -159,12 +168,28 @@ def main(
         console.say(f"profile written to {out}")
     if as_json:
         print_json(result.to_json())
-        return
-    from ..report import budget_rows, front_rows, headline
+    else:
+        from ..report import budget_rows, front_rows, headline
 
-    click.echo(headline(result))
-    click.echo("\n" + table(front_rows(result), right=(0, 1, 2, 3)))
-    click.echo("\n" + table(budget_rows(result), right=(1, 2, 3, 5, 6)))
+        click.echo(headline(result))
+        click.echo("\n" + table(front_rows(result), right=(0, 1, 2, 3)))
+        click.echo("\n" + table(budget_rows(result), right=(1, 2, 3, 5, 6)))
+    if report:
+        # Last: should it fail, everything else has been written.
+        _report(result.to_json(), report, console)
+
+
+def _check_writable(what: str, path: str | None) -> None:
+    """Now, not after minutes of measuring."""
+    if path and not (Path(path).absolute().parent.is_dir() and not Path(path).is_dir()):
+        raise ProfileError(f"the {what} cannot be written to {path}: give a file in a folder that exists")
+
+
+def _report(document: Mapping[str, Any], path: str, console: Console) -> None:
+    from ..report_page import write_report
+
+    write_report(document, path)
+    console.say(f"report written to {path}")
 
 
 def _clean(address: str, console: Console) -> None:
