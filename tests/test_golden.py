@@ -7,6 +7,7 @@ on this computer, and a phone (see phones.py) in both ways that reach it; withou
 from __future__ import annotations
 
 import random
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -168,6 +169,26 @@ def test_measuring_leaves_the_active_subnet(device: Device, tiny_pack: BlockPack
         assert session.measure(chains[:1], 1, 0, sample=pictures[:1])[0].repetitions == 1
         np.testing.assert_array_equal(session.infer(pictures[:1]), before)
     assert seen == [(done, 8) for done in range(1, 9)]
+
+
+def test_blocks_are_timed_within_their_chains(device: Device, tiny_pack: BlockPack) -> None:
+    chains = [("b0",), ("b1", "b2"), tiny_pack.graph.oracle, ("b0-m2",)]
+    with device.open(tiny_pack) as session:
+        begin = time.perf_counter()
+        in_situ = session.samples_in_situ(chains, rounds=6, warmup=2)
+        took_ms = (time.perf_counter() - begin) * 1e3
+        whole = session.samples(chains, rounds=6, warmup=0)
+    assert [[len(times) for times in blocks] for blocks in in_situ] == [[6] * len(chain) for chain in chains]
+    assert all(ms > 0 for blocks in in_situ for times in blocks for ms in times)
+    assert sum(ms for blocks in in_situ for times in blocks for ms in times) < took_ms
+    assert [len(times) for times in whole] == [6] * len(chains)
+
+
+def test_blocks_of_maps_and_taps_are_timed_within_their_chains(device: Device, tapped_pack: BlockPack) -> None:
+    subnets = list(tapped_pack.graph.paths())[::3]
+    with device.open(tapped_pack) as session:
+        in_situ = session.samples_in_situ(subnets, rounds=2, warmup=1)
+    assert [[len(times) for times in blocks] for blocks in in_situ] == [[2] * len(subnet) for subnet in subnets]
 
 
 # Errors

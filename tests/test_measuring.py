@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gc
+import itertools
+import time
 from collections import Counter
 from collections.abc import Sequence
 
@@ -40,6 +42,25 @@ def test_rounds_interleave_the_chains_in_shuffled_order(watched: Session, spy: S
     assert len(rounds) == 20
     assert {tuple(sorted(order)) for order in rounds} == {tuple(sorted(f"block {name!r}" for (name,) in singles))}
     assert len(set(rounds)) > 1
+
+
+def test_the_clock_is_read_when_a_chain_begins_and_at_each_of_its_cuts(
+    session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ticks = itertools.count()
+    monkeypatch.setattr(time, "perf_counter_ns", lambda: 1_000_000 * next(ticks))
+    chains = [("b0",), ("b1", "b2"), session.pack.graph.oracle]
+    in_situ = session.samples_in_situ(chains, rounds=3, warmup=1)
+    assert in_situ == [[[1.0] * 3 for _ in chain] for chain in chains]
+    assert next(ticks) == 4 * sum(1 + len(chain) for chain in chains)
+    assert session.samples(chains, rounds=3, warmup=1) == [[float(len(chain))] * 3 for chain in chains]
+
+
+def test_a_chain_that_is_not_timed_reads_no_clock(watched: Session, monkeypatch: pytest.MonkeyPatch) -> None:
+    watched.activate(FAST)
+    cut = watched.pack.graph.cuts[0]
+    monkeypatch.setattr("adaptivenet.toolkit.devices.interpreter.time", None)
+    watched.infer(np.zeros(cut.shape, np.float32))
 
 
 def test_measuring_leaves_only_the_active_subnet(watched: Session, spy: Spy, data: Dataset) -> None:

@@ -233,6 +233,30 @@ def test_a_killed_runner_is_one_clear_error_and_the_phone_is_usable_at_once(
     same_scores(session, plan, data, expected)
 
 
+@pytest.mark.parametrize(
+    ("answer", "message"),
+    [
+        ([[[1.0], [1.0]]], "not every block of every chain was timed 2 times on executorch on runner"),
+        ([[[1.0, 1.0]]], "not every block of every chain was timed 2 times"),
+        ([[[1.0, 1.0], [1.0, 1.0]], [[1.0, 1.0]]], "not every block of every chain was timed 2 times"),
+        ([], "not every block of every chain was timed 2 times"),
+        ([[[1.0, 1.0], [1.0, -1.0]]], "some times are no numbers of milliseconds"),
+        ([[[1.0, 1.0], [1.0, float("nan")]]], "some times are no numbers of milliseconds"),
+        ([[[1.0, 1.0], [1.0, None]]], "the runner's answer to 'measure' is not one"),
+        ([[1.0, 1.0]], "the runner's answer to 'measure' is not one"),
+        (None, "the runner's answer to 'measure' is not one"),
+    ],
+)
+def test_times_that_are_not_those_asked_for_are_refused(
+    answer: Any, message: str, phone: Phone, tiny_pack: BlockPack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, session, _ = phone.open(tiny_pack)
+    real = Calls.__call__
+    monkeypatch.setattr(Calls, "__call__", lambda *verb, **fields: {**real(*verb, **fields), "blocks_ms": answer})
+    with pytest.raises(DeviceError, match=message):
+        session.samples_in_situ([FAST], rounds=2, warmup=0)
+
+
 def test_a_subnet_that_was_released_is_paged_in_again(phone: Phone, tiny_pack: BlockPack, pictures: np.ndarray) -> None:
     device = phone.connect()
     session = device.open(tiny_pack)

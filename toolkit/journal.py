@@ -27,7 +27,7 @@ from .graph import Block
 from .plan import Plan
 
 FORMAT = "adaptivenet-profile-journal"
-VERSION = 1
+VERSION = 2
 _IMAGES_AT_ONCE = 32  # what an interrupted evaluation loses; each piece loads its blocks anew
 
 
@@ -123,18 +123,18 @@ class JournaledSession(Session):
 
     def _measure(
         self, chains: Sequence[Sequence[Block]], rounds: int, warmup: int, sample: NDArray[Any], progress: Progress
-    ) -> list[list[float]]:
+    ) -> list[list[list[float]]]:
         names = [[block.name for block in chain] for chain in chains]
         question = _digest("measure", names, rounds, warmup, hashlib.sha256(sample.tobytes()).hexdigest())
         known = self._journal.recall(question)
         if known is None:
-            samples = self._session.samples(names, rounds, warmup, sample, progress)
+            times = self._session.samples_in_situ(names, rounds, warmup, sample, progress)
             conditions = self._session.conditions
-            known = {"samples_ms": samples, "conditions": conditions and conditions.to_json()}
+            known = {"blocks_ms": times, "conditions": conditions and conditions.to_json()}
             self._journal.note(question, known)
         self.conditions = Conditions.from_json(known["conditions"]) if known["conditions"] else None
-        samples_ms: list[list[float]] = known["samples_ms"]
-        return samples_ms
+        blocks_ms: list[list[list[float]]] = known["blocks_ms"]
+        return blocks_ms
 
     def _evaluate(
         self,

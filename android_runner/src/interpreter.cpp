@@ -26,13 +26,14 @@ Chain::Chain(const BlockGraph& graph, const Subnet& names, const Programs& progr
   features_.resize(graph.cuts().size());
 }
 
-FeaturePtr Chain::operator()(const std::map<int, FeaturePtr>& given) {
+FeaturePtr Chain::operator()(const std::map<int, FeaturePtr>& given, std::vector<Clock::time_point>* passed) {
   for (const auto& [cut, feature] : given) features_[cut] = feature;
   for (const Step& step : steps_) {
     operands_.clear();
     for (const int cut : step.reads) operands_.push_back(features_[cut]);
     features_[step.end] = step.program->run(operands_, false);
     for (const int cut : step.spent) features_[cut].reset();
+    if (passed != nullptr) passed->push_back(Clock::now());
   }
   operands_.clear();
   return std::move(features_[steps_.back().end]);

@@ -2,6 +2,7 @@
 // metric. See toolkit/devices/interpreter.py, which does the same.
 #pragma once
 
+#include <chrono>
 #include <map>
 #include <memory>
 #include <string>
@@ -15,6 +16,7 @@ namespace adaptivenet {
 
 using ProgramPtr = std::shared_ptr<Program>;
 using Programs = std::map<std::string, ProgramPtr>;
+using Clock = std::chrono::steady_clock;
 
 // Consecutive blocks with their programs loaded: a single block, a subnet, or a stretch of one. Holds on to them.
 class Chain {
@@ -28,7 +30,10 @@ class Chain {
 
   // The last block's output, given the features at the cuts of `takes`. It may lie in that block's own memory: each
   // program runs once, so nothing that waits in one is overwritten, and nothing is copied out in between.
-  FeaturePtr operator()(const std::map<int, FeaturePtr>& given);
+  // With `passed`, the times at which each of its cuts was reached are appended to it: one look at the clock a block.
+  FeaturePtr operator()(const std::map<int, FeaturePtr>& given, std::vector<Clock::time_point>* passed = nullptr);
+
+  std::size_t blocks() const { return steps_.size(); }
 
  private:
   struct Step {

@@ -20,8 +20,6 @@
 namespace adaptivenet {
 namespace {
 
-using Clock = std::chrono::steady_clock;
-
 double ms_since(Clock::time_point begin) {
   return std::chrono::duration<double, std::milli>(Clock::now() - begin).count();
 }
@@ -83,12 +81,12 @@ struct Runner::State {
     fields.require_no_others();
     const std::vector<int>& cores = std::get<3>(*key);
     const Json before = machine_state(cores);
-    const auto samples =
+    const ChainTimes times =
         opened.measure(chains, rounds, warmup, sample.image(0), [&](std::size_t done, std::size_t total) {
           emit({{"type", "progress"}, {"done", done}, {"total", total}});
           return !cancelled;
         });
-    return {{"samples_ms", samples}, {"before", before}, {"after", machine_state(cores)}};
+    return {{"blocks_ms", times}, {"before", before}, {"after", machine_state(cores)}};
   }
 
   Json evaluate(Fields& fields, const Emit& emit, const Cancelled& cancelled) {

@@ -1,7 +1,6 @@
 #include "session.h"
 
 #include <algorithm>
-#include <chrono>
 #include <cmath>
 #include <numeric>
 #include <set>
@@ -11,8 +10,6 @@
 
 namespace adaptivenet {
 namespace {
-
-using Clock = std::chrono::steady_clock;
 
 std::vector<double> sums_of(const Tensor& tensor, const std::string& metric) {
   const auto* values = reinterpret_cast<const float*>(tensor.data.data());
@@ -29,8 +26,8 @@ Session::Session(Pack pack, std::unique_ptr<Engine> engine) : pack_(std::move(pa
   pack_.block_artifact(pack_.graph().oracle().front(), engine_->backend());
 }
 
-std::vector<std::vector<double>> Session::measure(const std::vector<Subnet>& chains, int rounds, int warmup,
-                                                  const TensorView& image, const Progress& progress) {
+ChainTimes Session::measure(const std::vector<Subnet>& chains, int rounds, int warmup, const TensorView& image,
+                            const Progress& progress) {
   const BlockGraph& graph = pack_.graph();
   require_image(image);
   Programs programs;
@@ -60,16 +57,21 @@ std::vector<std::vector<double>> Session::measure(const std::vector<Subnet>& cha
       job.given[cut] = input;
     }
   }
-  std::vector<std::vector<double>> times(jobs.size());
+  ChainTimes times;
+  for (const Job& job : jobs) times.emplace_back(job.chain.blocks());
+  std::vector<Clock::time_point> passed;
   std::vector<std::size_t> order(jobs.size());
   std::iota(order.begin(), order.end(), 0);
   for (int round = 0; round < warmup + rounds; ++round) {
     std::shuffle(order.begin(), order.end(), shuffler_);
     for (const std::size_t index : order) {
-      const auto begin = Clock::now();
-      jobs[index].chain(jobs[index].given);
-      const auto end = Clock::now();
-      if (round >= warmup) times[index].push_back(std::chrono::duration<double, std::milli>(end - begin).count());
+      passed.assign(1, Clock::now());
+      jobs[index].chain(jobs[index].given, &passed);
+      if (round < warmup) continue;
+      for (std::size_t block = 0; block < times[index].size(); ++block) {
+        const std::chrono::duration<double, std::milli> took = passed[block + 1] - passed[block];
+        times[index][block].push_back(took.count());
+      }
     }
     if (!progress(round + 1, warmup + rounds)) break;
   }

@@ -22,6 +22,9 @@ struct PageIn {
   std::int64_t bytes_out = 0;
 };
 
+// Milliseconds of every chain, in the order of its blocks, round by round: [chain][block][round].
+using ChainTimes = std::vector<std::vector<std::vector<double>>>;
+
 // Called as progress(done, total) after each round or image; the work is given up when it answers false.
 using Progress = std::function<bool(std::size_t done, std::size_t total)>;
 
@@ -32,10 +35,10 @@ class Session {
 
   const Pack& pack() const { return pack_; }
 
-  // The milliseconds of every chain in every round, warm-up left out. Every round runs each chain once, in an order
-  // shuffled anew. A chain starts from the oracle's features for `image`. Throws GraphError, DataError.
-  std::vector<std::vector<double>> measure(const std::vector<Subnet>& chains, int rounds, int warmup,
-                                           const TensorView& image, const Progress& progress);
+  // The time of every block within its running chain, in every round, warm-up left out. Every round runs each chain
+  // once, in an order shuffled anew. A chain starts from the oracle's features for `image`. Throws GraphError, DataError.
+  ChainTimes measure(const std::vector<Subnet>& chains, int rounds, int warmup, const TensorView& image,
+                     const Progress& progress);
 
   // A plan that is ready to be run on image after image.
   class Evaluation {

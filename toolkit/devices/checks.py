@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Any
@@ -28,6 +29,16 @@ def check_rounds(rounds: int) -> None:
     """Raise ValueError for fewer than one round."""
     if rounds < 1:
         raise ValueError(f"cannot measure in {rounds} rounds: at least 1 is needed")
+
+
+def check_times(
+    times: Sequence[Sequence[Sequence[float]]], chains: Sequence[Sequence[Block]], rounds: int, where: str
+) -> None:
+    """Raise DeviceError unless every block of every chain has a time, finite and not negative, for every round."""
+    if [[len(block) for block in chain] for chain in times] != [[rounds] * len(chain) for chain in chains]:
+        raise DeviceError(f"not every block of every chain was timed {rounds} times on {where}")
+    if not all(0 <= ms < math.inf for chain in times for block in chain for ms in block):
+        raise DeviceError(f"some times are no numbers of milliseconds on {where}")
 
 
 def check_input(cut: Cut, array: NDArray[Any], what: str) -> None:

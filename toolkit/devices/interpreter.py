@@ -7,6 +7,7 @@ same for one path, without a plan: what is measured, and what an active subnet r
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
@@ -102,17 +103,20 @@ class Chain:
             for reads in [graph.reads(block)]
         ]
 
-    def __call__(self, given: Mapping[int, Tensor]) -> Tensor:
+    def __call__(self, given: Mapping[int, Tensor], passed: list[int] | None = None) -> Tensor:
         """The last block's output for the features at the cuts of `takes`.
 
         It may lie in that block's own memory (see `Program`): each program runs once, so nothing that waits in one is
         overwritten, and nothing needs to be copied out in between. A feature is dropped after its last reader.
+        With `passed`, the times of `time.perf_counter_ns` at which each of its cuts was reached are appended to it.
         """
         features = dict(given)
         for program, reads, end, spent in self._steps:
             features[end] = program([features[cut] for cut in reads], keep=False)
             for cut in spent:
                 del features[cut]
+            if passed is not None:
+                passed.append(time.perf_counter_ns())
         return features[self._end]
 
 

@@ -10,6 +10,7 @@ import re
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -64,7 +65,7 @@ class LocalSession(Session):
 
     def _measure(
         self, chains: Sequence[Sequence[Block]], rounds: int, warmup: int, sample: NDArray[Any], progress: Progress
-    ) -> list[list[float]]:
+    ) -> list[list[list[float]]]:
         """See `Session._measure`. The clock is `time.perf_counter_ns`, the garbage collector waits during a round."""
         names = dict.fromkeys(block.name for blocks in chains for block in blocks)
         programs = {name: self._program(name) for name in names}
@@ -79,20 +80,20 @@ class LocalSession(Session):
         jobs = [
             (chain, {cut: inputs[key] for cut, key in keys.items()}) for chain, keys in zip(ready, wanted, strict=True)
         ]
-        times: list[list[int]] = [[] for _ in jobs]
+        times: list[list[list[float]]] = [[[] for _ in blocks] for blocks in chains]
         order, shuffler = list(range(len(jobs))), random.Random(0)
         for done in range(1, warmup + rounds + 1):
             shuffler.shuffle(order)
             with _no_garbage_collection():
                 for index in order:
                     chain, given = jobs[index]
-                    begin = time.perf_counter_ns()
-                    chain(given)
-                    end = time.perf_counter_ns()
+                    passed = [time.perf_counter_ns()]
+                    chain(given, passed)
                     if done > warmup:
-                        times[index].append(end - begin)
+                        for taken, (begin, end) in zip(times[index], pairwise(passed), strict=True):
+                            taken.append((end - begin) / 1e6)
             progress(done, warmup + rounds)
-        return [[ns / 1e6 for ns in samples] for samples in times]
+        return times
 
     def _evaluate(
         self,

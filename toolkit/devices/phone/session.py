@@ -17,7 +17,7 @@ from ...graph import Block
 from ...pack import BlockPack
 from ...plan import Plan
 from ..base import PageIn, Progress, Resident, Session
-from ..checks import check_input
+from ..checks import check_input, check_times
 from ..conditions import Conditions
 from .calls import Event, OnEvent, read_result
 from .contents import data_files, one_image
@@ -39,7 +39,7 @@ class PhoneSession(Session):
 
     def _measure(
         self, chains: Sequence[Sequence[Block]], rounds: int, warmup: int, sample: NDArray[Any], progress: Progress
-    ) -> list[list[float]]:
+    ) -> list[list[list[float]]]:
         """See `Session._measure`. The observer is told when the phone got slower on the way."""
         self._device.cool_down()
         names = [[block.name for block in chain] for chain in chains]
@@ -52,15 +52,17 @@ class PhoneSession(Session):
 
         before = self._device.temperatures()
         result = self._call("measure", on_event, chains=names, rounds=rounds, warmup=warmup, data=data.sha256)
-        samples = read_result("measure", lambda: [[float(ms) for ms in times] for times in result["samples_ms"]])
-        if [len(times) for times in samples] != [rounds] * len(names):
-            raise DeviceError(f"the runner on {self.info.address} did not measure every chain {rounds} times")
+        times = read_result(
+            "measure", lambda: [[[float(ms) for ms in block] for block in chain] for chain in result["blocks_ms"]]
+        )
+        check_times(times, chains, rounds, self._where)
         after = self._device.temperatures()
         self.conditions = read_result("measure", lambda: self._conditions(result, before, after))
-        anchor = max(samples, key=statistics.median, default=[])
+        whole = ([sum(each) for each in zip(*blocks)] for blocks in times)
+        anchor = max(whole, key=statistics.median, default=[])
         if anchor and (slowdown := throttling(anchor)):
             self._device.observer.say(warning(slowdown, rounds, self.conditions))
-        return samples
+        return times
 
     def _conditions(self, result: Event, before: Mapping[str, float], after: Mapping[str, float]) -> Conditions:
         """The phone's own sensors are read where there are any: of a whole phone they tell more than its kernel's."""
