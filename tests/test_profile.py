@@ -125,13 +125,29 @@ def test_predictions_add_up_and_say_how_wrong_they_may_be(profiled: Profile) -> 
         assert point.predicted_error_ms > 0
 
 
-def test_every_timing_is_kept(profiled: Profile) -> None:
+def test_every_timing_is_kept(profiled: Profile, tiny_pack: BlockPack) -> None:
     blocks = profiled.document["blocks"]
     taken = profiled.document["samples"]["measure"]
     assert taken["chains"][: len(blocks)] == [[block["name"]] for block in blocks]
     assert len(taken["chains"]) > len(blocks), "and some subnets, whole"
     assert all(len(times) == len(taken["anchor_ms"]) == 5 for times in taken["ms"])
     assert profiled.document["samples"].keys() == {"measure", "time finalists"}
+    chains = [each["chain"] for each in taken["in_situ"]]
+    assert chains == [*(chain for chain in taken["chains"] if len(chain) > 1), list(tiny_pack.graph.oracle)]
+    assert {name for chain in chains for name in chain} == {block["name"] for block in blocks}, "each block in situ"
+    for each in taken["in_situ"]:
+        assert [len(times) for times in each["ms"]] == [5] * len(each["chain"])
+
+
+def test_a_list_of_numbers_takes_one_line(profiled: Profile, tiny_pack: BlockPack, tmp_path: Path) -> None:
+    odd = {"numbers": [1, -2.5e-07, 1e21], "none": [], "mixed": [1, None], "text": ["[\n 1\n]"], "rows": [[1, 2], [3]]}
+    replace(profiled, document={**profiled.document, "odd": odd}).save(tmp_path / "profile.json")
+    text = (tmp_path / "profile.json").read_text()
+    assert json.loads(text) == json.loads(json.dumps({**profiled.document, "odd": odd}))
+    assert '"numbers": [1, -2.5e-07, 1e+21],' in text
+    anchor = profiled.document["samples"]["measure"]["anchor_ms"]
+    assert f'"anchor_ms": [{", ".join(map(str, anchor))}],' in text
+    assert Profile.load(tmp_path / "profile.json", tiny_pack).front == profiled.front
 
 
 def test_what_is_chosen_meets_its_budget(tiny_pack: BlockPack, data: Dataset) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 import random
 from collections.abc import Callable, Sequence
@@ -11,7 +10,7 @@ from typing import Any
 
 import pytest
 from adaptivenet.toolkit.devices import connect
-from adaptivenet.toolkit.measuring import Precision, Samples, half_width, slowness, take_samples
+from adaptivenet.toolkit.measuring import Precision, Samples, Timed, half_width, slowness, take_samples
 from adaptivenet.toolkit.pack import BlockPack
 from hypothesis import given
 from hypothesis import strategies as st
@@ -28,18 +27,22 @@ class Played:
         self.calls: list[int] = []
         self.rng = random.Random(0)
 
-    def samples(
+    def samples_in_situ(
         self, chains: Sequence[Sequence[str]], rounds: int, warmup: int, progress: Any = None
-    ) -> list[list[float]]:
+    ) -> list[list[list[float]]]:
         assert warmup == 0
         self.calls.append(rounds)
-        times: list[list[float]] = [[] for _ in chains]
+        times: list[list[list[float]]] = [[[] for _ in chain] for chain in chains]
         for _ in range(rounds):
             speed = self.speed(self.rounds)
-            for at, chain in enumerate(chains):
-                times[at].append(len(chain) * speed * math.exp(self.rng.gauss(0, self.noise)))
+            for blocks in times:
+                for block in blocks:
+                    block.append(speed * math.exp(self.rng.gauss(0, self.noise)))
             self.rounds += 1
         return times
+
+    def samples(self, chains: Sequence[Sequence[str]], rounds: int, warmup: int) -> list[list[float]]:
+        return [[sum(each) for each in zip(*blocks)] for blocks in self.samples_in_situ(chains, rounds, warmup)]
 
 
 def play(session: Played, precision: Precision, **options: Any) -> Samples:
@@ -51,9 +54,9 @@ def test_what_does_not_waver_is_timed_no_longer_than_it_must() -> None:
     samples = play(session, Precision(0.01, 10, 100))
     assert session.calls == [5, 5, 10], "two batches of warm-up, and the least"
     assert samples.warmup == 10
-    assert samples.ms == ((1.0,) * 10, (2.0,) * 10)
-    assert samples.anchor_ms == (3.0,) * 10
-    assert [latency.median_ms for latency in samples.latencies()] == [1.0, 2.0]
+    assert [each.ms for each in samples.timed] == [(1.0,) * 10, (2.0,) * 10]
+    assert samples.anchor == Timed(("a", "b", "c"), ((1.0,) * 10,) * 3)
+    assert [each.latency().median_ms for each in samples.timed] == [1.0, 2.0]
 
 
 def test_warm_up_goes_on_until_the_anchor_is_steady() -> None:
@@ -70,7 +73,7 @@ def test_it_ends_when_it_is_precise_or_at_the_cap(noise: float, within: float, l
         Played(noise=noise), Precision(within, least, most), progress=lambda done, total: told.append((done, total))
     )
     assert least <= samples.rounds <= most
-    assert samples.uncertainty() <= within or samples.rounds == most
+    assert samples.corrected().uncertainty() <= within or samples.rounds == most
     assert told[-1] == (most, most)
 
 
@@ -78,8 +81,11 @@ def test_a_slow_phase_is_corrected_and_a_slow_run_is_not() -> None:
     phase = Played(lambda at: 1.4 if 20 <= at < 45 else 1.0, noise=1e-4)
     samples = play(phase, Precision(0.0, 10, 60))
     assert 20 <= samples.slow_rounds() <= 30
-    for times in samples.corrected():
-        assert max(times) == pytest.approx(median(times), rel=0.01)
+    corrected = samples.corrected()
+    for each in (*corrected.timed, corrected.anchor):
+        for times in (each.ms, *each.in_situ_ms):
+            assert max(times) == pytest.approx(median(times), rel=0.01)
+    assert corrected.slow_rounds() == 0
     blip = Played(lambda at: 5.0 if at == 30 else 1.0, noise=1e-4)
     assert play(blip, Precision(0.0, 10, 60)).slow_rounds() == 0
 
@@ -130,8 +136,29 @@ def test_a_device_is_sampled_and_every_timing_is_kept(tiny_pack: BlockPack) -> N
     with connect("local:onnxruntime").open(tiny_pack) as session:
         samples = take_samples(session, chains, graph.oracle, Precision(0.0, 5, 12))
     assert samples.rounds == 12
-    assert [len(times) for times in samples.ms] == [12] * len(chains)
-    assert all(time > 0 for time in itertools.chain(samples.anchor_ms, *samples.ms))
+    assert [len(each.ms) for each in samples.timed] == [12] * len(chains)
+    assert all(time > 0 for each in (*samples.timed, samples.anchor) for time in each.ms)
     document = samples.to_json()
     assert document["chains"] == [list(chain) for chain in chains]
-    assert document["anchor_ms"] == pytest.approx(samples.anchor_ms, abs=1e-6)
+    assert document["anchor_ms"] == pytest.approx(samples.anchor.ms, abs=1e-6)
+    assert "in_situ" not in document
+    (oracle,) = samples.to_json(in_situ=True)["in_situ"]
+    assert oracle["chain"] == list(graph.oracle)
+    assert [sum(each) for each in zip(*oracle["ms"])] == pytest.approx(document["anchor_ms"], abs=1e-5)
+
+
+TIMED = st.integers(1, 4).flatmap(
+    lambda rounds: st.lists(st.lists(TIMES, min_size=rounds, max_size=rounds), min_size=1, max_size=5)
+)
+
+
+@given(TIMED, st.floats(0.5, 2))
+def test_the_blocks_of_a_chain_add_up_to_it(in_situ: list[list[float]], factor: float) -> None:
+    chain = tuple(f"b{at}" for at in range(len(in_situ)))
+    timed = Timed(chain, tuple(map(tuple, in_situ)))
+    assert len(timed.in_situ()) == len(chain)
+    assert all(median in times for median, times in zip(timed.in_situ(), in_situ))
+    assert sum(timed.ms) == pytest.approx(sum(map(sum, in_situ)))
+    slower = timed.divided_by([1 / factor] * len(timed.ms))
+    assert slower.ms == pytest.approx([factor * ms for ms in timed.ms])
+    assert slower.in_situ() == pytest.approx([factor * ms for ms in timed.in_situ()])

@@ -1,4 +1,4 @@
-"""Measuring until the numbers are good enough: what a device's `samples` gives, taken in rounds, watched and corrected.
+"""Measuring until the numbers are good enough: timings from a device, taken in rounds, watched and corrected.
 
 Every round times every chain once, so that a slow moment falls on all of them alike, and the *anchor* beside them: one
 long chain, whose time tells how fast the device was in that round. Where it was slower or faster for several rounds on
@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from statistics import median
 from typing import Any
 
@@ -42,48 +42,73 @@ class Precision:
 
 
 @dataclass(frozen=True)
-class Samples:
-    """Timings in milliseconds of every chain and of the anchor, round by round, after `warmup` rounds of warm-up."""
+class Timed:
+    """A chain and the milliseconds that each of its blocks took while it ran: `in_situ_ms[block][round]`."""
 
-    chains: tuple[tuple[str, ...], ...]
-    ms: tuple[tuple[float, ...], ...]
-    anchor_ms: tuple[float, ...]
+    chain: tuple[str, ...]
+    in_situ_ms: tuple[tuple[float, ...], ...]
+
+    @cached_property
+    def ms(self) -> tuple[float, ...]:
+        """The milliseconds of the whole chain, round by round."""
+        return tuple(math.fsum(each) for each in zip(*self.in_situ_ms))
+
+    def latency(self) -> Latency:
+        """The latency of the whole chain."""
+        return Latency.from_samples(self.ms)
+
+    def in_situ(self) -> list[float]:
+        """The median of every block in the running chain, in milliseconds."""
+        return [Latency.from_samples(times).median_ms for times in self.in_situ_ms]
+
+    def divided_by(self, factors: Sequence[float]) -> Timed:
+        """The same with the times of each round divided by the round's factor."""
+        corrected = (tuple(time / by for time, by in zip(times, factors, strict=True)) for times in self.in_situ_ms)
+        return Timed(self.chain, tuple(corrected))
+
+    def to_json(self) -> dict[str, Any]:
+        """The chain and the milliseconds of each of its blocks, round by round, rounded to a nanosecond."""
+        return {"chain": list(self.chain), "ms": [[round(ms, 6) for ms in times] for times in self.in_situ_ms]}
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Timings of chains and of the anchor from the same rounds, after `warmup` rounds of warm-up."""
+
+    timed: tuple[Timed, ...]
+    anchor: Timed
     warmup: int
 
     @property
     def rounds(self) -> int:
         """How many rounds were taken, warm-up left out."""
-        return len(self.anchor_ms)
+        return len(self.anchor.ms)
 
-    def corrected(self) -> list[list[float]]:
-        """The timings of every chain, each divided by how slow the device was in its round."""
-        slow = slowness(self.anchor_ms)
-        return [[time / factor for time, factor in zip(times, slow, strict=True)] for times in self.ms]
-
-    def latencies(self) -> list[Latency]:
-        """The latency of every chain, from the corrected timings."""
-        return [Latency.from_samples(times) for times in self.corrected()]
-
-    def anchor(self) -> Latency:
-        """The anchor's own latency, corrected by itself."""
-        slow = slowness(self.anchor_ms)
-        return Latency.from_samples([time / factor for time, factor in zip(self.anchor_ms, slow, strict=True)])
+    def corrected(self) -> Samples:
+        """The same timings, each divided by how slow the device was in its round."""
+        slow = slowness(self.anchor.ms)
+        return Samples(tuple(each.divided_by(slow) for each in self.timed), self.anchor.divided_by(slow), self.warmup)
 
     def slow_rounds(self) -> int:
         """In how many rounds the device did not have its usual speed."""
-        return sum(factor != 1.0 for factor in slowness(self.anchor_ms))
+        return sum(factor != 1.0 for factor in slowness(self.anchor.ms))
 
     def uncertainty(self) -> float:
         """The widest 95% interval of a chain's median: half its width, as a share of the median."""
-        return max((half_width(times) for times in self.corrected()), default=0.0)
+        return max((half_width(each.ms) for each in self.timed), default=0.0)
 
-    def to_json(self) -> dict[str, Any]:
-        """A plain dictionary with the same names; tuples become lists, milliseconds are rounded to a nanosecond."""
+    def to_json(self, in_situ: bool = False) -> dict[str, Any]:
+        """The milliseconds of every whole chain and of the anchor, rounded to a nanosecond.
+
+        With `in_situ`, also those of the blocks in chains of several and in the anchor.
+        """
+        several = [each for each in (*self.timed, self.anchor) if len(each.chain) > 1] if in_situ else []
         return {
-            "chains": [list(chain) for chain in self.chains],
-            "ms": [[round(ms, 6) for ms in times] for times in self.ms],
-            "anchor_ms": [round(ms, 6) for ms in self.anchor_ms],
+            "chains": [list(each.chain) for each in self.timed],
+            "ms": [[round(ms, 6) for ms in each.ms] for each in self.timed],
+            "anchor_ms": [round(ms, 6) for ms in self.anchor.ms],
             "warmup": self.warmup,
+            **({"in_situ": [each.to_json() for each in several]} if in_situ else {}),
         }
 
 
@@ -96,14 +121,14 @@ def take_samples(
 ) -> Samples:
     """Times `chains` and the `anchor` on the device of `session`, after a warm-up that ends when the anchor is steady.
 
-    `progress(done, total)` counts rounds; the total is the cap. Raises what `Session.samples` raises.
+    `progress(done, total)` counts rounds; the total is the cap. Raises what `Session.samples_in_situ` raises.
     """
     precision = precision or Precision()
     asked = [*map(tuple, chains), tuple(anchor)]
 
-    def more(rounds: int, done: int) -> list[list[float]]:
+    def more(rounds: int, done: int) -> list[list[list[float]]]:
         tell = (lambda at, _: progress(done + at, precision.most)) if progress else None
-        return session.samples(asked, rounds, 0, progress=tell)
+        return session.samples_in_situ(asked, rounds, 0, progress=tell)
 
     warmup, before = 0, math.inf
     for _ in range(_WARMUP_BATCHES):
@@ -112,17 +137,19 @@ def take_samples(
         if abs(before - now) <= _WARM * now:
             break
         before = now
-    taken: list[list[float]] = [[] for _ in asked]
+    taken: list[list[list[float]]] = [[[] for _ in chain] for chain in asked]
     rounds = 0
     while rounds < precision.most:
         # A call loads its blocks anew, so the further it is from the end, the more rounds a call takes.
         batch = precision.least if not rounds else max(_BATCH, rounds // 2)
         batch = min(batch, precision.most - rounds)
-        for times, new in zip(taken, more(batch, rounds), strict=True):
-            times += new
+        for blocks, further in zip(taken, more(batch, rounds), strict=True):
+            for times, new in zip(blocks, further, strict=True):
+                times += new
         rounds += batch
-        samples = Samples(tuple(asked[:-1]), tuple(map(tuple, taken[:-1])), tuple(taken[-1]), warmup)
-        if samples.uncertainty() <= precision.within:
+        *timed, of_anchor = (Timed(chain, tuple(map(tuple, blocks))) for chain, blocks in zip(asked, taken))
+        samples = Samples(tuple(timed), of_anchor, warmup)
+        if samples.corrected().uncertainty() <= precision.within:
             break
     if progress:
         progress(precision.most, precision.most)

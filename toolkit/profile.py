@@ -1,24 +1,25 @@
 """Profiles a device: measures its blocks, searches its best subnets, verifies them, and writes it all down.
 
 The pictures are divided once: the search sees one part, the reported quality comes from the other. A subnet's latency
-is *predicted* while searching: from its blocks, and from what some random subnets, measured whole beside them, add to
-their sums. The subnets of the front are then *measured* whole, in turn with the oracle, and a budget is met when the
-measured latency meets it.
+is *predicted* while searching: from its blocks, alone and in some random subnets that are measured whole beside them
+(see `block_timing`). The subnets of the front are then *measured* whole, in turn with the oracle, and a budget is met
+when the measured latency meets it.
 """
 
 from __future__ import annotations
 
 import json
-import random
 import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from .atomic import write_file
+from .block_timing import BlockTiming, time_blocks
 from .data import Dataset
 from .devices import DeviceInfo, PageIn, Session
 from .errors import BudgetError, DataError, DeviceError, ProfileError
@@ -31,18 +32,17 @@ from .pack import BlockPack
 from .plan import compile_plan
 from .prediction import Predictor
 from .quality import Quality
-from .sampling import PathSampler
 from .search import STRATEGIES, Annealing, Evolutionary, Random, Searched, Strategy, Surrogate, search
 
 FORMAT = "adaptivenet-profile"
 VERSION = 1
 Progress = Callable[[str, int, int], None]
 _BUDGET = re.compile(r"(\d+(?:\.\d+)?)\s*(%|ms)")
+_NUMBERS = re.compile(r"\[\n\s+([-+.\deE,\s]+?)\n\s*\]")  # a list of them, a line each
 _GRID = 8  # latencies between the fastest subnet and the oracle that are searched besides the budgets asked for
 _FINALISTS = 3  # for each budget, so many of the search's best are measured whole
 _GENERATIONS = 10
 _SHARES = (0.98, 1.0)  # of a budget that are searched: what is predicted at its very edge is often measured over it
-_LEARNED_FROM = 12  # random subnets that are measured whole, for the predictions
 _PRECISION, _LEAST_ROUNDS = 0.01, 10
 _SLACK = 1.03  # a subnet predicted this much over a budget may still be measured under it
 
@@ -114,7 +114,12 @@ class Choice:
 
 @dataclass(frozen=True)
 class Profile:
-    """All that is known of one device and one pack. `document` is the whole of it as plain data."""
+    """All that is known of one device and one pack. `document` is the whole of it as plain data.
+
+    There, a block's `median_ms` is measured, alone; its `in_subnet_ms` is predicted, so that those of a path add up to
+    the subnet's `predicted_ms`. `samples` has every timing, by the stage it was taken in, not corrected: `ms` of each
+    whole chain, and in the first stage `in_situ`, for each chain of several blocks a list a block.
+    """
 
     pack: str
     device: Mapping[str, Any]
@@ -131,7 +136,10 @@ class Profile:
     def save(self, path: str | Path) -> None:
         """Writes the profile to the file `path`. Raises ProfileError when it cannot be written."""
         try:
-            write_file(Path(path), (json.dumps(self.document, indent=1, allow_nan=False) + "\n").encode())
+            text = json.dumps(self.document, indent=1, allow_nan=False)
+            # A list of numbers takes one line: there are thousands of timings.
+            text = _NUMBERS.sub(lambda found: f"[{' '.join(found[1].split())}]", text)
+            write_file(Path(path), f"{text}\n".encode())
         except OSError as error:
             raise ProfileError(f"the profile cannot be written to {path}: {error.strerror or error}") from error
 
@@ -231,11 +239,14 @@ class _Profiling:
         self.seconds: dict[str, float] = {}
         self.conditions: dict[str, Any] = {}
         self.samples: dict[str, Any] = {}
+        rounds = settings.rounds
+        self.precision = Precision(_PRECISION, min(_LEAST_ROUNDS, rounds), rounds)
 
     def run(self) -> Profile:
         with self._stage("measure"):
-            table, oracle, predictor = self._measure_blocks()
-            targets = self._targets(predictor, oracle)
+            timing = self._measure_blocks()
+            predictor = timing.predictor
+            targets = self._targets(predictor, timing.oracle)
         strategy = self._strategy(predictor.ms, targets)
         with self._stage("search"):
             searched = search(
@@ -251,16 +262,16 @@ class _Profiling:
         finalists = _finalists(self.graph, predictor, estimate, targets)
         with self._stage("time finalists"):
             others = [subnet for subnet in finalists if subnet != self.graph.oracle]
-            timed = self._measure("time finalists", others)
-        oracle = timed.anchor()
-        measured = dict(zip(others, timed.latencies())) | {self.graph.oracle: oracle}
+            timed = self._measure_finalists(others)
+        oracle = timed.anchor.latency()
+        measured = dict(zip(others, (each.latency() for each in timed.timed))) | {self.graph.oracle: oracle}
         kept = _front(estimate, measured)
         with self._stage("verify"):
             qualities = self._verify(kept)
         front = Front(self._point(subnet, predictor, measured[subnet], *found) for subnet, found in qualities.items())
         with self._stage("page in"):
             choices = tuple(self._choose(front, budget, oracle.median_ms) for budget in self.budgets)
-        return self._document(table, oracle, predictor, searched, front, choices)
+        return self._document(timing.table, oracle, predictor, searched, front, choices)
 
     @staticmethod
     def _point(
@@ -277,32 +288,23 @@ class _Profiling:
         yield
         self.seconds[name] = round(time.perf_counter() - begin, 3)
 
-    def _measure(self, stage: str, chains: Sequence[Sequence[str]]) -> Samples:
-        """The timings of chains, with the oracle as the anchor."""
-        rounds = self.settings.rounds
-        samples = take_samples(
-            self.session,
-            chains,
-            self.graph.oracle,
-            Precision(_PRECISION, min(_LEAST_ROUNDS, rounds), rounds),
-            lambda done, total: self.report(stage, done, total),
-        )
+    def _measure_blocks(self) -> BlockTiming:
+        report = partial(self.report, "measure")
+        timing = time_blocks(self.session, self.precision, self.settings.seed, report)
+        self._keep("measure", timing.samples.to_json(in_situ=True))
+        return timing
+
+    def _measure_finalists(self, subnets: Sequence[Subnet]) -> Samples:
+        """The corrected timings of whole subnets, with the oracle as the anchor."""
+        report = partial(self.report, "time finalists")
+        samples = take_samples(self.session, subnets, self.graph.oracle, self.precision, report)
+        self._keep("time finalists", samples.to_json())
+        return samples.corrected()
+
+    def _keep(self, stage: str, samples: Mapping[str, Any]) -> None:
+        self.samples[stage] = samples
         if self.session.conditions:
             self.conditions[stage] = self.session.conditions.to_json()
-        self.samples[stage] = samples.to_json()
-        return samples
-
-    def _measure_blocks(self) -> tuple[LatencyTable, Latency, Predictor]:
-        """The latency of every block and of the oracle, and what predicts a subnet's, all from the same rounds."""
-        names = [block.name for block in self.graph.blocks]
-        work = {block.name: float(block.macs) for block in self.graph.blocks}
-        drawn = PathSampler(self.graph, work).sample(_LEARNED_FROM, random.Random(self.settings.seed))
-        subnets = [subnet for subnet in dict.fromkeys(drawn) if subnet != self.graph.oracle]
-        samples = self._measure("measure", [*((name,) for name in names), *subnets])
-        latencies, oracle = samples.latencies(), samples.anchor()
-        table = LatencyTable(dict(zip(names, latencies)))
-        whole = {subnet: latency.median_ms for subnet, latency in zip(subnets, latencies[len(names) :])}
-        return table, oracle, Predictor(table.ms, whole | {self.graph.oracle: oracle.median_ms})
 
     def _targets(self, predictor: Predictor, oracle: Latency) -> list[float]:
         """The predicted latencies to search for: the budgets', and some more over the whole range.

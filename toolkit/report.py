@@ -100,8 +100,8 @@ def write_report(profile: Profile, folder: str | Path) -> Path:
             f"# {profile.document['pack']['name']}: the best subnets of this device\n\n{headline(profile)}\n\n"
             f"![The front: latency against quality](front.svg)\n\n"
             f"## Budgets\n\n{markdown(budget_rows(profile))}\n\n"
-            "*Predicted*: from the blocks' measured medians and what some random subnets, measured whole beside them, "
-            "add to their sums; ± its 95% interval, learned from these. *Measured*: whole runs, in turn with the "
+            "*Predicted*: from the blocks' measured medians, alone and in some random subnets that were measured whole "
+            "beside them; ± its 95% interval, learned from these. *Measured*: whole runs, in turn with the "
             "oracle. Paging in starts from the oracle; its bytes are the artifacts of the blocks that had to be "
             "loaded; measured once.\n\n"
             f"## Front\n\n{markdown(front_rows(profile))}\n",
