@@ -3,24 +3,28 @@
     python -m benchmarks.additivity [--quick] [--pack FOLDER] [--device local] [--report FILE]
 
 On every engine, for EfficientNet-Lite0 and ResNet-50 with merged and pruned blocks (random weights: they do not matter
-for latency; `--pack` gives another pack instead, `--device` another device): every block alone, 12 subnets to learn
-from and 60 others are timed in the same rounds, with the oracle as the anchor. Rounds go on until the 95% interval of
-every median is within 1%, or 100 were taken. Rounds in which the device was slower or faster than usual are corrected
-by the anchor. The 60 subnets are drawn uniformly over the multiply-accumulates, as are the 12; none is in both.
+for latency; `--pack` gives another pack instead, `--device` another device), in the same rounds: every block alone, the
+subnets that a profile learns from (12, or more where so many do not hold every block), with time-stamps at their cuts,
+and 60 others, with the oracle as the anchor. Rounds go on until the 95% interval of every median is within 1%, or 100
+were taken. Rounds in which the device was slower or faster than usual are corrected by the anchor. The 60 subnets are
+drawn uniformly over the multiply-accumulates; none is among those that are learned from.
 
-A prediction is made from the blocks and the 12 subnets only. `ENGINE_median_error_pct` and `ENGINE_p95_error_pct` are
-over the errors |predicted - measured| / measured of the 60 subnets, of the worse model; `ENGINE_sum_median_error_pct`
-is that of the plain sum of the blocks' medians, `ENGINE_scaled_median_error_pct` that of the sum times one factor, the
-oracle's. `ENGINE_covered_pct` is the share of the 60 that lie within the error that their prediction states (95% if it
-is honest), `ENGINE_uncertainty_pct` the widest interval of a measured median, `ENGINE_slow_rounds_pct` the share of
-rounds that were corrected. `--quick` takes EfficientNet-Lite0 alone, and at most 20 rounds.
+A prediction is made from the blocks and the subnets to learn from only, as a profile makes it.
+`ENGINE_median_error_pct` and `ENGINE_p95_error_pct` are over the errors |predicted - measured| / measured of the 60
+subnets, of the worse model. The same with `_without_in_situ` learns only from what the subnets took whole; with
+`_uncorrected`, neither what is learned from nor what is measured is corrected by the anchor.
+`ENGINE_sum_median_error_pct` is that of the plain sum of the blocks' medians, `ENGINE_scaled_median_error_pct` that of
+the sum times one factor, the oracle's. `ENGINE_covered_pct` is the share of the 60 that lie within the error that their
+prediction states (95% if it is honest), `ENGINE_stated_error_pct` the median of the errors that are stated,
+`ENGINE_uncertainty_pct` the widest interval of a measured median, `ENGINE_slow_rounds_pct` the share of rounds that
+were corrected. `--quick` takes EfficientNet-Lite0 alone, and at most 20 rounds.
 """
 
 from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,10 +34,11 @@ import click
 import numpy as np
 import torch
 from adaptivenet.export import export_pack
+from adaptivenet.toolkit.block_timing import learn, subnets_to_time
 from adaptivenet.toolkit.cli.console import Console, reports_errors, table
 from adaptivenet.toolkit.devices import connect
 from adaptivenet.toolkit.elastic import elastify, merge, prune
-from adaptivenet.toolkit.graph import BlockGraph, Subnet
+from adaptivenet.toolkit.graph import Subnet
 from adaptivenet.toolkit.measuring import Precision, Samples, take_samples
 from adaptivenet.toolkit.pack import BlockPack
 from adaptivenet.toolkit.prediction import Predictor
@@ -43,57 +48,83 @@ from .machine import describe_machine
 from .models import allow_torchvision, efficientnet_lite0
 from .subnets import draw_by_macs
 
-LEARNED_FROM = 12
 PREDICTED = 60
 ENGINES = ("executorch", "onnxruntime")
+VARIANTS = ("", "_without_in_situ", "_uncorrected")
 
 
 @dataclass(frozen=True)
 class Errors:
     """What came out for one pack on one engine: relative errors of the predictions, and of two simpler ones."""
 
-    predicted: np.ndarray
+    predicted: Mapping[str, np.ndarray]  # by variant
     summed: np.ndarray
     scaled: np.ndarray
     covered: float
-    samples: Samples
-
-
-def different_subnets(graph: BlockGraph, count: int) -> list[Subnet]:
-    """`count` random subnets, or as many as there are, without the oracle and each once."""
-    drawn = dict.fromkeys(draw_by_macs(graph, 50 * count, 0))
-    return [subnet for subnet in drawn if subnet != graph.oracle][:count]
+    stated: float
+    learned_from: int
+    slow_rounds: float
+    uncertainty: float
+    rounds: int
 
 
 def measure(pack: BlockPack, device: str, precision: Precision, console: Console) -> Errors:
     """Times a pack's blocks and subnets on a device, and predicts the latter from the former."""
     graph = pack.graph
-    subnets = different_subnets(graph, LEARNED_FROM + PREDICTED)
+    learned = subnets_to_time(graph, 0)
+    others = dict.fromkeys(draw_by_macs(graph, 50 * PREDICTED, 0))
+    rest = [subnet for subnet in others if subnet not in learned and subnet != graph.oracle][:PREDICTED]
     blocks = [(block.name,) for block in graph.blocks]
     with connect(device).open(pack) as session:
         samples = take_samples(
             session,
-            [*blocks, *subnets],
+            [*blocks, *learned, *rest],
             graph.oracle,
             precision,
             lambda done, total: console.progress(f"{pack.name} on {device}", done, total),
         )
-    medians = [latency.median_ms for latency in samples.latencies()]
-    alone = {block.name: ms for block, ms in zip(graph.blocks, medians)}
-    whole = dict(zip(subnets, medians[len(blocks) :], strict=True))
-    oracle = samples.anchor().median_ms
-    learned = dict(list(whole.items())[:LEARNED_FROM]) | {graph.oracle: oracle}
-    rest = {subnet: ms for subnet, ms in whole.items() if subnet not in learned}
-    predictor = Predictor(alone, learned)
-    measured = np.array(list(rest.values()))
-    predicted, error = np.array([predictor.predict(subnet) for subnet in rest]).T
+    known = [*learned, graph.oracle]
+    corrected = samples.corrected()
+    predicted, stated = predictions(learn(corrected, known), rest)
+    measured = medians(corrected, rest)
+    without, _ = predictions(learn(corrected, known, in_situ=False), rest)
+    uncorrected, _ = predictions(learn(samples, known), rest)
+    alone = {name: ms for (name,), ms in zip(blocks, medians(corrected, blocks))}
     summed = np.array([sum(alone[name] for name in subnet) for subnet in rest])
-    scaled = summed * oracle / sum(alone[name] for name in graph.oracle)
-    return Errors(
-        *(np.abs(values - measured) / measured for values in (predicted, summed, scaled)),
-        covered=float((np.abs(predicted - measured) <= error).mean()),
-        samples=samples,
+    scaled = summed * corrected.anchor.latency().median_ms / sum(alone[name] for name in graph.oracle)
+    of_variants = (
+        relative(predicted, measured),
+        relative(without, measured),
+        relative(uncorrected, medians(samples, rest)),
     )
+    return Errors(
+        dict(zip(VARIANTS, of_variants, strict=True)),
+        relative(summed, measured),
+        relative(scaled, measured),
+        covered=float((np.abs(predicted - measured) <= stated).mean()),
+        stated=float(np.median(stated / predicted)),
+        learned_from=len(learned),
+        slow_rounds=samples.slow_rounds() / samples.rounds,
+        uncertainty=corrected.uncertainty(),
+        rounds=samples.rounds,
+    )
+
+
+def predictions(predictor: Predictor, subnets: Sequence[Subnet]) -> tuple[np.ndarray, np.ndarray]:
+    """The latency of each subnet, and the error that its prediction states, in ms."""
+    predicted, stated = np.array([predictor.predict(subnet) for subnet in subnets]).T
+    return predicted, stated
+
+
+def medians(samples: Samples, chains: Sequence[Sequence[str]]) -> np.ndarray:
+    """What each of the chains took, in ms."""
+    by_chain = {each.chain: each.latency().median_ms for each in samples.timed}
+    return np.array([by_chain[tuple(chain)] for chain in chains])
+
+
+def relative(predicted: np.ndarray, measured: np.ndarray) -> np.ndarray:
+    """The error of each prediction, as a share of what was measured."""
+    return np.abs(predicted - measured) / measured
 
 
 @contextmanager
@@ -122,12 +153,13 @@ def _resnet50() -> torch.nn.Module:
 
 
 def _row(pack: str, engine: str, errors: Errors) -> list[str]:
-    shares = [np.median(errors.predicted), np.percentile(errors.predicted, 95), np.median(errors.summed)]
-    shares += [np.median(errors.scaled), errors.covered, errors.samples.uncertainty()]
-    return [pack, engine, *(f"{100 * share:.1f}%" for share in shares), str(errors.samples.rounds)]
+    shares = [share for of in errors.predicted.values() for share in (np.median(of), np.percentile(of, 95))]
+    shares += [np.median(errors.summed), np.median(errors.scaled), errors.covered, errors.stated, errors.uncertainty]
+    return [pack, engine, *(f"{100 * share:.1f}%" for share in shares), str(errors.rounds)]
 
 
-HEAD = ["pack", "engine", "median error", "95th percentile", "plain sum", "scaled sum", "covered", "interval", "rounds"]
+HEAD = ["pack", "engine", "median error", "95th percentile", "without in situ", "95th", "uncorrected", "95th"]
+HEAD += ["plain sum", "scaled sum", "covered", "stated", "interval", "rounds"]
 
 
 @click.command()
@@ -153,17 +185,21 @@ def main(quick: bool, given: Path | None, device: str, report: str | None) -> No
         Path(report).write_text(markdown(rows) + "\n")
     figures: dict[str, Any] = {}
     for engine, of_packs in found.items():
+        for variant in VARIANTS:
+            of_variant = [errors.predicted[variant] for errors in of_packs]
+            figures[f"{engine}_median_error_pct{variant}"] = _worst(np.median(of) for of in of_variant)
+            figures[f"{engine}_p95_error_pct{variant}"] = _worst(np.percentile(of, 95) for of in of_variant)
         figures |= {
-            f"{engine}_median_error_pct": _worst(np.median(errors.predicted) for errors in of_packs),
-            f"{engine}_p95_error_pct": _worst(np.percentile(errors.predicted, 95) for errors in of_packs),
             f"{engine}_sum_median_error_pct": _worst(np.median(errors.summed) for errors in of_packs),
             f"{engine}_scaled_median_error_pct": _worst(np.median(errors.scaled) for errors in of_packs),
             f"{engine}_covered_pct": 100 * min(errors.covered for errors in of_packs),
-            f"{engine}_uncertainty_pct": _worst(errors.samples.uncertainty() for errors in of_packs),
-            f"{engine}_slow_rounds_pct": _worst(_share_of_slow_rounds(errors.samples) for errors in of_packs),
-            f"{engine}_rounds": min(errors.samples.rounds for errors in of_packs),
+            f"{engine}_stated_error_pct": _worst(errors.stated for errors in of_packs),
+            f"{engine}_uncertainty_pct": _worst(errors.uncertainty for errors in of_packs),
+            f"{engine}_slow_rounds_pct": _worst(errors.slow_rounds for errors in of_packs),
+            f"{engine}_rounds": min(errors.rounds for errors in of_packs),
         }
-    figures |= {"subnets": PREDICTED, "learned_from": LEARNED_FROM}
+    learned_from = max(errors.learned_from for of_packs in found.values() for errors in of_packs)
+    figures |= {"subnets": PREDICTED, "learned_from": learned_from}
     click.echo(json.dumps({"benchmark": "additivity", "figures": figures, "machine": describe_machine()}))
 
 
@@ -172,11 +208,7 @@ def _opened(path: Path) -> Iterator[list[BlockPack]]:
     yield [BlockPack.open(path)]
 
 
-def _share_of_slow_rounds(samples: Samples) -> float:
-    return samples.slow_rounds() / samples.rounds
-
-
-def _worst(shares: Sequence[float] | Iterator[Any]) -> float:
+def _worst(shares: Iterable[Any]) -> float:
     return 100 * float(max(shares))
 
 
