@@ -90,6 +90,15 @@ def test_a_slow_phase_is_corrected_and_a_slow_run_is_not() -> None:
     assert play(blip, Precision(0.0, 10, 60)).slow_rounds() == 0
 
 
+def test_timings_are_corrected_to_the_speed_of_others() -> None:
+    now = Samples((Timed(("a",), ((3.0,) * 9,)),), Timed(("o", "p"), ((1.0,) * 9, (2.0,) * 9)), 0)
+    assert now.usual_ms() == 3.0
+    then = now.corrected(usual_ms=2.0)
+    assert then.timed[0].ms == pytest.approx([2.0] * 9)
+    assert then.anchor.in_situ() == pytest.approx([2 / 3, 4 / 3])
+    assert now.corrected(usual_ms=2.99) == now, "the same, but for noise"
+
+
 @given(st.lists(TIMES, max_size=40))
 def test_slowness_is_one_where_the_device_is_as_usual(anchor: list[float]) -> None:
     factors = slowness(anchor)

@@ -84,9 +84,16 @@ class Samples:
         """How many rounds were taken, warm-up left out."""
         return len(self.anchor.ms)
 
-    def corrected(self) -> Samples:
-        """The same timings, each divided by how slow the device was in its round."""
-        slow = slowness(self.anchor.ms)
+    def usual_ms(self) -> float:
+        """What the anchor takes at the device's usual speed."""
+        return median(_levels(self.anchor.ms))
+
+    def corrected(self, usual_ms: float | None = None) -> Samples:
+        """The same timings, each divided by how slow the device was in its round.
+
+        `usual_ms` is what the anchor takes at the speed to correct to, where that is another's; None: as in these.
+        """
+        slow = slowness(self.anchor.ms, usual_ms)
         return Samples(tuple(each.divided_by(slow) for each in self.timed), self.anchor.divided_by(slow), self.warmup)
 
     def slow_rounds(self) -> int:
@@ -156,17 +163,23 @@ def take_samples(
     return samples
 
 
-def slowness(anchor_ms: Sequence[float]) -> list[float]:
+def slowness(anchor_ms: Sequence[float], usual_ms: float | None = None) -> list[float]:
     """How many times slower than usual the device was in each round; exactly 1.0 where it was as usual.
 
-    The anchor's running median over five rounds, over the median of all: a single slow run is not the device's.
+    The anchor's running median over five rounds, over `usual_ms` or the median of all: a single slow run is not the
+    device's.
     """
     if not anchor_ms:
         return []
+    levels = _levels(anchor_ms)
+    usual = median(levels) if usual_ms is None else usual_ms
+    return [1.0 if abs(each - usual) <= _STEADY * usual else each / usual for each in levels]
+
+
+def _levels(anchor_ms: Sequence[float]) -> list[float]:
+    """The running median."""
     half = _WINDOW // 2
-    level = [median(anchor_ms[max(0, at - half) : at + half + 1]) for at in range(len(anchor_ms))]
-    usual = median(level)
-    return [1.0 if abs(each - usual) <= _STEADY * usual else each / usual for each in level]
+    return [median(anchor_ms[max(0, at - half) : at + half + 1]) for at in range(len(anchor_ms))]
 
 
 def half_width(samples: Sequence[float]) -> float:

@@ -13,7 +13,7 @@ import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -239,6 +239,7 @@ class _Profiling:
         self.seconds: dict[str, float] = {}
         self.conditions: dict[str, Any] = {}
         self.samples: dict[str, Any] = {}
+        self.drift = 1.0  # how many times slower the device was when the finalists were timed than for the blocks
         rounds = settings.rounds
         self.precision = Precision(_PRECISION, min(_LEAST_ROUNDS, rounds), rounds)
 
@@ -246,7 +247,7 @@ class _Profiling:
         with self._stage("measure"):
             timing = self._measure_blocks()
             predictor = timing.predictor
-            targets = self._targets(predictor, timing.oracle)
+            targets = self._targets(predictor, timing)
         strategy = self._strategy(predictor.ms, targets)
         with self._stage("search"):
             searched = search(
@@ -262,7 +263,7 @@ class _Profiling:
         finalists = _finalists(self.graph, predictor, estimate, targets)
         with self._stage("time finalists"):
             others = [subnet for subnet in finalists if subnet != self.graph.oracle]
-            timed = self._measure_finalists(others)
+            timed = self._measure_finalists(others, timing.samples.usual_ms())
         oracle = timed.anchor.latency()
         measured = dict(zip(others, (each.latency() for each in timed.timed))) | {self.graph.oracle: oracle}
         kept = _front(estimate, measured)
@@ -294,25 +295,28 @@ class _Profiling:
         self._keep("measure", timing.samples.to_json(in_situ=True))
         return timing
 
-    def _measure_finalists(self, subnets: Sequence[Subnet]) -> Samples:
-        """The corrected timings of whole subnets, with the oracle as the anchor."""
+    def _measure_finalists(self, subnets: Sequence[Subnet], usual_ms: float) -> Samples:
+        """The timings of whole subnets, corrected to the speed at which the oracle, their anchor, takes `usual_ms`."""
         report = partial(self.report, "time finalists")
         samples = take_samples(self.session, subnets, self.graph.oracle, self.precision, report)
         self._keep("time finalists", samples.to_json())
-        return samples.corrected()
+        self.drift = samples.usual_ms() / usual_ms
+        return samples.corrected(usual_ms)
 
     def _keep(self, stage: str, samples: Mapping[str, Any]) -> None:
         self.samples[stage] = samples
         if self.session.conditions:
             self.conditions[stage] = self.session.conditions.to_json()
 
-    def _targets(self, predictor: Predictor, oracle: Latency) -> list[float]:
+    def _targets(self, predictor: Predictor, timing: BlockTiming) -> list[float]:
         """The predicted latencies to search for: the budgets', and some more over the whole range.
 
         Raises BudgetError for a budget below the fastest subnet.
         """
         fastest, _ = fastest_and_slowest(self.graph, predictor.ms)
-        fastest_ms = self.session.measure([fastest], self.settings.rounds)[0].median_ms
+        oracle, precision = timing.oracle, replace(self.precision, most=self.precision.least)
+        timed = take_samples(self.session, [fastest], self.graph.oracle, precision)
+        fastest_ms = timed.corrected(timing.samples.usual_ms()).timed[0].latency().median_ms
         first, last = (predictor.predict(subnet)[0] for subnet in (fastest, self.graph.oracle))
         targets = {first + (last - first) * step / (_GRID - 1) for step in range(_GRID)}
         for budget in self.budgets:
@@ -405,6 +409,7 @@ class _Profiling:
             "front": front.to_json(),
             "chosen": choices[0].to_json() if choices else None,
             "budgets": [choice.to_json() for choice in choices],
+            "drift": self.drift,
             "seconds": self.seconds,
             "samples": self.samples,
         }

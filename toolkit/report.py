@@ -11,6 +11,8 @@ from .errors import ProfileError
 from .profile import Profile
 from .quality import Quality
 
+_WORTH_SAYING = 0.03
+
 
 def headline(profile: Profile) -> str:
     """One paragraph: which device, how many subnets, what was measured and on how many pictures."""
@@ -24,8 +26,17 @@ def headline(profile: Profile) -> str:
         f"{searched['subnets']} subnets were evaluated by {searched['metric']}, on {searched['images']} pictures or "
         f"the first of them ({searched['image_evaluations']} times a subnet met a picture); "
         f"quality is from {profile.document['verify']['images']} others, with its 95% interval. "
-        f"{sum(seconds.values()):.0f} s in all: {stages}." + _conditions(profile.document.get("conditions", {}))
+        f"{sum(seconds.values()):.0f} s in all: {stages}."
+        + _drift(profile.document.get("drift", 1.0))
+        + _conditions(profile.document.get("conditions", {}))
     )
+
+
+def _drift(drift: float) -> str:
+    if abs(drift - 1) < _WORTH_SAYING:
+        return ""
+    how = f"{drift:.2f} times slower" if drift > 1 else f"{1 / drift:.2f} times faster"
+    return f" The device was {how} when whole subnets were timed than before; their times are corrected for that."
 
 
 def _conditions(by_stage: Mapping[str, Any]) -> str:
