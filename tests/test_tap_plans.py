@@ -47,7 +47,7 @@ def test_a_plan_gives_each_subnet_the_output_that_the_supernet_gives(
     programs = {name: as_program(block) for name, block in supernet.blocks.items()}
     x = torch.tensor(0.5)
     runner = PlanRunner(plan, programs, {"m": lambda operands, keep=True: tuple(operands)})
-    outputs = {score.subnet: found for score, found in runner(x, None)}
+    outputs = {score.subnet: found for score, found in runner([x, None], {})}
     expected = {number: (supernet(x, subnet), supernet(x)) for number, subnet in enumerate(subnets)}
     assert outputs == expected
 

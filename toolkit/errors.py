@@ -12,6 +12,7 @@ AdaptiveNetError
 ├── BudgetError          a latency budget that no subnet meets
 ├── DeviceError          an address nobody answers at, or a device that failed
 │   ├── EngineMissing    the engine that was asked for is not installed
+│   ├── FeaturesLost     what a plan begins from is not kept on the device any more
 │   ├── ConnectionLost   a phone that was reached no longer answers
 │   ├── NotAuthorized    a phone whose owner has not allowed this computer
 │   └── SeveralDevices   more than one device fits; carries the table of them
@@ -68,6 +69,10 @@ class DeviceError(AdaptiveNetError):
 
 class EngineMissing(DeviceError):
     """The engine that was asked for is not installed."""
+
+
+class FeaturesLost(DeviceError):
+    """The features that a plan begins from are not kept on the device any more: compile one without them."""
 
 
 class ConnectionLost(DeviceError):

@@ -3,7 +3,8 @@
 A profile asks a device the same questions in the same order whenever the answers are the same: what is random in it has
 a seed. So the answers are written down, a line each, as they come; and when the profile is made again, the questions
 that were answered already are not put to the device. The first question that differs, because another budget or seed
-was asked for, ends that: from there on everything is done anew.
+was asked for, ends that: from there on everything is done anew. Which features an evaluation begins from is no part of
+the question.
 """
 
 from __future__ import annotations
@@ -107,6 +108,16 @@ class JournaledSession(Session):
         self.pack, self.info = session.pack, session.info
         self._session = session
         self._journal = journal
+        self._answered: dict[str, dict[str, Any]] = {}  # pieces of an evaluation that did not come to its end
+
+    @property
+    def keeps_features(self) -> bool:
+        """See `Session.keeps_features`."""
+        return self._session.keeps_features
+
+    def forget(self) -> None:
+        """See `Session.forget`."""
+        self._session.forget()
 
     def activate(self, subnet: Iterable[str]) -> PageIn:
         """See `Session.activate`."""
@@ -147,8 +158,9 @@ class JournaledSession(Session):
         block_runs = 0
         for first in range(0, len(data), _IMAGES_AT_ONCE):
             piece = data.subset(range(first, min(first + _IMAGES_AT_ONCE, len(data))))
-            question = _digest("evaluate", plan.to_json(), piece.digest)
-            known = self._journal.recall(question)
+            question = _digest("evaluate", plan.subnets, plan.metrics, piece.digest)
+            # After FeaturesLost the same is asked again: what was noted before that must not be noted twice.
+            known = self._answered.get(question) or self._journal.recall(question)
             if known is None:
                 tell = partial(self._tell, progress, first, len(data))
                 evaluation = self._session.evaluate(plan, piece, tell)
@@ -157,9 +169,11 @@ class JournaledSession(Session):
                     "block_runs": evaluation.block_runs,
                 }
                 self._journal.note(question, known)
+            self._answered[question] = known
             for metric, values in known["sums"].items():
                 sums[metric][:, first : first + len(piece)] = values
             block_runs += known["block_runs"]
+        self._answered.clear()
         return block_runs
 
     @staticmethod

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..data import Dataset
-from ..errors import DeviceError
+from ..errors import DeviceError, PlanError
 from ..graph import Block, Subnet
 from ..latency import Latency
 from ..pack import BlockPack
@@ -151,6 +151,11 @@ class Session(ABC):
     conditions: Conditions | None = None
     """What the device was like when `measure` was called last; None where it does not tell."""
 
+    @property
+    def keeps_features(self) -> bool:
+        """Whether plans may keep features here for the plans to come (see `Plan.kept`)."""
+        return False
+
     _open = True
 
     def measure(
@@ -203,12 +208,16 @@ class Session(ABC):
     def evaluate(self, plan: Plan, data: Dataset, progress: Progress | None = None) -> Evaluation:
         """Run `plan` on every image of `data`.
 
-        Raises PlanError when the plan is not for this pack, and DataError for images that do not fit cut 0, for no
-        images, and for missing labels that a metric needs.
+        What it keeps stays until a later plan drops it, `forget` is called, or the session is closed. Raises PlanError
+        when the plan is not for this pack, or keeps features where that cannot be done; FeaturesLost when it begins
+        from features that are not kept (any more), with nothing kept of `data` afterwards; and DataError for images
+        that do not fit cut 0, for no images, and for missing labels that a metric needs.
         """
         begin = time.perf_counter()
         self._ready()
         check_plan(self.pack, plan)
+        if plan.kept is not None and not self.keeps_features:
+            raise PlanError(f"the plan keeps features, which {self._where} cannot do: compile one that does not")
         labels = labels_for(self.pack, plan, data)
         sums = empty_sums(self.pack, plan, len(data))
         block_runs = self._evaluate(plan, data, labels, sums, progress or _nobody)
@@ -222,6 +231,10 @@ class Session(ABC):
             engine=self.info.engine,
             threads=self.info.threads,
         )
+
+    def forget(self) -> None:
+        """Drop all features that plans have kept here."""
+        self._require_open()
 
     @abstractmethod
     def activate(self, subnet: Iterable[str]) -> PageIn:

@@ -8,14 +8,14 @@ same for one path, without a plan: what is measured, and what an active subnet r
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from typing import Any, Protocol
 
 from numpy.typing import NDArray
 
 from ..errors import PackError
 from ..graph import Block, BlockGraph
-from ..plan import INPUT, LABEL, Free, Instruction, Plan, Run, Score
+from ..plan import INPUT, LABEL, Drop, Free, Instruction, Keep, Plan, Recall, Run, Score
 
 Tensor = Any
 """A tensor of the engine: torch's for ExecuTorch, numpy's for ONNX Runtime."""
@@ -120,6 +120,10 @@ class Chain:
         return features[self._end]
 
 
+_Slots = list[Tensor | None]
+_Kept = MutableMapping[int, Tensor]
+
+
 class PlanRunner:
     """A plan with its programs loaded; call it once for each image. `block_runs` counts the blocks it has run."""
 
@@ -130,33 +134,59 @@ class PlanRunner:
         # Names are looked up here, once, and not for every image.
         self._steps = [self._step(instruction, blocks, metrics) for instruction in plan.instructions]
 
-    def __call__(self, image: Tensor, label: Tensor | None) -> list[tuple[Score, Tensor]]:
-        """Run the plan on one image: each score with the sums that its metric gave."""
-        slots: list[Tensor | None] = [None] * self._slots
-        slots[INPUT], slots[LABEL] = image, label
+    def __call__(self, given: _Slots, kept: _Kept) -> list[tuple[Score, Tensor]]:
+        """Run the plan on one image: each score with the sums that its metric gave.
+
+        `given` are the input and the label, in a list that is emptied: so the plan can free the input. `kept` are the
+        features that are kept of this image, by key; they change as the plan says.
+        """
+        slots: _Slots = [None] * self._slots
+        slots[LABEL], slots[INPUT] = given.pop(), given.pop()
         self._scores = []
         for step in self._steps:
-            step(slots)
+            step(slots, kept)
         return self._scores
 
     def _step(
         self, instruction: Instruction, blocks: Mapping[str, Program], metrics: Mapping[str, Program]
-    ) -> Callable[[list[Tensor | None]], None]:
+    ) -> Callable[[_Slots, _Kept], None]:
         match instruction:
             case Run(name, sources, target):
                 block = blocks[name]
 
-                def run(slots: list[Tensor | None]) -> None:
+                def run(slots: _Slots, kept: _Kept) -> None:
                     slots[target] = block([slots[source] for source in sources])
                     self.block_runs += 1
 
                 return run
             case Score(_, name, operands):
                 metric = metrics[name]
-                return lambda slots: self._scores.append((instruction, metric([slots[slot] for slot in operands])))
+
+                def score(slots: _Slots, kept: _Kept) -> None:
+                    self._scores.append((instruction, metric([slots[slot] for slot in operands])))
+
+                return score
             case Free(slot):
 
-                def free(slots: list[Tensor | None]) -> None:
+                def free(slots: _Slots, kept: _Kept) -> None:
                     slots[slot] = None
 
                 return free
+            case Recall(key, slot):
+
+                def recall(slots: _Slots, kept: _Kept) -> None:
+                    slots[slot] = kept[key]
+
+                return recall
+            case Keep(slot, key):
+
+                def keep(slots: _Slots, kept: _Kept) -> None:
+                    kept[key] = slots[slot]
+
+                return keep
+            case Drop(key):
+
+                def drop(slots: _Slots, kept: _Kept) -> None:
+                    del kept[key]
+
+                return drop

@@ -25,6 +25,7 @@ from ..plan import Plan, Run
 from .base import Device, DeviceInfo, PageIn, Progress, Resident, Session
 from .checks import check_backend, check_input
 from .interpreter import Chain, Engine, PlanRunner, Program, Tensor, TensorType
+from .kept import KeptFeatures
 
 
 class LocalDevice(Device):
@@ -62,6 +63,7 @@ class LocalSession(Session):
         self._engine = engine
         self._active: dict[str, Program] = {}  # the active subnet's blocks, in the order they run
         self._assembled: Chain | None = None  # the same, ready to infer
+        self._kept = KeptFeatures()
 
     def _measure(
         self, chains: Sequence[Sequence[Block]], rounds: int, warmup: int, sample: NDArray[Any], progress: Progress
@@ -110,15 +112,29 @@ class LocalSession(Session):
             {name: self._program(name) for name in dict.fromkeys(runs)},
             {metric: self._load_metric(metric) for metric in plan.metrics},
         )
-        layout = self._layout(runs[0])
+        keeps = plan.kept is not None
+        kept = self._kept.take(plan, data.digest, len(data)) if keeps else [{} for _ in range(len(data))]
+        layout = self._layout(next((name for name in runs if not self._graph[name].start), self._graph.oracle[0]))
         for index in range(len(data)):
             image = data.image(index)
             check_input(self._graph.cuts[0], image, f"image {index}")
             label = None if labels is None else self._engine.tensor(labels[index : index + 1], "contiguous")
-            for score, tensor in runner(self._engine.tensor(image, layout), label):
+            for score, tensor in runner([self._engine.tensor(image, layout), label], kept[index]):
                 sums[score.metric][score.subnet, index] = self._engine.array(tensor)
             progress(index + 1, len(data))
+        if keeps:
+            self._kept.put(plan, data.digest, kept)
         return runner.block_runs
+
+    @property
+    def keeps_features(self) -> bool:
+        """See `Session.keeps_features`."""
+        return True
+
+    def forget(self) -> None:
+        """See `Session.forget`."""
+        super().forget()
+        self._kept.clear()
 
     def activate(self, subnet: Iterable[str]) -> PageIn:
         """See `Session.activate`. The new blocks are loaded beside the old ones, which go only when all are there."""
@@ -160,6 +176,7 @@ class LocalSession(Session):
         """See `Session.close`."""
         super().close()
         self._active, self._assembled = {}, None
+        self._kept.clear()
 
     def _ready(self) -> None:
         super()._ready()

@@ -3,6 +3,7 @@
 from .annealing import Annealing
 from .base import Result, Strategy, Trial
 from .best_paths import best_paths
+from .evaluator import Evaluator
 from .evolutionary import Evolutionary
 from .random_search import Random
 from .run import Searched, search
@@ -13,6 +14,7 @@ STRATEGIES = ("surrogate", "evolutionary", "annealing", "random")
 __all__ = [
     "STRATEGIES",
     "Annealing",
+    "Evaluator",
     "Evolutionary",
     "Random",
     "Result",
