@@ -16,10 +16,12 @@ import pytest
 from adaptivenet.export import export_pack
 from adaptivenet.toolkit.data import Dataset, open_data
 from adaptivenet.toolkit.devices import Device, Session, connect
-from adaptivenet.toolkit.errors import DataError, DeviceError, GraphError, PackError, PlanError
+from adaptivenet.toolkit.errors import DataError, DeviceError, FeaturesLost, GraphError, PackError, PlanError
 from adaptivenet.toolkit.pack import BlockPack
 from adaptivenet.toolkit.plan import Plan, compile_plan
 from adaptivenet.toolkit.sampling import PathSampler
+from adaptivenet.toolkit.search import Evaluator
+from engines import THIN, plan_of
 from packs import build_pack
 from phones import WAYS, address_by
 from runners import bundle_for
@@ -123,6 +125,78 @@ def test_labels_that_no_metric_reads_need_not_be_there(
     data = open_data(tmp_path / "pictures.npy", None, None, tiny_pack.graph.cuts[0])
     plan = compile_plan(tiny_pack.graph, [tiny_pack.graph.oracle], {"agreement": tiny_pack.metrics["agreement"]})
     check_scores(device, tiny_pack, plan, data)
+
+
+# Features that outlive a plan
+
+
+def test_generations_get_the_same_scores_with_features_kept(
+    device: Device, tapped_pack: BlockPack, pictures: np.ndarray, tmp_path: Path
+) -> None:
+    """The same plans, the same blocks run, on two pieces by turns; and taps."""
+    data = data_for(tapped_pack, tmp_path, pictures[:6] / 10)
+    pieces = [data.subset(range(4)), data.subset(range(4, 6))]
+    paths = list(tapped_pack.graph.paths())
+    drawn = [random.Random(seed).sample(paths, 5) for seed in range(4)]
+    with device.open(tapped_pack) as session, connect(REFERENCE).open(tapped_pack) as reference:
+        assert session.keeps_features
+        ours, theirs = (Evaluator(each, tapped_pack.metrics, 1 << 22) for each in (session, reference))
+        for number, subnets in enumerate(drawn):
+            found, expected = (each.evaluate(subnets, pieces[number % 2]) for each in (ours, theirs))
+            for metric, sums in expected.sums.items():
+                np.testing.assert_allclose(found.sums[metric], sums, rtol=0, atol=1e-4)
+            plain = session.evaluate(compile_plan(tapped_pack.graph, subnets, tapped_pack.metrics), pieces[number % 2])
+            np.testing.assert_array_equal(found.sums["fidelity"], plain.sums["fidelity"])
+            assert found.block_runs == expected.block_runs
+            assert found.block_runs < plain.block_runs or number < 2
+
+
+def keeping(pack: BlockPack) -> tuple[Plan, Plan]:
+    """A plan that keeps the oracle's first feature, and one that begins from it."""
+    metrics, first = {"agreement": pack.metrics["agreement"]}, pack.graph.oracle[:1]
+    plans = [
+        compile_plan(pack.graph, [pack.graph.oracle], metrics, kept=kept, keep={3: first}) for kept in ({}, {3: first})
+    ]
+    assert [plan.block_runs for plan in plans] == [3, 2]
+    return plans[0], plans[1]
+
+
+def test_what_is_kept_is_of_one_session_one_data_and_one_path(
+    device: Device, tiny_pack: BlockPack, pictures: np.ndarray, tmp_path: Path
+) -> None:
+    data = data_for(tiny_pack, tmp_path, pictures)
+    other = data.subset(range(3))
+    keep, begin = keeping(tiny_pack)
+    top1 = {"top1": tiny_pack.metrics["top1"]}
+    thin = compile_plan(tiny_pack.graph, [THIN], top1, kept={3: THIN[:1]}, keep={})
+    message = "the features under key 3, which a plan begins from, are not kept here; evaluate without them"
+    with device.open(tiny_pack) as session:
+
+        def lost(plan: Plan, data: Dataset) -> None:
+            with pytest.raises(FeaturesLost) as caught:
+                session.evaluate(plan, data)
+            assert str(caught.value) == message
+
+        lost(begin, data)
+        session.evaluate(keep, other)
+        lost(begin, data)
+        session.evaluate(keep, data)
+        session.forget()
+        lost(begin, data)
+        lost(begin, other)
+        session.evaluate(keep, data)
+        session.evaluate(keep, other)
+        lost(thin, data)  # the key is there, of another path
+        lost(begin, data)
+        assert session.evaluate(begin, other).block_runs == 2 * len(other)
+        session.evaluate(keep, data)
+        session.evaluate(plan_of(tiny_pack, [THIN]), data)  # leaves everything as it is
+        for _ in range(2):
+            found = session.evaluate(begin, data)
+            assert found.block_runs == 2 * len(data)
+            np.testing.assert_array_equal(found.sums["agreement"], np.ones((1, len(data), 2)))
+    with device.open(tiny_pack) as session:
+        lost(begin, data)
 
 
 # Paging

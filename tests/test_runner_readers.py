@@ -31,6 +31,7 @@ from adaptivenet.toolkit.pack import (
 )
 from adaptivenet.toolkit.pack_writer import Metric, describe
 from adaptivenet.toolkit.plan import LABEL, Plan, Score, compile_plan
+from adaptivenet.toolkit.prefix_cache import PrefixCache
 from packs import CLASSES, PREPROCESSING
 from safetensors import SafetensorError, deserialize
 from safetensors.numpy import save
@@ -112,6 +113,7 @@ TEXTS = [
     "😀",
 ]
 WORDS = ["original", "output", "oracle", "label", "float32", "center", "null", "run", "free", "score", "executorch"]
+WORDS += ["recall", "keep", "drop", "kept"]
 OTHERS = [None, True, False, [], {}, [[]], [None], {"": 1}, [1, 2], ["x"]]
 
 
@@ -292,10 +294,26 @@ def random_plan(rng: random.Random) -> dict[str, Any]:
     }
 
 
+def keeping_plans(rng: random.Random) -> list[dict[str, Any]]:
+    """The plans of a search, which begin from what is kept and keep more."""
+    paths = list(GRAPH.paths())
+    cache = PrefixCache(GRAPH, {name: OPERANDS[name] for name in rng.sample(sorted(OPERANDS), 2)}, 20_000)
+    plans = []
+    for _ in range(4):
+        plans.append(cache.plan(rng.choices(paths, k=rng.randint(1, 4)), "data", 3))
+        cache.ran(plans[-1], "data", [rng.random() for _ in plans[-1].subnets])
+    return [plan.to_json() for plan in plans]
+
+
 def test_plans(tmp_path: Path) -> None:
     rng = random.Random(2)
     paths = list(GRAPH.paths())
     documents = []
+    for _ in range(20):
+        for good in keeping_plans(rng):
+            documents += [good, *(spoilt(rng, good) for _ in range(20))]
+            documents += [{**good, "instructions": spoilt(rng, good["instructions"])} for _ in range(20)]
+            documents += [{**good, "kept": spoilt(rng, good["kept"])} for _ in range(5)]
     for _ in range(60):
         metrics = rng.sample(sorted(OPERANDS), rng.randint(1, 3))
         plan = compile_plan(GRAPH, rng.choices(paths, k=rng.randint(1, 6)), {name: OPERANDS[name] for name in metrics})

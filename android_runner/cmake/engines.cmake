@@ -16,6 +16,7 @@ add_library(runner STATIC
   src/fields.cpp
   src/images.cpp
   src/interpreter.cpp
+  src/kept.cpp
   src/machine.cpp
   src/runner.cpp
   src/session.cpp)

@@ -1,5 +1,7 @@
 #include "entries.h"
 
+#include <algorithm>
+#include <set>
 #include <stdexcept>
 #include <string_view>
 
@@ -88,6 +90,10 @@ void plan(std::span<const std::byte> input) {
   // Run it on nothing: every slot that is read must be full.
   std::vector<bool> full(static_cast<std::size_t>(plan.slots));
   full[kInputSlot] = full[kLabelSlot] = true;
+  std::set<int> keys;
+  if (plan.kept) {
+    for (const auto& [key, path] : *plan.kept) keys.insert(key);
+  }
   for (const Instruction& instruction : plan.instructions) {
     if (const auto* run = std::get_if<Run>(&instruction)) {
       for (const int slot : run->sources) require(full.at(static_cast<std::size_t>(slot)), "a run reads an empty slot");
@@ -98,11 +104,23 @@ void plan(std::span<const std::byte> input) {
       for (const int slot : score->operands) require(full.at(static_cast<std::size_t>(slot)), "a score reads nothing");
       require(score->subnet >= 0 && static_cast<std::size_t>(score->subnet) < plan.subnets.size(), "no such subnet");
       require(pack.metrics().at(score->metric).operands.size() == score->operands.size(), "other operands");
+    } else if (const auto* recall = std::get_if<Recall>(&instruction)) {
+      require(keys.contains(recall->key), "a recall of nothing");
+      require(!full.at(static_cast<std::size_t>(recall->slot)), "a recall writes a full slot");
+      full[static_cast<std::size_t>(recall->slot)] = true;
+    } else if (const auto* keep = std::get_if<Keep>(&instruction)) {
+      require(plan.kept.has_value(), "a plan that has nothing to do with what is kept keeps something");
+      require(full.at(static_cast<std::size_t>(keep->slot)) && keep->slot > kLabelSlot, "no feature is kept");
+      require(keys.insert(keep->key).second, "two features under one key");
+    } else if (const auto* drop = std::get_if<Drop>(&instruction)) {
+      require(keys.erase(drop->key) == 1, "nothing is dropped");
     } else {
       full.at(static_cast<std::size_t>(std::get<Free>(instruction).slot)) = false;
     }
   }
   require(std::count(full.begin(), full.end(), true) == 1 && full[kLabelSlot], "a slot is left full");
+  require(plan.keeps.size() == keys.size(), "more or less is kept than the plan says");
+  for (const auto& [key, path] : plan.keeps) require(keys.contains(key) && path.size() == 64, "something else is kept");
 }
 
 void safetensors(std::span<const std::byte> input) {

@@ -31,6 +31,9 @@ struct DataError : Error {  // images or labels that do not fit
 struct DeviceError : Error {  // the engine, the machine, or the order of calls
   explicit DeviceError(const std::string& message) : Error("DeviceError", message) {}
 };
+struct FeaturesLost : Error {  // what a plan begins from is not kept (any more)
+  explicit FeaturesLost(const std::string& message) : Error("FeaturesLost", message) {}
+};
 struct BudgetError : Error {  // no subnet is fast enough
   explicit BudgetError(const std::string& message) : Error("BudgetError", message) {}
 };

@@ -40,16 +40,21 @@ FeaturePtr Chain::operator()(const std::map<int, FeaturePtr>& given, std::vector
 }
 
 PlanRunner::PlanRunner(const Plan& plan, const Programs& blocks, const Programs& metrics) : slots_(plan.slots) {
+  using Kind = Step::Kind;
   for (const Instruction& instruction : plan.instructions) {
-    Step step;
     if (const auto* run = std::get_if<Run>(&instruction)) {
-      step = {blocks.at(run->block), run->sources, run->target, nullptr};
+      steps_.push_back({Kind::kRun, blocks.at(run->block), run->sources, run->target});
     } else if (const auto* score = std::get_if<Score>(&instruction)) {
-      step = {metrics.at(score->metric), score->operands, 0, score};
+      steps_.push_back({Kind::kScore, metrics.at(score->metric), score->operands, 0, 0, score});
+    } else if (const auto* free = std::get_if<Free>(&instruction)) {
+      steps_.push_back({Kind::kFree, nullptr, {}, free->slot});
+    } else if (const auto* recall = std::get_if<Recall>(&instruction)) {
+      steps_.push_back({Kind::kRecall, nullptr, {}, recall->slot, recall->key});
+    } else if (const auto* keep = std::get_if<Keep>(&instruction)) {
+      steps_.push_back({Kind::kKeep, nullptr, {}, keep->slot, keep->key});
     } else {
-      step.target = std::get<Free>(instruction).slot;
+      steps_.push_back({Kind::kDrop, nullptr, {}, 0, std::get<Drop>(instruction).key});
     }
-    steps_.push_back(std::move(step));
   }
 }
 

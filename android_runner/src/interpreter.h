@@ -10,6 +10,7 @@
 
 #include "engine.h"
 #include "graph.h"
+#include "kept.h"
 #include "plan.h"
 
 namespace adaptivenet {
@@ -53,27 +54,36 @@ class PlanRunner {
  public:
   PlanRunner(const Plan& plan, const Programs& blocks, const Programs& metrics);
 
-  // `scored(score, sums)` is called for every score; `sums` may lie in the metric's own memory.
+  // `kept` are the features that are kept of this image; they change as the plan says. `scored(score, sums)` is called
+  // for every score; `sums` may lie in the metric's own memory.
   template <typename Scored>
-  void operator()(FeaturePtr image, FeaturePtr label, Scored&& scored) {
+  void operator()(FeaturePtr image, FeaturePtr label, KeptOfImage& kept, Scored&& scored) {
     slots_[kInputSlot] = std::move(image);
     slots_[kLabelSlot] = std::move(label);
     for (const Step& step : steps_) {
-      if (step.program == nullptr) {
-        slots_[step.target].reset();
-        continue;
-      }
-      operands_.clear();
-      for (const int source : step.sources) operands_.push_back(slots_[source]);
-      FeaturePtr output = step.program->run(operands_, step.score == nullptr);
-      if (step.score == nullptr) {
-        slots_[step.target] = std::move(output);
-        ++block_runs_;
-      } else {
-        scored(*step.score, *output);
+      switch (step.kind) {
+        case Step::Kind::kRun:
+          slots_[step.slot] = run(step, true);
+          operands_.clear();  // lest they live on when their slots are freed
+          ++block_runs_;
+          break;
+        case Step::Kind::kScore:
+          scored(*step.score, *run(step, false));
+          operands_.clear();
+          break;
+        case Step::Kind::kFree:
+          slots_[step.slot].reset();
+          break;
+        case Step::Kind::kRecall:
+          slots_[step.slot] = kept.at(step.key);
+          break;
+        case Step::Kind::kKeep:
+          kept[step.key] = slots_[step.slot];
+          break;
+        case Step::Kind::kDrop:
+          kept.erase(step.key);
       }
     }
-    operands_.clear();
     slots_[kLabelSlot].reset();
   }
 
@@ -81,11 +91,19 @@ class PlanRunner {
 
  private:
   struct Step {
-    ProgramPtr program;  // null: free `target`
+    enum class Kind { kRun, kScore, kFree, kRecall, kKeep, kDrop } kind = Kind::kRun;
+    ProgramPtr program;  // of a block or a metric
     std::vector<int> sources;
-    int target = 0;
+    int slot = 0;
+    int key = 0;
     const Score* score = nullptr;  // of a metric
   };
+
+  FeaturePtr run(const Step& step, bool keep) {
+    for (const int source : step.sources) operands_.push_back(slots_[source]);
+    return step.program->run(operands_, keep);
+  }
+
   std::vector<Step> steps_;
   std::vector<FeaturePtr> slots_;
   std::vector<FeaturePtr> operands_;

@@ -1,6 +1,9 @@
-// An evaluation as a program of three instructions. See toolkit/plan.py, which compiles them.
+// An evaluation as a program of a few instructions. See toolkit/plan.py, which compiles them.
 #pragma once
 
+#include <cstdint>
+#include <map>
+#include <optional>
 #include <string>
 #include <variant>
 #include <vector>
@@ -27,7 +30,22 @@ struct Score {
 struct Free {
   int slot = 0;
 };
-using Instruction = std::variant<Run, Score, Free>;
+struct Recall {
+  int key = 0;
+  int slot = 0;
+};
+struct Keep {
+  int slot = 0;
+  int key = 0;
+};
+struct Drop {
+  int key = 0;
+};
+using Instruction = std::variant<Run, Score, Free, Recall, Keep, Drop>;
+
+// What is kept of every image, by key: a digest of the blocks that made it, in their order. Names would take more
+// memory than the plan that they come from.
+using KeptPaths = std::map<int, std::string>;
 
 struct Plan {
   std::vector<Instruction> instructions;
@@ -36,6 +54,9 @@ struct Plan {
   std::vector<std::string> metrics;
   std::int64_t peak_bytes = 0;
   std::int64_t block_runs = 0;
+  std::optional<KeptPaths> kept;  // before; none for a plan that has nothing to do with what is kept
+  KeptPaths keeps;                // afterwards
+  std::int64_t kept_bytes = 0;    // the larger of both, for one image
 
   // Reads the document that Plan.to_json of toolkit/plan.py writes, and follows it step by step as Plan.from_json there
   // does; also that the pack has its metrics, with these operands. Throws PlanError.

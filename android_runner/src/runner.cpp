@@ -35,11 +35,15 @@ struct Runner::State {
   std::optional<Key> key;
   std::optional<Session> session;
 
+  static Key key_from(Fields& fields) {
+    return {fields.digest("pack"), fields.text("engine"), fields.whole("threads", 1, 256),
+            fields.wholes_or_null("cores")};
+  }
+
   // The session that a request asks for; what another one had loaded is released first. Threads that an engine starts
   // stay where the thread was that made them, so a change of cores needs a new engine as well.
   Session& open(Fields& fields) {
-    Key wanted{fields.digest("pack"), fields.text("engine"), fields.whole("threads", 1, 256),
-               fields.wholes_or_null("cores")};
+    Key wanted = key_from(fields);
     if (key == wanted) return *session;
     key.reset();
     session.reset();
@@ -92,9 +96,11 @@ struct Runner::State {
   Json evaluate(Fields& fields, const Emit& emit, const Cancelled& cancelled) {
     const auto begin = Clock::now();
     Session& opened = open(fields);
-    const Images data = images(fields.digests("data"));
-    Session::Evaluation evaluation(opened, Plan::from_json(opened.pack(), fields.any("plan")));
+    const DataName name = fields.digests("data");
+    const Images data = images(name);
+    Plan plan = Plan::from_json(opened.pack(), fields.any("plan"));
     fields.require_no_others();
+    Session::Evaluation evaluation(opened, std::move(plan), name, data.size());
     for (std::size_t index = 0; index < data.size() && !cancelled; ++index) {
       const auto sums = evaluation(data.image(index), data.label(index));
       Json by_metric = Json::object();
@@ -103,7 +109,16 @@ struct Runner::State {
       }
       emit({{"type", "scores"}, {"image", index}, {"sums", std::move(by_metric)}});
     }
+    if (!cancelled) evaluation.finish();
     return {{"images", data.size()}, {"block_runs", evaluation.block_runs()}, {"seconds", ms_since(begin) / 1e3}};
+  }
+
+  // Without opening anything: what another session has kept is gone already.
+  Json forget(Fields& fields) {
+    const Key wanted = key_from(fields);
+    fields.require_no_others();
+    if (key == wanted) session->forget();
+    return Json::object();
   }
 
   Json activate(Fields& fields) {
@@ -179,11 +194,12 @@ struct Runner::State {
     if (verb == "info") return info(fields);
     if (verb == "measure") return measure(fields, emit, cancelled);
     if (verb == "evaluate") return evaluate(fields, emit, cancelled);
+    if (verb == "forget") return forget(fields);
     if (verb == "activate") return activate(fields);
     if (verb == "infer") return infer(fields, cancelled);
     if (verb == "adapt") return adapt(fields, emit, cancelled);
     throw ProtocolError("there is no verb " + quote(verb) +
-                        "; there are info, measure, evaluate, activate, infer, adapt, cancel and stop");
+                        "; there are info, measure, evaluate, forget, activate, infer, adapt, cancel and stop");
   }
 };
 

@@ -78,12 +78,15 @@ ChainTimes Session::measure(const std::vector<Subnet>& chains, int rounds, int w
   return times;
 }
 
-Session::Evaluation::Evaluation(Session& session, Plan plan)
-    : session_(session), plan_(std::make_unique<const Plan>(std::move(plan))) {
+Session::Evaluation::Evaluation(Session& session, Plan plan, DataName data, std::size_t images)
+    : session_(session), plan_(std::make_unique<const Plan>(std::move(plan))), data_(std::move(data)), kept_(images) {
+  if (plan_->kept) kept_ = session.kept_.take(*plan_, data_, images);
+  const BlockGraph& graph = session.pack_.graph();
+  layout_ = session.layout(graph.oracle().front());
   Programs blocks, metrics;
   for (const Instruction& instruction : plan_->instructions) {
     if (const auto* run = std::get_if<Run>(&instruction)) {
-      if (blocks.empty()) layout_ = session.layout(run->block);
+      if (graph.block(run->block).start == 0) layout_ = session.layout(run->block);
       if (!blocks.contains(run->block)) blocks[run->block] = session.program(run->block);
     }
   }
@@ -105,11 +108,16 @@ std::vector<std::vector<std::vector<double>>> Session::Evaluation::operator()(co
   }
   std::vector<std::vector<std::vector<double>>> sums(plan_->metrics.size());
   for (auto& of_metric : sums) of_metric.resize(plan_->subnets.size());
-  (*runner_)(engine.feature(image, layout_), labels, [&](const Score& score, const Feature& output) {
+  KeptOfImage& kept = kept_.at(image_++);
+  (*runner_)(engine.feature(image, layout_), labels, kept, [&](const Score& score, const Feature& output) {
     const auto metric = std::find(plan_->metrics.begin(), plan_->metrics.end(), score.metric);
     sums[metric - plan_->metrics.begin()][score.subnet] = sums_of(engine.tensor(output), score.metric);
   });
   return sums;
+}
+
+void Session::Evaluation::finish() {
+  if (plan_->kept) session_.kept_.put(*plan_, data_, std::move(kept_));
 }
 
 PageIn Session::activate(const Subnet& subnet) {

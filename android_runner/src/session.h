@@ -10,6 +10,7 @@
 
 #include "engine.h"
 #include "interpreter.h"
+#include "kept.h"
 #include "pack.h"
 #include "plan.h"
 
@@ -40,14 +41,19 @@ class Session {
   ChainTimes measure(const std::vector<Subnet>& chains, int rounds, int warmup, const TensorView& image,
                      const Progress& progress);
 
-  // A plan that is ready to be run on image after image.
+  // A plan that is ready to be run on image after image of some data.
   class Evaluation {
    public:
-    Evaluation(Session& session, Plan plan);
+    // Throws FeaturesLost when the plan begins from features that are not kept. Nothing is kept of the data then, nor
+    // when it is given up before `finish`.
+    Evaluation(Session& session, Plan plan, DataName data, std::size_t images);
 
-    // The sums of every metric for every subnet: [metric][subnet] -> sums, in the order of the plan.
-    // Throws DataError for an image or a label (one, batch first; its data null for none) that does not fit.
+    // The sums of every metric for every subnet: [metric][subnet] -> sums, in the order of the plan. The next image, in
+    // their order, and its label. Throws DataError when one (batch first; a label's data null for none) does not fit.
     std::vector<std::vector<std::vector<double>>> operator()(const TensorView& image, const TensorView& label);
+
+    // After the last image: keeps what the plan has left, for the plans to come.
+    void finish();
 
     const Plan& plan() const { return *plan_; }
     long block_runs() const { return runner_->block_runs(); }
@@ -56,8 +62,14 @@ class Session {
     Session& session_;
     std::unique_ptr<const Plan> plan_;  // the runner points into it
     std::unique_ptr<PlanRunner> runner_;
+    DataName data_;
+    std::vector<KeptOfImage> kept_;
+    std::size_t image_ = 0;  // the next one
     Layout layout_ = Layout::kContiguous;
   };
+
+  // Drops all features that plans have kept.
+  void forget() { kept_.clear(); }
 
   // Loads the blocks that are not loaded, then releases those no longer used. When it throws, nothing has changed.
   PageIn activate(const Subnet& subnet);
@@ -80,6 +92,7 @@ class Session {
   Programs programs_;  // of the active subnet
   Subnet active_;
   Chain chain_;  // the active subnet
+  KeptFeatures kept_;
   std::mt19937 shuffler_{0};
 };
 

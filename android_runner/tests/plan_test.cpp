@@ -64,6 +64,85 @@ TEST(Plan, ComparesWithTheOracle) {
   EXPECT_EQ(plan.peak_bytes, 48 + 200 + 16 + 20);
 }
 
+// Begins from o0 and o0-m1; keeps o0-o1, and o0-m1 no longer.
+Json keeping_plan() {
+  return list(R"({
+    "subnets": [["o0", "m1", "o3"], ["o0", "o1", "m3"]], "metrics": ["top1"], "slots": 5, "peak_bytes": 264,
+    "block_runs": 3, "kept": [[4, ["o0"]], [7, ["o0", "m1"]]], "kept_bytes": 216,
+    "instructions": [
+      ["free", 0], ["recall", 4, 2], ["recall", 7, 3], ["drop", 7], ["run", "o3", [3, 2], 4], ["free", 3],
+      ["score", 0, "top1", [4, 1]], ["free", 4],
+      ["run", "o1", [2], 3], ["keep", 3, 0], ["run", "m3", [3, 2], 4], ["free", 3], ["free", 2],
+      ["score", 1, "top1", [4, 1]], ["free", 4]
+    ]})");
+}
+
+std::string refused_keeping(const std::string& field, const Json& value) {
+  Json document = keeping_plan();
+  document[field] = value;
+  return refused(document);
+}
+
+std::string refused_keeping(std::size_t place, const Json& instruction) {
+  Json document = keeping_plan();
+  document["instructions"][place] = instruction;
+  return refused(document);
+}
+
+TEST(Plan, KeepsFeatures) {
+  const Plan plan = Plan::from_json(pack(), keeping_plan());
+  EXPECT_EQ(plan.peak_bytes, 200 + 16 + 48);  // when it begins
+  EXPECT_EQ(plan.kept_bytes, 200 + 16);
+  EXPECT_EQ(std::get<Recall>(plan.instructions[2]).key, 7);
+  EXPECT_EQ(std::get<Recall>(plan.instructions[2]).slot, 3);
+  EXPECT_EQ(std::get<Drop>(plan.instructions[3]).key, 7);
+  EXPECT_EQ(std::get<Keep>(plan.instructions[9]).slot, 3);
+  EXPECT_EQ(std::get<Keep>(plan.instructions[9]).key, 0);
+  ASSERT_TRUE(plan.kept.has_value());
+  ASSERT_EQ(plan.kept->size(), 2u);
+  ASSERT_EQ(plan.keeps.size(), 2u);
+  EXPECT_EQ(plan.keeps.at(4), plan.kept->at(4));
+  EXPECT_NE(plan.keeps.at(0), plan.kept->at(7));  // of the same cut, by other blocks
+  EXPECT_FALSE(Plan::from_json(pack(), tiny_plan()).kept.has_value());
+}
+
+TEST(Plan, RefusesHostileKeeping) {
+  EXPECT_TRUE(says(refused_keeping("kept", Json::object()), "kept must be a list"));
+  EXPECT_TRUE(says(refused_keeping("kept", {4}), "kept must be a list"));
+  EXPECT_TRUE(says(refused_keeping("kept", list(R"([[4, ["o0"], 1]])")), "pairs of a key and blocks"));
+  EXPECT_TRUE(says(refused_keeping("kept", list(R"([[4, ["o0"]], [4, ["o0"]]])")), "each key once"));
+  EXPECT_TRUE(says(refused_keeping("kept", list(R"([[true, ["o0"]]])")), "key must be a whole number"));
+  EXPECT_TRUE(says(refused_keeping("kept", list(R"([[4, "o0"]])")), "key 4 must be a list"));
+  EXPECT_TRUE(says(refused_keeping("kept", list(R"([[-1, ["o0"]]])")), "begins from key -1"));
+  EXPECT_TRUE(says(refused_keeping("kept", list(R"([[2147483648, ["o0"]]])")), "begins from key 2147483648"));
+  EXPECT_TRUE(says(refused_keeping("kept", list(R"([[4, []]])")), "plan key 4: no blocks"));
+  EXPECT_TRUE(says(refused_keeping("kept", list(R"([[4, ["o1"]]])")), "plan key 4: block 'o1' starts at cut 1"));
+  EXPECT_TRUE(says(refused_keeping("kept", list(R"([[4, ["x"]]])")), "plan key 4: there is no block 'x'"));
+  EXPECT_TRUE(says(refused_keeping("kept", list(R"([[4, ["o0"]]])")), "names key 7"));
+  EXPECT_TRUE(
+      says(refused_keeping("kept", list(R"([[4, ["p0"]], [7, ["o0", "m1"]]])")), "features of different paths"));
+  EXPECT_TRUE(says(refused_keeping("kept_bytes", 215), "states kept_bytes 215; its instructions come to 216"));
+  EXPECT_TRUE(says(refused_keeping("kept_bytes", Json()), "kept_bytes must be a whole number"));
+  for (const char* field : {"kept", "kept_bytes"}) {
+    Json document = keeping_plan();
+    document.erase(field);
+    EXPECT_TRUE(says(refused(document), "with exactly"));
+  }
+  EXPECT_TRUE(says(refused_keeping(3, {"drop", 3}), "names key 3, under which nothing is kept"));
+  EXPECT_TRUE(says(refused_keeping(3, {"drop", 4294967303}), "names key 4294967303"));  // 7 in 32 bits
+  EXPECT_TRUE(says(refused_keeping(0, {"drop", 4}), "names key 4"));                    // when it is recalled
+  EXPECT_TRUE(says(refused_keeping(1, {"recall", 4, 1}), "writes slot 1"));
+  EXPECT_TRUE(says(refused_keeping(1, {"recall", 4, 3}), "writes slot 3"));
+  EXPECT_TRUE(says(refused_keeping(1, {"recall", 4}), "recall, keep or drop with its operands"));
+  EXPECT_TRUE(says(refused_keeping(9, {"keep", 3, 4}), "under key 4: it must be unused"));
+  EXPECT_TRUE(says(refused_keeping(9, {"keep", 3, -1}), "under key -1"));
+  EXPECT_TRUE(says(refused_keeping(9, {"keep", 3, 2147483648}), "under key 2147483648"));
+  EXPECT_TRUE(says(refused_keeping(9, {"keep", 4, 0}), "reads slot 4, which is empty"));
+  EXPECT_TRUE(says(refused_keeping(9, {"keep", 1, 0}), "reads slot 1, which is empty"));
+  EXPECT_TRUE(says(refused_keeping(0, {"keep", 0, 0}), "keeps the input"));
+  EXPECT_TRUE(says(refused(1, {"keep", 2, 0}), "in a plan that does not say what is kept"));
+}
+
 TEST(Plan, MayBeEmpty) {
   const Plan plan = Plan::from_json(
       pack(), list(R"({"subnets": [], "metrics": ["top1", "top1"], "slots": 2, "peak_bytes": 48, "block_runs": 0,
@@ -121,7 +200,7 @@ TEST(Plan, RefusesHostileInstructions) {
   EXPECT_TRUE(says(refused(0, run("o1", {0}, 2)), "on the features at cuts [0]; it reads [1]"));
   EXPECT_TRUE(says(refused(0, run("o0", Json::array(), 2)), "on the features at cuts []; it reads [0]"));
   EXPECT_TRUE(says(refused(0, run("o0", {0, 0}, 2)), "on the features at cuts [0,0]"));
-  EXPECT_TRUE(says(refused(0, run("o0", 0, 2)), "run, score or free with its operands"));
+  EXPECT_TRUE(says(refused(0, run("o0", 0, 2)), "run, score, free, recall, keep or drop with its operands"));
   EXPECT_TRUE(says(refused(0, run("o0", {5}, 2)), "reads slot 5, which is empty"));
   EXPECT_TRUE(says(refused(0, run("o0", {-1}, 2)), "reads slot -1, which is empty"));
   EXPECT_TRUE(says(refused(0, run("o0", {4294967296}, 2)), "reads slot 4294967296, which is empty"));
@@ -135,7 +214,7 @@ TEST(Plan, RefusesHostileInstructions) {
   for (const std::string text : {R"(["run", "o0", [0]])", R"(["run", "o0", [0], 2, 3])", R"(["run", ["o0"], [0], 2])",
                                  R"(["load", "o0"])", R"("run")", R"({"run": "o0"})", "[]", "null", R"([["run"]])",
                                  R"(["free"])", R"(["free", 0, 1])", R"(["score", 0, "top1"])"}) {
-    EXPECT_TRUE(says(refused(0, list(text)), "run, score or free"));
+    EXPECT_TRUE(says(refused(0, list(text)), "run, score, free"));
   }
   EXPECT_TRUE(says(refused(1, {"free", 1}), "reads slot 1, which is empty"));
   EXPECT_TRUE(says(refused(1, {"free", 3}), "reads slot 3, which is empty"));
@@ -160,7 +239,7 @@ TEST(Plan, RefusesHostileScores) {
   EXPECT_TRUE(says(refused(5, score(2, "top1", {4, 1})), "scores subnet 2"));
   EXPECT_TRUE(says(refused(5, score(4294967296, "top1", {4, 1})), "scores subnet 4294967296"));
   EXPECT_TRUE(says(refused(5, score(0, "agreement", {4, 1})), "by 'agreement': unknown, or scored already"));
-  EXPECT_TRUE(says(refused(5, score(0, "top1", "41")), "run, score or free"));
+  EXPECT_TRUE(says(refused(5, score(0, "top1", "41")), "run, score, free"));
   EXPECT_TRUE(says(refused(5, score("0", "top1", {4, 1})), "subnet must be a whole number"));
   EXPECT_TRUE(says(refused(11, score(0, "top1", {4, 1})), "scored already"));
   for (const Json& operands : {Json{1, 4}, Json{4, 4}, Json::array({4}), Json{4, 1, 1}}) {

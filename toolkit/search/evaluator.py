@@ -12,7 +12,7 @@ import numpy as np
 
 from ..data import Dataset
 from ..devices import Evaluation, Progress, Session
-from ..errors import FeaturesLost, PlanError
+from ..errors import ConnectionLost, FeaturesLost, PlanError
 from ..graph import Subnet
 from ..plan import Plan, compile_plan
 from ..prefix_cache import PrefixCache
@@ -83,7 +83,8 @@ class Evaluator:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.close()
+        if not isinstance(error, ConnectionLost):  # then it has been waited for long enough
+            self.close()
 
     def _plan(self, batch: Sequence[Subnet], data: Dataset) -> Plan:
         if self._cache is None:

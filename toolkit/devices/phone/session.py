@@ -5,6 +5,7 @@ from __future__ import annotations
 import statistics
 from base64 import b64decode
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
@@ -12,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...data import Dataset
-from ...errors import ConnectionLost, DeviceError
+from ...errors import AdaptiveNetError, ConnectionLost, DeviceError
 from ...graph import Block
 from ...pack import BlockPack
 from ...plan import Plan
@@ -35,6 +36,7 @@ class PhoneSession(Session):
         self.info = device.info
         self._device = device
         self._resident = Resident((), 0)
+        self._keeps = False  # features there, as far as is known
         self._pushed: WeakKeyDictionary[Dataset, list[str]] = WeakKeyDictionary()  # the digests of its files
 
     def _measure(
@@ -105,8 +107,21 @@ class PhoneSession(Session):
                 done = max(done, event["image"] + 1)
                 progress(done, len(data))
 
+        keeps, self._keeps = self._keeps or bool(plan.keeps), False
         result = self._call("evaluate", on_event, plan=plan.to_json(), data=self._pushed[data])
+        self._keeps = keeps
         return read_result("evaluate", lambda: int(result["block_runs"]))
+
+    @property
+    def keeps_features(self) -> bool:
+        """See `Session.keeps_features`."""
+        return True
+
+    def forget(self) -> None:
+        """See `Session.forget`."""
+        super().forget()
+        self._call("forget")
+        self._keeps = False
 
     @property
     def _where(self) -> str:
@@ -159,7 +174,10 @@ class PhoneSession(Session):
         return self._resident
 
     def close(self) -> None:
-        """See `Session.close`. The runner keeps what it has loaded until somebody else uses it, or it ends."""
+        """See `Session.close`. The runner has its blocks loaded until somebody else uses it, or it ends."""
+        if self._keeps:
+            with suppress(AdaptiveNetError):
+                self.forget()
         super().close()
         self._resident = Resident((), 0)
 
