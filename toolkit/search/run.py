@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from ..data import Dataset
 from ..devices import Session
 from ..graph import Subnet
-from ..plan import compile_plan
 from .base import Result, Strategy, Trial
+from .evaluator import Evaluator
 
 
 @dataclass(frozen=True)
@@ -37,25 +37,27 @@ def search(
     *,
     image_evaluations: int,
     at_once: int = 100,
-    limit_bytes: int | None = None,
+    limit_bytes: int = 256 << 20,
     progress: Callable[[int, int], None] | None = None,
 ) -> Searched:
     """Makes the trials that `strategy` asks for, on the images of `data` in their order, by `metric`.
 
     One subnet on one image is one image evaluation; so many are made at most, the trials of at most `at_once` subnets
-    in one plan. `limit_bytes` bounds the memory for features. `progress(done, total)` counts image evaluations, the
-    total being the most. Raises PlanError over the limit, DataError for images that do not fit.
+    in one plan. `limit_bytes` bounds the memory for features, those kept between plans included (see `Evaluator`).
+    `progress(done, total)` counts image evaluations, the total being the most. Raises PlanError over the limit,
+    DataError for images that do not fit.
     """
-    heats = _Heats(session, data, metric, limit_bytes)
     done = 0
-    while trials := _affordable(strategy.ask(at_once), heats.scores, image_evaluations - done):
+    with Evaluator(session, {metric: session.pack.metrics[metric]}, limit_bytes) as evaluator:
+        heats = _Heats(evaluator, data, metric)
+        while trials := _affordable(strategy.ask(at_once), heats.scores, image_evaluations - done):
 
-        def report(more: int, before: int = done) -> None:
-            if progress:
-                progress(before + more, image_evaluations)
+            def report(more: int, before: int = done) -> None:
+                if progress:
+                    progress(before + more, image_evaluations)
 
-        done += heats.run(trials, report)
-        strategy.tell([Result(trial.subnet, heats.scores[trial.subnet]) for trial in trials])
+            done += heats.run(trials, report)
+            strategy.tell([Result(trial.subnet, heats.scores[trial.subnet]) for trial in trials])
     return Searched(len(heats.scores), done, len(data), heats.block_runs, heats.seconds)
 
 
@@ -72,9 +74,8 @@ def _after(report: Callable[[int], None], before: int, more: int) -> None:
 class _Heats:
     """Trials made on a device. `scores` has one share for each image that a subnet has seen."""
 
-    def __init__(self, session: Session, data: Dataset, metric: str, limit_bytes: int | None) -> None:
-        self.session, self.data, self.metric, self.limit_bytes = session, data, metric, limit_bytes
-        self.operands = {metric: session.pack.metrics[metric]}
+    def __init__(self, evaluator: Evaluator, data: Dataset, metric: str) -> None:
+        self.evaluator, self.data, self.metric = evaluator, data, metric
         self.scores: dict[Subnet, NDArray[np.float64]] = {}
         self.block_runs = 0
         self.seconds = 0.0
@@ -92,9 +93,8 @@ class _Heats:
         return done
 
     def _evaluate(self, subnets: Sequence[Subnet], images: range, report: Callable[[int], None]) -> None:
-        plan = compile_plan(self.session.pack.graph, subnets, self.operands, self.limit_bytes)
-        evaluation = self.session.evaluate(
-            plan, self.data.subset(images), lambda done, total: report(done * len(subnets))
+        evaluation = self.evaluator.evaluate(
+            subnets, self.data.subset(images), lambda done, total: report(done * len(subnets))
         )
         self.block_runs += evaluation.block_runs
         self.seconds += evaluation.seconds
