@@ -5,10 +5,13 @@ from __future__ import annotations
 import copy
 import io
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+import torch
+from adaptivenet.toolkit.elastic.batches import TrainingData, label_of, stacked
 from adaptivenet.toolkit.errors import DataError
 from PIL import Image
 
@@ -85,3 +88,9 @@ def tiny_imagenet_classes() -> npt.NDArray[np.int64]:
     with np.load(data_folder() / "tiny_imagenet200.npz") as archive:
         found: npt.NDArray[np.int64] = archive["imagenet1k_index"]
     return found
+
+
+def batch(pictures: TrainingData, indices: Sequence[int]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Images of shape (batch, 3, height, width), channels last, and their labels."""
+    images = stacked([pictures.image(index) for index in indices], indices, torch.device("cpu"))
+    return images, torch.tensor([label_of(pictures, index) for index in indices])

@@ -41,8 +41,8 @@ from typing import Any
 import click
 import torch
 from adaptivenet.toolkit.cli.console import Console, reports_errors, table
-from adaptivenet.toolkit.elastic import Supernet, elastify, load_model
-from adaptivenet.toolkit.elastic.batches import TrainingData, label_of, stacked
+from adaptivenet.toolkit.elastic import Supernet, elastify
+from adaptivenet.toolkit.elastic.batches import TrainingData
 from adaptivenet.toolkit.elastic.initialise import initialise
 from adaptivenet.toolkit.elastic.phases import RECIPES, Phase, Training
 from adaptivenet.toolkit.elastic.subnet_draws import SubnetDraws
@@ -51,9 +51,11 @@ from adaptivenet.toolkit.graph import Subnet
 from adaptivenet.toolkit.report import markdown
 from torch import nn
 
-from .datasets import cifar10, data_folder, tiny_imagenet, tiny_imagenet_classes
+from .datasets import batch, cifar10, tiny_imagenet, tiny_imagenet_classes
+from .hits import hits
 from .machine import describe_machine
 from .models import efficientnet_lite0
+from .oracles import cifar_resnet
 
 SHARES = (1 / 3, 1.0)  # of the time, each with a schedule of its own
 RATES = (1.0, 0.3, 0.1, 0.03)
@@ -88,43 +90,11 @@ class Run:
 
 def cifar(work: Path, test_pictures: int, fine_tuning: int, console: Console) -> Experiment:
     """ResNet-56, fine-tuned on `fine_tuning` JPEG pictures of CIFAR-10."""
-    file = work / f"resnet56-jpeg-{fine_tuning}.pth"
-    if file.exists():
-        model = load_model("benchmarks.models:resnet56", file)
-    else:
-        model = load_model("benchmarks.models:resnet56", next(iter(sorted(_weights("resnet56")))))
-        _fine_tune(model, cifar10("train").some(fine_tuning, 0), console)
-        work.mkdir(parents=True, exist_ok=True)
-        torch.save(model.state_dict(), file)
-    supernet = elastify(model, torch.zeros(1, 3, 32, 32))
+    supernet = elastify(cifar_resnet("resnet56", fine_tuning, work, console), torch.zeros(1, 3, 32, 32))
     training, choosing = cifar10("train").divided(1000, 2)
     return Experiment(
         supernet, training, choosing.some(test_pictures, 3), cifar10("test").some(test_pictures, 1), 32, 4
     )
-
-
-def _weights(name: str) -> list[Path]:
-    return [path for path in (data_folder() / "weights" / "cifar10_resnet").iterdir() if name in path.name]
-
-
-def _fine_tune(model: nn.Module, pictures: TrainingData, console: Console) -> None:
-    """One epoch of SGD with cross-entropy, flips and a cosine from 0.02."""
-    torch.manual_seed(0)
-    size = 128
-    steps = len(pictures) // size
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.02, momentum=0.9, nesterov=True, weight_decay=1e-4)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
-    model.train()
-    for step in range(steps):
-        x, labels = batch(pictures, range(step * size, (step + 1) * size))
-        x = torch.where(torch.rand(size, 1, 1, 1) < 0.5, x.flip(3), x)
-        loss = nn.functional.cross_entropy(model(x), labels)
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        schedule.step()
-        console.progress("fine-tune", step + 1, steps, f"loss {loss.item():.3f}")
-    model.eval()
 
 
 class _Among(nn.Module):
@@ -145,12 +115,6 @@ def tiny(test_pictures: int) -> Experiment:
     training, choosing = tiny_imagenet("train", 128).divided(1000, 2)
     test = tiny_imagenet("val", 128).some(test_pictures, 1)
     return Experiment(supernet, training, choosing.some(test_pictures, 3), test, 16, 8)
-
-
-def batch(pictures: TrainingData, indices: Sequence[int]) -> tuple[torch.Tensor, torch.Tensor]:
-    """Images of shape (batch, 3, height, width), channels last, and their labels."""
-    images = stacked([pictures.image(index) for index in indices], indices, torch.device("cpu"))
-    return images, torch.tensor([label_of(pictures, index) for index in indices])
 
 
 def block_latencies(supernet: Supernet, rounds: int = 15) -> dict[str, float]:
@@ -175,22 +139,8 @@ def draw_subnets(supernet: Supernet, cost: dict[str, float], count: int) -> list
 
 
 def accuracies(supernet: Supernet, subnets: Sequence[Subnet], pictures: TrainingData) -> list[float]:
-    """The share of pictures that each subnet gets right, in percent. What subnets begin with alike is computed once."""
-    hits = [0] * len(subnets)
-
-    def walk(numbers: list[int], depth: int, x: torch.Tensor, labels: torch.Tensor) -> None:
-        for name, group in itertools.groupby(numbers, key=lambda number: subnets[number][depth]):
-            members, y = list(group), supernet.blocks[name](x)
-            done = [number for number in members if len(subnets[number]) == depth + 1]
-            for number in done:
-                hits[number] += int((y.argmax(1) == labels).sum())
-            walk([number for number in members if number not in done], depth + 1, y, labels)
-
-    with torch.no_grad():
-        order = sorted(range(len(subnets)), key=lambda number: subnets[number])
-        for first in range(0, len(pictures), 50):
-            walk(order, 0, *batch(pictures, range(first, min(first + 50, len(pictures)))))
-    return [100 * count / len(pictures) for count in hits]
+    """The share of pictures that each subnet gets right, in percent."""
+    return [100 * float(share) for share in hits(supernet, subnets, pictures).mean(axis=1)]
 
 
 def trial(experiment: Experiment, recipe: str) -> tuple[float, list[float]]:
