@@ -6,8 +6,9 @@ A draw is a device: the shares of its classes come from a Dirichlet distribution
 test pictures of the table of truth (benchmarks.search_table) are halved, class by class. From one half the device takes
 its own pictures, with these shares, and as many balanced ones, no picture twice; as many as its most frequent class
 allows whatever the shares are: those of the smallest class. `surrogate` searches on either, for the budgets of 90 to
-50% of the oracle's latency at once. The other half says how good the chosen subnets are on this device: the accuracy
-within each class, weighted by the device's shares.
+50% of the oracle's latency at once, at the cost of 40 subnets on all these pictures (`adaptivenet-profile`'s default).
+The other half says how good the chosen subnets are on this device: the accuracy within each class, weighted by the
+device's shares.
 
 `gain_points_alpha_A` is how much better the subnets from the own pictures are than those from the balanced ones, in
 points, the mean over budgets and draws; `..._low` and `..._high` are its 95% interval over the draws.
@@ -37,6 +38,7 @@ from .searching import SHARES, simulate
 from .truth import CIFAR10, Truth
 
 ALPHAS = (0.1, 0.01)
+EVALUATIONS = 40  # what a search may cost, in subnets on all pictures: the default of adaptivenet-profile
 
 
 @dataclass(frozen=True)
@@ -96,8 +98,8 @@ def draw(truth: Truth, alpha: float, seed: int) -> Draw:
     found = []
     for frequent in (shares, np.full(classes, 1 / classes)):
         pictures = with_shares(searched, truth.labels, frequent, count, rng)
-        strategy = Surrogate(truth.graph, truth.cost, budgets, images=count, seed=seed)
-        trace = simulate(truth, strategy, pictures, budgets, limit=len(truth.subnets) * count)
+        strategy = Surrogate(truth.graph, truth.cost, budgets, count, seed=seed)
+        trace = simulate(truth, strategy, pictures, budgets, limit=EVALUATIONS * count)
         found.append(accuracy[trace.chosen[-1]])
     return Draw(*found, oracle=float(accuracy[truth.row[truth.graph.oracle]]))
 

@@ -54,7 +54,7 @@ def test_image_evaluations_are_counted_once() -> None:
     assert trace.chosen.tolist() == [
         [-1, truth.row[oracle]],
         [truth.row[fast], truth.row[oracle]],
-        [truth.row[fast]] * 2,
+        [truth.row[fast], truth.row[oracle]],
     ]
     for results, sizes in zip(strategy.told, [[10], [25, 5], [5, 20]]):
         for result, size in zip(results, sizes):
