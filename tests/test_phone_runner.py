@@ -26,6 +26,7 @@ from adaptivenet.toolkit.devices.phone.transport import PushProgress
 from adaptivenet.toolkit.errors import ConnectionLost, DeviceError, EngineMissing
 from adaptivenet.toolkit.pack import BlockPack
 from adaptivenet.toolkit.plan import Plan, compile_plan
+from adaptivenet.toolkit.search import Evaluator
 from commands import QUICK, call
 from packs import edit_manifest
 from runners import Told, bundle_for, ended, wait_until
@@ -265,6 +266,29 @@ def test_a_subnet_that_was_released_is_paged_in_again(phone: Phone, tiny_pack: B
     os.kill(phone.pid(device), signal.SIGKILL)
     np.testing.assert_array_equal(session.infer(pictures[:1]), before)
     assert phone.told.explained[-1] == "the active subnet was released in the meantime, and is paged in again"
+
+
+def test_a_search_goes_on_when_the_phone_has_lost_what_it_kept(
+    phone: Phone, tiny_pack: BlockPack, data: Dataset
+) -> None:
+    device, session, pid = phone.open(tiny_pack)
+    subnets = list(tiny_pack.graph.paths())
+    evaluator = Evaluator(session, tiny_pack.metrics, 1 << 20)
+    first = evaluator.evaluate(subnets, data)
+    again = evaluator.evaluate(subnets, data)
+    assert again.block_runs < first.block_runs
+    device.calls.stop()
+    wait_until(lambda: ended(pid))
+    anew = evaluator.evaluate(subnets, data)
+    assert anew.block_runs == first.block_runs
+    # Cut in the middle, and the phone is switched off and on: the job cannot go on from what was kept before it.
+    phone.cable.lines = 5
+    phone.cable.when_lost = lambda: os.kill(phone.pid(phone.connect()), signal.SIGKILL)
+    assert evaluator.evaluate(subnets, data).block_runs == first.block_runs
+    for found in (again, anew):
+        for metric, sums in first.sums.items():
+            np.testing.assert_array_equal(found.sums[metric], sums)
+    session.close()
 
 
 def test_an_idle_runner_ends_by_itself(phone: Phone) -> None:

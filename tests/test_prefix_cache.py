@@ -19,7 +19,7 @@ from adaptivenet.toolkit.prefix_cache import PrefixCache
 from adaptivenet.toolkit.prefix_worth import Worth
 from adaptivenet.toolkit.search import Evaluator
 from graphs import block_graphs, chain
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from named import ALONE, METRICS, named_data, named_session
 
@@ -48,6 +48,7 @@ def same(one: Evaluation, other: Evaluation) -> bool:
     )
 
 
+@settings(deadline=None)
 @given(searches())
 def test_a_cache_changes_only_the_work(search: Search) -> None:
     graph, metrics, generations, limit = search
@@ -79,6 +80,7 @@ def test_a_cache_changes_only_the_work(search: Search) -> None:
     assert engine.alive == 0
 
 
+@settings(deadline=None)
 @given(searches())
 def test_every_plan_is_followed_and_read_again(search: Search) -> None:
     graph, metrics, generations, limit = search
@@ -95,6 +97,7 @@ def test_every_plan_is_followed_and_read_again(search: Search) -> None:
         cache.ran(plan, str(first), [float(number)] * len(subnets))
 
 
+@settings(deadline=None)
 @given(searches(), st.data())
 def test_a_plan_that_keeps_cannot_lose_an_instruction_or_what_it_begins_from(
     search: Search, data: st.DataObject
@@ -116,6 +119,7 @@ def test_a_plan_that_keeps_cannot_lose_an_instruction_or_what_it_begins_from(
             Plan.from_json(graph, {**plan.to_json(), "kept": []})
 
 
+@settings(deadline=None)
 @given(searches())
 def test_what_is_lost_is_made_again(search: Search) -> None:
     """The device forgets after every other generation, as one that is started anew."""
@@ -347,6 +351,7 @@ def test_a_prefix_is_kept_with_the_taps_before_it_or_not_at_all() -> None:
     assert Worth(graph, {graph.oracle: 10.0}).choose(prefixes[1:], 1000) == []
 
 
+@settings(deadline=None)
 @given(block_graphs(), st.data())
 def test_what_is_chosen_fits_and_was_offered(graph: BlockGraph, data: st.DataObject) -> None:
     paths = list(graph.paths())

@@ -46,6 +46,7 @@ __all__ = [
     "Recall",
     "Run",
     "Score",
+    "check_metrics",
     "compile_plan",
 ]
 
@@ -147,9 +148,7 @@ def compile_plan(
         raise PlanError(
             f"nothing to evaluate: {len(subnets)} subnets, {len(metrics)} metrics; give at least one of each"
         )
-    for metric, operands in metrics.items():
-        if not set(operands) <= set(OPERANDS) or "output" not in operands:
-            raise PlanError(f"metric {metric!r} reads {operands}: known are {OPERANDS}, and it must read 'output'")
+    check_metrics(metrics)
     paths = tuple(graph.subnet(names) for names in subnets)
     key_of = [{prefix: key for key, prefix in (keys or {}).items()} for keys in (kept, keep)]
     walk = Walk(graph, paths, metrics, *key_of)
@@ -160,6 +159,13 @@ def compile_plan(
             f"{limit_bytes}; evaluate fewer at a time or raise the limit"
         )
     return plan
+
+
+def check_metrics(metrics: Mapping[str, tuple[str, ...]]) -> None:
+    """Raise PlanError for an operand that is unknown, or a metric that does not read the output."""
+    for metric, operands in metrics.items():
+        if not set(operands) <= set(OPERANDS) or "output" not in operands:
+            raise PlanError(f"metric {metric!r} reads {operands}: known are {OPERANDS}, and it must read 'output'")
 
 
 def _checked(

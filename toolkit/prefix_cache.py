@@ -14,7 +14,8 @@ from itertools import count
 
 from .errors import PlanError
 from .graph import BlockGraph, Subnet
-from .plan import INPUT, Plan, Prefix, Recall, Run, compile_plan
+from .plan import INPUT, Plan, Prefix, Recall, Run, check_metrics, compile_plan
+from .plan_walk import Walk
 from .prefix_worth import Worth
 
 _PARENTS = 25  # of the best subnets so far, from which the next are taken to descend
@@ -37,6 +38,7 @@ class PrefixCache:
     """
 
     def __init__(self, graph: BlockGraph, metrics: Mapping[str, tuple[str, ...]], limit_bytes: int) -> None:
+        check_metrics(metrics)
         self.graph, self.metrics, self.limit_bytes = graph, dict(metrics), limit_bytes
         self._pieces: dict[str, _Piece] = {}
         self._quality: dict[Subnet, float] = {}
@@ -52,16 +54,21 @@ class PrefixCache:
         """
         piece = self._pieces.setdefault(data, _Piece(images))
         kept = {prefix: key for key, prefix in piece.kept.items()}
-        first = compile_plan(self.graph, subnets, self.metrics, kept=piece.kept, keep={})
-        made = [prefix for prefix in _made(first) if prefix == self._certain or self._cut(prefix) < self.graph.end]
+        paths = [self.graph.subnet(names) for names in subnets]
+        walk = Walk(self.graph, paths, self.metrics, kept, {})
+        made = [
+            prefix
+            for prefix in _made(walk, piece.kept)
+            if prefix == self._certain or self._cut(prefix) < self.graph.end
+        ]
         # The image that a plan is run on may hold both what was kept of it and what is to be kept: where there is no
         # room for that, because another piece has come in between, nothing new is kept.
         for choice in ([*made, *kept], [*kept]):
-            worth = Worth(self.graph, self._expected(first.subnets), [self._certain] if self._certain else [])
+            worth = Worth(self.graph, self._expected(paths), [self._certain] if self._certain else [])
             chosen = worth.choose(choice, self._room(data))
             unused = (key for key in count() if key not in piece.kept)
             keep = {kept[prefix] if prefix in kept else next(unused): prefix for prefix in chosen}
-            plan = compile_plan(self.graph, subnets, self.metrics, kept=piece.kept, keep=keep)
+            plan = compile_plan(self.graph, paths, self.metrics, kept=piece.kept, keep=keep)
             needed = self._others(data) + plan.peak_over(images)
             if needed <= self.limit_bytes:
                 return plan
@@ -106,12 +113,12 @@ class PrefixCache:
         return self.graph[prefix[-1]].end
 
 
-def _made(plan: Plan) -> Iterator[Prefix]:
-    """What the blocks of a plan make."""
+def _made(walk: Walk, kept: Mapping[int, Prefix]) -> Iterator[Prefix]:
+    """What the blocks of a walk make."""
     slots: dict[int, Prefix] = {INPUT: ()}
-    for step in plan.instructions:
+    for step in walk.instructions:
         if isinstance(step, Recall):
-            slots[step.slot] = (plan.kept or {})[step.key]
+            slots[step.slot] = kept[step.key]
         elif isinstance(step, Run):
             slots[step.target] = (*slots[step.sources[0]], step.block)
             yield slots[step.target]

@@ -27,6 +27,7 @@ class Worth:
 
     def __init__(self, graph: BlockGraph, expected: Mapping[Prefix, float], certain: Iterable[Prefix] = ()) -> None:
         self._graph = graph
+        self._size = {block.name: graph.cuts[block.end].bytes for block in graph.blocks}
         self._children: defaultdict[Prefix, float] = defaultdict(float)  # that need a prefix, as far as none is kept
         for path, children in expected.items():
             for length in range(1, len(path)):
@@ -95,9 +96,11 @@ class Worth:
 
     def _together(self, prefix: Prefix) -> list[Prefix]:
         """The prefix after the taps on its way, as far as they are not kept yet."""
+        if not self._graph.taps:
+            return [prefix]
         ends = [self._graph[name].end for name in prefix[:-1]]
         taps = [prefix[: at + 1] for at, end in enumerate(ends) if end in self._graph.taps]
         return [each for each in (*taps, prefix) if each not in self._kept]
 
     def _bytes(self, prefix: Prefix) -> int:
-        return self._graph.cuts[self._graph[prefix[-1]].end].bytes
+        return self._size[prefix[-1]]
