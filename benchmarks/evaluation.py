@@ -238,15 +238,15 @@ def search(
     metrics = {"top1": session.pack.metrics["top1"]}
     cost = {block.name: float(block.macs) for block in graph.blocks}
     budget = BUDGET * sum(cost[name] for name in graph.oracle)
-    strategy = Evolutionary(graph, cost, [budget], population=population, generations=GENERATIONS)
+    strategy = Evolutionary(graph, cost, [budget], len(data), population=population, generations=GENERATIONS)
     asked: list[Subnet] = []
     paper = ours = generations = 0
     engine.peak = 0
     with Evaluator(session, metrics, limit_mb << 20) as evaluator:
-        while batch := strategy.ask(population):
+        while trials := strategy.ask(population):
+            batch = [trial.subnet for trial in trials]
             found = evaluator.evaluate(batch, cast(Dataset, data))
-            qualities = [quality.value for quality in found.quality("top1")]
-            strategy.tell([Result(subnet, value, len(data)) for subnet, value in zip(batch, qualities)])
+            strategy.tell([Result(subnet, sums[:, 0]) for subnet, sums in zip(batch, found.sums["top1"])])
             asked += batch
             ours += found.block_runs
             paper += compile_plan(graph, batch, metrics).block_runs * len(data)
