@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 import pytest
 from adaptivenet.toolkit.devices import Evaluation
+from adaptivenet.toolkit.devices.interpreter import outlasting
 from adaptivenet.toolkit.errors import FeaturesLost, PlanError
 from adaptivenet.toolkit.graph import Block, BlockGraph, Cut, Subnet
-from adaptivenet.toolkit.plan import Drop, Keep, Plan, Recall, Run, compile_plan
+from adaptivenet.toolkit.plan import Drop, Keep, Plan, Recall, Run, Score, compile_plan
 from adaptivenet.toolkit.prefix_cache import PrefixCache
 from adaptivenet.toolkit.prefix_worth import Worth
 from adaptivenet.toolkit.search import Evaluator
@@ -323,6 +324,42 @@ def test_a_plan_that_says_nothing_of_what_is_kept_keeps_nothing() -> None:
         Plan.from_json(GRAPH, spoilt)
 
 
+# Outputs that lie in the memory of what made them
+
+
+@given(searches())
+@settings(deadline=None)
+def test_an_output_is_read_before_its_block_runs_again(search: Search) -> None:
+    """Only what is copied outlasts the next run of the same block, and nothing else is kept."""
+    graph, metrics, generations, _ = search
+    cache = PrefixCache(graph, metrics, 1 << 30)
+    for subnets, _ in generations:
+        plan = cache.plan(subnets, "data", 2)
+        copied = outlasting(plan.instructions)
+        memory: dict[str, int] = {}
+        slots: dict[int, tuple[str, int]] = {}
+
+        def intact(slot: int, memory: dict[str, int] = memory, slots: dict[int, tuple[str, int]] = slots) -> bool:
+            block, number = slots.get(slot, ("", 0))
+            return memory.get(block, number) == number
+
+        for number, step in enumerate(plan.instructions):
+            match step:
+                case Run(block, sources, target):
+                    assert all(map(intact, sources))
+                    memory[block] = number
+                    slots[target] = ("" if number in copied else block, number)
+                case Score(_, _, operands):
+                    assert all(map(intact, operands))
+                case Keep(slot, _):
+                    assert slots.get(slot, ("", 0))[0] == ""
+                case Recall(_, slot):
+                    slots[slot] = ("", number)
+        keeps = [step for step in plan.instructions if isinstance(step, Keep)]
+        assert len(copied) <= len(keeps) + 1  # and the oracle's output
+        cache.ran(plan, "data", [0.0] * len(subnets))
+
+
 # What is worth its bytes
 
 
@@ -330,25 +367,39 @@ def test_what_saves_more_for_its_bytes_is_kept_first() -> None:
     sizes = (10, 100, 100, 10, 10)
     graph = BlockGraph(
         [Cut(at, (1, size), "uint8") for at, size in enumerate(sizes)],
-        [*(Block(f"o{at}", at, at + 1, "original", macs=10) for at in range(4)), Block("p3", 3, 4, "pruned", macs=1)],
+        [
+            *(Block(f"o{at}", at, at + 1, "original", macs=10_000) for at in range(4)),
+            Block("p3", 3, 4, "pruned", macs=1),
+        ],
     )
     prefixes = [graph.oracle[:end] for end in range(1, 5)]
     worth = Worth(graph, {graph.oracle: 10.0})
-    assert worth.choose(prefixes, 10) == [graph.oracle[:3]]
-    assert Worth(graph, {graph.oracle: 10.0}).choose(prefixes, 9) == []
-    assert Worth(graph, {graph.oracle: 10.0}).choose(prefixes, 110) == [graph.oracle[:1], graph.oracle[:3]]
-    assert Worth(graph, {graph.oracle: 10.0}).choose(prefixes, 1000) == prefixes[:3]  # nobody goes on from the end
-    assert Worth(graph, {}, [graph.oracle]).choose(prefixes, 1000) == prefixes[3:]
-    assert Worth(graph, {}).choose(prefixes, 1000) == []
+    assert worth.choose(prefixes, [], 10) == [graph.oracle[:3]]
+    assert Worth(graph, {graph.oracle: 10.0}).choose(prefixes, [], 9) == []
+    assert Worth(graph, {graph.oracle: 10.0}).choose(prefixes, [], 110) == [graph.oracle[:1], graph.oracle[:3]]
+    assert Worth(graph, {graph.oracle: 10.0}).choose(prefixes, [], 1000) == prefixes[:3]  # nobody goes on from the end
+    assert Worth(graph, {}, [graph.oracle]).choose(prefixes, [], 1000) == prefixes[3:]
+    assert Worth(graph, {}).choose(prefixes, [], 1000) == []
+
+
+def test_what_is_sooner_run_than_copied_is_kept_only_where_it_is_already() -> None:
+    graph = BlockGraph(
+        [Cut(at, (1, 1000), "uint8") for at in range(4)],
+        [Block(f"o{at}", at, at + 1, "original", macs=5100) for at in range(3)],
+    )
+    prefixes = [graph.oracle[:end] for end in (1, 2)]
+    assert Worth(graph, {graph.oracle: 10.0}).choose(prefixes, [], 2000) == prefixes[:1]
+    assert Worth(graph, {graph.oracle: 1.0}).choose(prefixes, [], 2000) == []
+    assert Worth(graph, {graph.oracle: 1.0}).choose([], prefixes, 2000) == prefixes
 
 
 def test_a_prefix_is_kept_with_the_taps_before_it_or_not_at_all() -> None:
     graph = chain(4, taps=(1, 2))
     prefixes = [graph.oracle[:end] for end in range(1, 4)]
     for count in range(4):
-        kept = Worth(graph, {graph.oracle: 10.0}).choose(prefixes, 4 * count)
+        kept = Worth(graph, {graph.oracle: 10.0}).choose(prefixes, [], 4 * count)
         assert kept == prefixes[:count]
-    assert Worth(graph, {graph.oracle: 10.0}).choose(prefixes[1:], 1000) == []
+    assert Worth(graph, {graph.oracle: 10.0}).choose(prefixes[1:], [], 1000) == []
 
 
 @settings(deadline=None)
@@ -359,7 +410,7 @@ def test_what_is_chosen_fits_and_was_offered(graph: BlockGraph, data: st.DataObj
     prefixes = {path[:end] for path in known for end in range(1, len(path) + 1)}
     offered = data.draw(st.sets(st.sampled_from(sorted(prefixes)))) if prefixes else set()
     limit = data.draw(st.integers(0, 200))
-    chosen = Worth(graph, dict.fromkeys(known, 3.0)).choose(offered, limit)
+    chosen = Worth(graph, dict.fromkeys(known, 3.0)).choose(offered, [], limit)
     assert set(chosen) <= offered
     assert sum(graph.cuts[graph[prefix[-1]].end].bytes for prefix in chosen) <= limit
 

@@ -63,9 +63,9 @@ class PrefixCache:
         ]
         # The image that a plan is run on may hold both what was kept of it and what is to be kept: where there is no
         # room for that, because another piece has come in between, nothing new is kept.
-        for choice in ([*made, *kept], [*kept]):
+        for new in (made, []):
             worth = Worth(self.graph, self._expected(paths), [self._certain] if self._certain else [])
-            chosen = worth.choose(choice, self._room(data))
+            chosen = worth.choose(new, kept, self._room(data))
             unused = (key for key in count() if key not in piece.kept)
             keep = {kept[prefix] if prefix in kept else next(unused): prefix for prefix in chosen}
             plan = compile_plan(self.graph, paths, self.metrics, kept=piece.kept, keep=keep)

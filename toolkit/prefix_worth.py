@@ -11,12 +11,13 @@ from __future__ import annotations
 import heapq
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 from .graph import BlockGraph
 from .plan_check import Prefix
 
 _CERTAIN = 40.0  # so many children that one of them is sure to come
+_COPYING = 5  # multiply-accumulates in the time in which a byte is copied, about
 
 
 class Worth:
@@ -36,13 +37,17 @@ class Worth:
             for length in range(1, len(path) + 1):
                 self._children[path[:length]] += _CERTAIN
         self._kept: set[Prefix] = set()
+        self._stays: set[Prefix] = set()
+        self._copying = _COPYING if any(block.macs for block in graph.blocks) else 0
 
-    def choose(self, prefixes: Iterable[Prefix], limit_bytes: int) -> list[Prefix]:
-        """The prefixes, of those given, to keep within `limit_bytes`: greedily, by what they save for each byte.
+    def choose(self, made: Collection[Prefix], kept: Collection[Prefix], limit_bytes: int) -> list[Prefix]:
+        """What to keep, of prefixes that are `made` or `kept` already: greedily, what saves most for each byte.
 
-        A prefix is kept with the taps on its way, without which no head can be run behind it.
+        A prefix is kept with the taps on its way, without which no head can be run behind it. One that is made must
+        save more than copying it takes. Everything together has at most `limit_bytes`.
         """
-        available = set(prefixes)
+        available = {*made, *kept}
+        self._stays = set(kept)
         left = limit_bytes
         queue = [entry for prefix in sorted(available) if (entry := self._entry(prefix))]
         heapq.heapify(queue)
@@ -63,10 +68,12 @@ class Worth:
         return sorted(self._kept)
 
     def _entry(self, prefix: Prefix) -> tuple[float, Prefix] | None:
-        saving = self._saving(prefix)
-        if prefix in self._kept or saving <= 0:
+        if prefix in self._kept:
             return None
-        return -saving / sum(map(self._bytes, self._together(prefix))), prefix
+        saving, size = self._saving(prefix), sum(map(self._bytes, self._together(prefix)))
+        if saving <= (0 if prefix in self._stays else self._copying * size):
+            return None
+        return -saving / size, prefix
 
     def _saving(self, prefix: Prefix) -> float:
         """The work that is saved, in multiply-accumulates."""

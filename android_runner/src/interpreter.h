@@ -5,6 +5,7 @@
 #include <chrono>
 #include <map>
 #include <memory>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -49,6 +50,10 @@ class Chain {
   std::vector<FeaturePtr> operands_;
 };
 
+// The numbers of the runs whose outputs are still needed when their block runs again, or after the plan: they cannot
+// lie in the program's own memory, and all others need not be copied out of it.
+std::set<std::size_t> outlasting(const std::vector<Instruction>& instructions);
+
 // A plan with its programs loaded. Call it once for each image.
 class PlanRunner {
  public:
@@ -63,7 +68,7 @@ class PlanRunner {
     for (const Step& step : steps_) {
       switch (step.kind) {
         case Step::Kind::kRun:
-          slots_[step.slot] = run(step, true);
+          slots_[step.slot] = run(step, step.copied);
           operands_.clear();  // lest they live on when their slots are freed
           ++block_runs_;
           break;
@@ -97,6 +102,7 @@ class PlanRunner {
     int slot = 0;
     int key = 0;
     const Score* score = nullptr;  // of a metric
+    bool copied = false;           // out of the program's own memory, where it is a run
   };
 
   FeaturePtr run(const Step& step, bool keep) {

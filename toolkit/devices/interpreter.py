@@ -120,6 +120,32 @@ class Chain:
         return features[self._end]
 
 
+def outlasting(instructions: Sequence[Instruction]) -> set[int]:
+    """The numbers of the runs whose outputs are still needed when their block runs again, or after the plan.
+
+    These cannot lie in the program's own memory (see `Program`); all others need not be copied out of it. On the walk
+    that a plan is, these are few: what is kept, and the oracle's output.
+    """
+    found: set[int] = set()
+    made_by: dict[int, int | None] = {}  # the run whose output is in a slot
+    latest: dict[str, int] = {}  # the run of a block whose output lies in its memory
+    for number, step in enumerate(instructions):
+        match step:
+            case Run(block, _, target):
+                before = latest.get(block)
+                if before is not None and before in made_by.values():
+                    found.add(before)
+                made_by[target] = latest[block] = number
+            case Keep(slot, _):
+                if (run := made_by[slot]) is not None:
+                    found.add(run)
+            case Recall(_, slot):
+                made_by[slot] = None
+            case Free(slot):
+                made_by.pop(slot, None)
+    return found
+
+
 _Slots = list[Tensor | None]
 _Kept = MutableMapping[int, Tensor]
 
@@ -131,8 +157,12 @@ class PlanRunner:
         self.block_runs = 0
         self._slots = plan.slots
         self._scores: list[tuple[Score, Tensor]] = []
+        copied = outlasting(plan.instructions)
         # Names are looked up here, once, and not for every image.
-        self._steps = [self._step(instruction, blocks, metrics) for instruction in plan.instructions]
+        self._steps = [
+            self._step(instruction, number in copied, blocks, metrics)
+            for number, instruction in enumerate(plan.instructions)
+        ]
 
     def __call__(self, given: _Slots, kept: _Kept) -> list[tuple[Score, Tensor]]:
         """Run the plan on one image: each score with the sums that its metric gave.
@@ -148,14 +178,14 @@ class PlanRunner:
         return self._scores
 
     def _step(
-        self, instruction: Instruction, blocks: Mapping[str, Program], metrics: Mapping[str, Program]
+        self, instruction: Instruction, copied: bool, blocks: Mapping[str, Program], metrics: Mapping[str, Program]
     ) -> Callable[[_Slots, _Kept], None]:
         match instruction:
             case Run(name, sources, target):
                 block = blocks[name]
 
                 def run(slots: _Slots, kept: _Kept) -> None:
-                    slots[target] = block([slots[source] for source in sources])
+                    slots[target] = block([slots[source] for source in sources], copied)
                     self.block_runs += 1
 
                 return run
