@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from adaptivenet.toolkit.graph import Block, BlockGraph, Subnet
 from adaptivenet.toolkit.search.base import Result
-from adaptivenet.toolkit.search.quality_model import Observed, QualityModel
+from adaptivenet.toolkit.search.observed import Observed, correlations
+from adaptivenet.toolkit.search.quality_model import QualityModel
 from adaptivenet.toolkit.search.racing import is_worse
 from graphs import block_graphs, chain
 from hypothesis import given, settings
@@ -79,9 +80,63 @@ def test_the_same_images_tell_two_subnets_apart_better_than_others() -> None:
         Result(path, made(0.5, difficulty, number, own=0.02))
         for number, path in enumerate(itertools.islice(graph.paths(), 9))
     ]
-    noise = Observed(results, None).noise
+    noise = Observed(graph, results, None).noise
     apart = noise[0, 0] + noise[1, 1] - 2 * noise[0, 1]
     assert apart < 0.4 * (noise[0, 0] + noise[1, 1])
+
+
+def test_easy_images_do_not_flatter_those_that_saw_no_others() -> None:
+    graph, images = space(), 400
+    paths = list(itertools.islice(graph.paths(), 12))
+    difficulty = np.random.default_rng(0).permutation(images) / images
+    difficulty[:100] *= 0.6  # the first ones are easier
+    scores = [made(0.6, difficulty, number, own=0.1) for number in range(len(paths))]
+    results = [
+        Result(path, each[: 100 if number % 2 else images]) for number, (path, each) in enumerate(zip(paths, scores))
+    ]
+    assert min(result.quality for result in results[1::2]) > 0.7
+    expected = QualityModel(graph, images).fit(results).expected(paths)
+    flattered = np.array([result.quality - 0.6 for result in results])
+    assert ([expected[path] - 0.6 for path in paths] <= flattered / 2 + 1e-3).all()
+
+
+@given(st.lists(st.integers(1, 40), min_size=1, max_size=8), st.integers(0, 99))
+def test_the_values_of_a_subnet_make_its_log_quality(seen: list[int], seed: int) -> None:
+    graph = space()
+    rng = np.random.default_rng(seed)
+    results = [Result(path, rng.uniform(0.5, 1, images)) for path, images in zip(graph.paths(), seen)]
+    observed = Observed(graph, results, None)
+    ends = sorted(set(seen))
+    for number, result in enumerate(results):
+        lengths = np.diff([0, *(end for end in ends if end <= result.n)])
+        assert observed.values[observed.of == number] @ lengths / result.n == pytest.approx(np.log(result.quality))
+
+
+@given(st.lists(st.integers(1, 40), min_size=2, max_size=8), st.integers(0, 99))
+def test_what_all_images_that_matter_say_has_no_error(seen: list[int], seed: int) -> None:
+    graph = space()
+    rng = np.random.default_rng(seed)
+    results = [Result(path, rng.random(images)) for path, images in zip(graph.paths(), [40, *seen])]
+    observed = Observed(graph, results, 40)
+    first = observed.of == 0
+    weights = np.zeros(len(observed.of))
+    weights[first] = np.diff([0, *sorted({40, *seen})]) / 40
+    assert np.abs(observed.noise @ weights).max() < 1e-6
+
+
+def test_subnets_that_share_more_blocks_go_together_more() -> None:
+    graph, images = space(), 4000
+    paths = list(itertools.islice(graph.paths(), 16))
+    rng = np.random.default_rng(3)
+    of_block = {block.name: rng.standard_normal(images) for block in graph.blocks}
+    common = rng.standard_normal(images)
+    results = []
+    for path in paths:
+        own = sum(of_block[name] * np.sqrt((graph[name].end - graph[name].start) / graph.end) for name in path)
+        results.append(Result(path, np.clip(0.5 + 0.05 * (np.sqrt(0.3) * common + np.sqrt(0.7) * own), 0, 1)))
+    found = correlations(graph, results)
+    planted = np.corrcoef([result.scores for result in results])
+    assert np.abs(found - planted)[np.triu_indices(len(paths), 1)].max() < 0.08
 
 
 @given(st.data())
@@ -95,7 +150,7 @@ def test_covariances_are_covariances(data: st.DataObject) -> None:
     scores = rng.integers(0, 2, (len(paths), 40)).astype(float) * data.draw(st.sampled_from([0.0, 0.5, 1.0]))
     results = [Result(path, row[:images]) for path, row, images in zip(paths, scores, seen)]
     model = QualityModel(graph, population)
-    assert np.linalg.eigvalsh(Observed(results, population).noise).min() > -1e-9
+    assert np.linalg.eigvalsh(Observed(graph, results, population).noise).min() > -1e-9
     assert np.linalg.eigvalsh(model.covariance(paths, paths)).min() > -1e-9
     half = results[: max(1, len(results) // 2)]
     mean, covariance = model.fit(half).log_qualities(paths)

@@ -155,7 +155,7 @@ def test_the_surrogate_begins_with_both_ends_of_the_front_and_every_replacement(
     graph, cost, _ = space(1)
     fastest, _ = fastest_and_slowest(graph, cost)
     asked = Surrogate(graph, cost, grid(graph, cost), 500).ask(1000)
-    assert {trial.images for trial in asked} == {32}
+    assert {trial.images for trial in asked} == {63}  # an eighth: a sixteenth were fewer than 32
     first = [trial.subnet for trial in asked]
     assert first[:2] == [graph.oracle, fastest]
     replaced = {graph.replace(graph.oracle, block) for block in graph.blocks if block.kind != "original"}

@@ -11,6 +11,7 @@ the best of them by a paired test (`racing`) gets none. It is over when another 
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -23,7 +24,7 @@ from .best_paths import best_paths
 from .quality_model import Posterior, QualityModel
 from .racing import is_worse
 
-_FIRST = 32  # images in a candidate's first heat; each further heat doubles them
+_HALVINGS, _FEWEST = 4, 32  # a candidate's first heat is on a 16th of the images, or a larger part of few
 _PROPOSED = 32  # paths of each budget that are the best as the blocks are expected to be,
 _VARIED, _PROPOSED_EACH = 4, 4  # and in each of so many draws of what they may be
 _CONTENDERS = 32  # of each budget that are compared in draws of their qualities
@@ -55,8 +56,8 @@ class Surrogate(Strategy):
         self.budgets = tuple(budgets)
         self.tolerance = tolerance
         self.results: dict[Subnet, Result] = {}
-        heats = itertools.takewhile(lambda heat: heat < images, (_FIRST << step for step in itertools.count()))
-        self._heats = [*heats, images]
+        parts = (1 << halving for halving in reversed(range(_HALVINGS + 1)))
+        self._heats = [math.ceil(images / part) for part in parts if part == 1 or images >= _FEWEST * part]
         self._population = images if only_these else None
         least, most, of_all = _AT_ONCE
         self._at_once = max(least, min(most, of_all // max(1, len(budgets))))
