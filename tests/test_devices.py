@@ -45,6 +45,8 @@ def test_an_unknown_address_lists_the_known_ones(address: str) -> None:
 def test_at_least_one_thread_is_needed(address: str, threads: int) -> None:
     with pytest.raises(DeviceError, match=f"{threads} threads"):
         connect(address, threads)
+    with pytest.raises(DeviceError, match=f"{threads} threads"):
+        connect(address, evaluation_threads=threads)
 
 
 @pytest.mark.parametrize(("module", "engine"), [("executorch", "executorch"), ("onnxruntime", "onnxruntime")])
@@ -242,6 +244,32 @@ def test_executorch_really_has_the_threads_it_says(tiny_pack: BlockPack) -> None
         with connect("local", threads).open(tiny_pack) as session:
             session.activate(FAST)
             assert _C._threadpool_get_thread_count() == threads
+
+
+def test_evaluating_has_threads_of_its_own(address: str, tiny_pack: BlockPack, data: Dataset) -> None:
+    plan = plan_of(tiny_pack, list(tiny_pack.graph.paths()))
+    with connect(address).open(tiny_pack) as session:
+        expected = session.evaluate(plan, data)
+    with connect(address, evaluation_threads=2).open(tiny_pack) as session:
+        found = session.evaluate(plan, data)
+        assert (expected.threads, found.threads, session.info.threads) == (1, 2, 1)
+        for metric, sums in expected.sums.items():
+            np.testing.assert_array_equal(found.sums[metric], sums)
+        session.measure([FAST], 1, 1)
+        session.activate(FAST)
+        assert session.evaluate(plan, data).threads == 1  # those of the blocks that are loaded
+
+
+def test_executorch_evaluates_on_the_threads_it_says(tiny_pack: BlockPack, data: Dataset) -> None:
+    from executorch.extension.pybindings import _C
+
+    counts: list[int] = []
+    with connect("local", evaluation_threads=2).open(tiny_pack) as session:
+        plan = plan_of(tiny_pack, [FAST])
+        session.evaluate(plan, data, lambda done, total: counts.append(_C._threadpool_get_thread_count()))
+        assert set(counts) == {2}
+        session.measure([FAST], 1, 1)
+        assert _C._threadpool_get_thread_count() == 1
 
 
 def test_executorch_threads_do_not_change_under_loaded_blocks(tiny_pack: BlockPack, pictures: np.ndarray) -> None:

@@ -170,6 +170,39 @@ def test_an_engine_that_the_runner_lacks_is_named(phone: Phone) -> None:
         phone.connect(engine="tflite")
 
 
+def test_evaluating_has_threads_of_its_own(
+    phone: Phone,
+    tiny_pack: BlockPack,
+    plan: Plan,
+    data: Dataset,
+    expected: dict[str, np.ndarray],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked: list[tuple[str, int]] = []
+    call = Calls.__call__
+
+    def note(self: Calls, verb: str, *arguments: Any, **fields: Any) -> Any:
+        asked.append((verb, fields.get("threads", 0)))
+        return call(self, verb, *arguments, **fields)
+
+    monkeypatch.setattr(Calls, "__call__", note)
+    device = phone.connect(evaluation_threads=2)
+    session = device.open(tiny_pack)
+    same_scores(session, plan, data, expected)
+    session.measure([tiny_pack.graph.oracle], 1, 1)
+    session.activate(tiny_pack.graph.oracle)
+    same_scores(session, plan, data, expected)
+    assert session.resident.blocks == tiny_pack.graph.oracle
+    session.infer(data.image(0))
+    assert [each for each in asked if each[1]] == [
+        ("evaluate", 2),
+        ("measure", 1),
+        ("activate", 1),
+        ("evaluate", 1),  # the active subnet stays
+        ("infer", 1),
+    ]
+
+
 def test_cores_and_threads_go_with_every_request(phone: Phone, tiny_pack: BlockPack) -> None:
     core = min(os.sched_getaffinity(0))
     device = phone.connect(cores=str(core))

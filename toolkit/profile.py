@@ -23,11 +23,12 @@ from .block_timing import BlockTiming, time_blocks
 from .data import Dataset
 from .devices import DeviceInfo, PageIn, Session
 from .errors import BudgetError, DataError, DeviceError, ProfileError
+from .finalists import FIRST, time_finalists
 from .front import Front, FrontPoint
 from .graph import BlockGraph, Subnet
 from .journal import Journal, JournaledSession
 from .latency import Latency, LatencyTable, fastest_and_slowest, of_every_block
-from .measuring import Precision, Samples, take_samples
+from .measuring import Precision, take_samples
 from .pack import BlockPack
 from .plan import compile_plan
 from .prediction import Predictor
@@ -39,12 +40,10 @@ VERSION = 1
 Progress = Callable[[str, int, int], None]
 _BUDGET = re.compile(r"(\d+(?:\.\d+)?)\s*(%|ms)")
 _NUMBERS = re.compile(r"\[\n\s+([-+.\deE,\s]+?)\n\s*\]")  # a list of them, a line each
-_GRID = 8  # latencies between the fastest subnet and the oracle that are searched besides the budgets asked for
-_FINALISTS = 3  # for each budget, so many of the search's best are measured whole
+_GRID = 8  # latencies from the fastest subnet to the oracle that are searched, budgets asked for among them
 _GENERATIONS = 10
 _SHARES = (0.98, 1.0)  # of a budget that are searched: what is predicted at its very edge is often measured over it
 _PRECISION, _LEAST_ROUNDS = 0.01, 10
-_SLACK = 1.03  # a subnet predicted this much over a budget may still be measured under it
 
 
 @dataclass(frozen=True)
@@ -78,10 +77,10 @@ class Settings:
     budgets: tuple[str, ...] = ("75%",)
     metric: str | None = None
     strategy: str = "surrogate"
-    evaluations: int = 40
+    evaluations: int = 20
     search_images: int = 200
     verify_images: int = 200
-    rounds: int = 60
+    rounds: int = 40
     memory_bytes: int = 256 << 20
     seed: int = 0
 
@@ -260,12 +259,9 @@ class _Profiling:
                 progress=lambda done, total: self.report("search", done, total),
             )
         estimate = strategy.estimate()
-        finalists = _finalists(self.graph, predictor, estimate, targets)
-        with self._stage("time finalists"):
-            others = [subnet for subnet in finalists if subnet != self.graph.oracle]
-            timed = self._measure_finalists(others, timing.samples.usual_ms())
-        oracle = timed.anchor.latency()
-        measured = dict(zip(others, (each.latency() for each in timed.timed))) | {self.graph.oracle: oracle}
+        with self._stage(FIRST):
+            measured = self._time_finalists(predictor, estimate, targets, timing)
+        oracle = measured[self.graph.oracle]
         kept = _front(estimate, measured)
         with self._stage("verify"):
             qualities = self._verify(kept)
@@ -295,13 +291,23 @@ class _Profiling:
         self._keep("measure", timing.samples.to_json(in_situ=True))
         return timing
 
-    def _measure_finalists(self, subnets: Sequence[Subnet], usual_ms: float) -> Samples:
-        """The timings of whole subnets, corrected to the speed at which the oracle, their anchor, takes `usual_ms`."""
-        report = partial(self.report, "time finalists")
-        samples = take_samples(self.session, subnets, self.graph.oracle, self.precision, report)
-        self._keep("time finalists", samples.to_json())
-        self.drift = samples.usual_ms() / usual_ms
-        return samples.corrected(usual_ms)
+    def _time_finalists(
+        self,
+        predictor: Predictor,
+        estimate: Mapping[Subnet, float],
+        targets: Sequence[float],
+        timing: BlockTiming,
+    ) -> dict[Subnet, Latency]:
+        predicted = {subnet: predictor.predict(subnet)[0] for subnet in estimate}
+        budgets = [budget.ms(timing.oracle.median_ms) for budget in self.budgets]
+        usual_ms = timing.samples.usual_ms()
+        measured, stages = time_finalists(
+            self.session, predicted, estimate, targets, budgets, usual_ms, self.precision, self.report
+        )
+        self.drift = stages[FIRST].usual_ms() / usual_ms
+        for stage, samples in stages.items():
+            self._keep(stage, samples.to_json())
+        return measured
 
     def _keep(self, stage: str, samples: Mapping[str, Any]) -> None:
         self.samples[stage] = samples
@@ -309,7 +315,7 @@ class _Profiling:
             self.conditions[stage] = self.session.conditions.to_json()
 
     def _targets(self, predictor: Predictor, timing: BlockTiming) -> list[float]:
-        """The predicted latencies to search for: the budgets', and some more over the whole range.
+        """The predicted latencies to search for: the budgets', and some more over the range where no budget is near.
 
         Raises BudgetError for a budget below the fastest subnet.
         """
@@ -318,7 +324,7 @@ class _Profiling:
         timed = take_samples(self.session, [fastest], self.graph.oracle, precision)
         fastest_ms = timed.corrected(timing.samples.usual_ms()).timed[0].latency().median_ms
         first, last = (predictor.predict(subnet)[0] for subnet in (fastest, self.graph.oracle))
-        targets = {first + (last - first) * step / (_GRID - 1) for step in range(_GRID)}
+        targets = {first, last}
         for budget in self.budgets:
             budget_ms = budget.ms(oracle.median_ms)
             if budget_ms < fastest_ms:
@@ -328,7 +334,9 @@ class _Profiling:
                     f"{oracle.median_ms:.4g} ms (measured)"
                 )
             targets |= {max(first, share * budget_ms) for share in _SHARES}
-        return sorted(targets)
+        step = (last - first) / (_GRID - 1)
+        between = [first + step * number for number in range(1, _GRID - 1)]
+        return sorted(targets | {each for each in between if min(abs(each - target) for target in targets) > step / 2})
 
     def _strategy(self, cost: Mapping[str, float], targets: Sequence[float]) -> Strategy:
         images, seed = len(self.data), self.settings.seed
@@ -466,20 +474,6 @@ def _usable_metrics(pack: BlockPack, data: Dataset) -> list[str]:
     """The metrics of the pack that need no labels, or whose labels the data has."""
     labelled = data.labels is not None and data.labels.shape[1:] == pack.label[1:]
     return [name for name, operands in pack.metrics.items() if labelled or "label" not in operands]
-
-
-def _finalists(
-    graph: BlockGraph, predictor: Predictor, estimate: Mapping[Subnet, float], targets: Sequence[float]
-) -> list[Subnet]:
-    """The subnets worth measuring whole: for each target the best by the search, the fastest, and the oracle."""
-    predicted = {subnet: predictor.predict(subnet)[0] for subnet in estimate}
-    ranked = sorted(estimate, key=lambda subnet: (-estimate[subnet], predicted[subnet]))
-    chosen = dict.fromkeys([graph.oracle, min(predicted, key=lambda subnet: predicted[subnet])])
-    for target in targets:
-        fitting = [subnet for subnet in ranked if predicted[subnet] <= target * _SLACK]
-        chosen |= dict.fromkeys(fitting[:_FINALISTS])
-        chosen |= dict.fromkeys([subnet for subnet in fitting if predicted[subnet] <= target][:1])
-    return list(chosen)
 
 
 def _rising(qualities: Sequence[float]) -> list[tuple[int, float]]:

@@ -15,6 +15,10 @@ _DEVICE_HELP = (
     "local (ExecuTorch on this machine), local:onnxruntime, or a phone: its serial, usb, tcp:HOST:PORT. runner is this "
     "machine by way of the program that phones run."
 )
+_SEARCH_THREADS_HELP = (
+    "Threads that a block may use while subnets are only scored (default: the cores there are, 4 at most; on a phone "
+    "as --threads)."
+)
 _CORES_HELP = "Cores of a phone to run on, as 4-7 or any (default: the fastest)."
 
 
@@ -29,15 +33,16 @@ _CORES_HELP = "Cores of a phone to run on, as 4-7 or any (default: the fastest).
     "--strategy", default="surrogate", show_default=True, help="surrogate, evolutionary, annealing or random."
 )
 @click.option(
-    "--evaluations", default=40, show_default=True, help="What the search may cost: so many subnets on all pictures."
+    "--evaluations", default=20, show_default=True, help="What the search may cost: so many subnets on all pictures."
 )
 @click.option("--search-images", default=200, show_default=True, help="Pictures that the search evaluates on.")
 @click.option("--verify-images", default=200, show_default=True, help="Pictures that the quality is reported from.")
 @click.option(
-    "--rounds", default=60, show_default=True, help="How often each block is timed at most; less when it is precise."
+    "--rounds", default=40, show_default=True, help="How often each block is timed at most; less when it is precise."
 )
 @click.option("--memory", "memory_mb", default=256, show_default=True, help="Limit for features while evaluating, MB.")
 @click.option("--threads", default=1, show_default=True, help="Threads that a block may use.")
+@click.option("--search-threads", type=click.IntRange(min=1), help=_SEARCH_THREADS_HELP)
 @click.option("--cores", help=_CORES_HELP)
 @click.option(
     "--cool", "cool_c", type=float, metavar="CELSIUS", help="Wait until a phone is not hotter, before it is measured."
@@ -69,6 +74,7 @@ def main(
     rounds: int,
     memory_mb: int,
     threads: int,
+    search_threads: int | None,
     cores: str | None,
     cool_c: float | None,
     fixed_performance: bool,
@@ -125,6 +131,7 @@ def main(
     device = connect(
         address,
         threads=threads,
+        evaluation_threads=search_threads or _search_threads(address, threads),
         cores=cores,
         cool_c=cool_c,
         fixed_performance=fixed_performance,
@@ -177,6 +184,13 @@ def main(
     if report:
         # Last: should it fail, everything else has been written.
         _report(result.to_json(), report, console)
+
+
+def _search_threads(address: str, threads: int) -> int:
+    """Scoring heats a phone and measures nothing: there, no more than asked for. Small blocks gain little beyond 4."""
+    from ..devices import is_local, usable_cores
+
+    return max(threads, min(usable_cores(), 4)) if is_local(address) else threads
 
 
 def _check_writable(what: str, path: str | None) -> None:

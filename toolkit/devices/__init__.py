@@ -15,7 +15,7 @@ import tempfile
 from typing import TYPE_CHECKING, Any
 
 from ..errors import DeviceError
-from .base import Device, DeviceInfo, Evaluation, Log, Observer, PageIn, Progress, Resident, Session
+from .base import Device, DeviceInfo, Evaluation, Log, Observer, PageIn, Progress, Resident, Session, usable_cores
 
 if TYPE_CHECKING:
     from .phone.transport import Transport
@@ -32,6 +32,8 @@ __all__ = [
     "Session",
     "clean",
     "connect",
+    "is_local",
+    "usable_cores",
 ]
 
 ADDRESSES = ("local", "local:executorch", "local:onnxruntime")
@@ -42,6 +44,7 @@ def connect(
     address: str,
     threads: int = 1,
     *,
+    evaluation_threads: int | None = None,
     cores: str | None = None,
     cool_c: float | None = None,
     fixed_performance: bool = False,
@@ -55,38 +58,45 @@ def connect(
       `phone.address` lists.
 
     The last two run ExecuTorch; with `:onnxruntime` behind the address, ONNX Runtime. `threads` is how many threads a
-    block may use. Of a phone, `cores` are those to run on (`4-7`, `any`, by default the fastest that there are); before
-    it is measured, it is waited for until it is not hotter than `cool_c` degrees Celsius; and with `fixed_performance`
-    Android keeps its clocks within sustainable bounds. The observer is told what a device does beside what it was asked
-    for; without one, Python's log gets warnings.
+    block may use, and `evaluation_threads` how many while subnets are only evaluated (None: as many). Of a phone,
+    `cores` are those to run on (`4-7`, `any`, by default the fastest that there are); before it is measured, it is
+    waited for until it is not hotter than `cool_c` degrees Celsius; and with `fixed_performance` Android keeps its
+    clocks within sustainable bounds. The observer is told what a device does beside what it was asked for; without one,
+    Python's log gets warnings.
 
     Raises DeviceError for an address that is not understood or not reached, or fewer than one thread, and EngineMissing
     when the engine is not installed: there is no falling back to another one.
     """
-    if threads < 1:
-        raise DeviceError(f"cannot run on {threads} threads: ask for at least 1")
-    if address == "local" or address.startswith("local:"):
+    for count in (threads, evaluation_threads):
+        if count is not None and count < 1:
+            raise DeviceError(f"cannot run on {count} threads: ask for at least 1")
+    if is_local(address):
         if cores is not None:
             raise DeviceError(f"{address} runs on the cores that this process has (see taskset): cores are for phones")
         if cool_c is not None or fixed_performance:
             raise DeviceError(f"{address} can neither be waited for to cool nor fix its clocks: those are for phones")
-        return _local(address, threads)
+        return _local(address, threads, evaluation_threads or threads)
     place, engine = _place_and_engine(address)
     observer = observer or Log()
     from .phone.device import PhoneDevice
 
     transport: Transport
-    home: dict[str, Any] = {}
+    further: dict[str, Any] = {"evaluation_threads": evaluation_threads}
     if place == "runner":
         from .phone.here import Here
 
         transport = Here(address)
-        home = {"home": tempfile.mkdtemp(prefix="adaptivenet-runner-"), "idle_s": 60, "temporary": True}
+        further |= {"home": tempfile.mkdtemp(prefix="adaptivenet-runner-"), "idle_s": 60, "temporary": True}
     else:
         from .phone import find_phone
 
         transport = find_phone(place, observer.explain, observer.say)
-    return PhoneDevice(transport, address, engine, threads, cores, observer, cool_c, fixed_performance, **home)
+    return PhoneDevice(transport, address, engine, threads, cores, observer, cool_c, fixed_performance, **further)
+
+
+def is_local(address: str) -> bool:
+    """Whether the address is this computer, in this process."""
+    return address == "local" or address.startswith("local:")
 
 
 def clean(address: str, observer: Observer | None = None) -> bool:
@@ -110,15 +120,15 @@ def _place_and_engine(address: str) -> tuple[str, str]:
     return (place, engine) if colon and engine in _ENGINES else (address, "executorch")
 
 
-def _local(address: str, threads: int) -> Device:
+def _local(address: str, threads: int, evaluation_threads: int) -> Device:
     from .local import LocalDevice
 
     if address in ("local", "local:executorch"):
         from .executorch_engine import ExecuTorchEngine
 
-        return LocalDevice(address, ExecuTorchEngine(threads))
+        return LocalDevice(address, ExecuTorchEngine(threads), ExecuTorchEngine(evaluation_threads))
     if address == "local:onnxruntime":
         from .onnxruntime_engine import OnnxRuntimeEngine
 
-        return LocalDevice(address, OnnxRuntimeEngine(threads))
+        return LocalDevice(address, OnnxRuntimeEngine(threads), OnnxRuntimeEngine(evaluation_threads))
     raise DeviceError(f"no device at {address!r}: this computer is {', '.join(ADDRESSES)}")

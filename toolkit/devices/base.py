@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import math
+import os
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -60,6 +61,11 @@ class Log:
         """See `Observer.progress`."""
 
 
+def usable_cores() -> int:
+    """How many of this computer's cores this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 _log = logging.getLogger("adaptivenet.devices")
 
 
@@ -68,7 +74,7 @@ class DeviceInfo:
     """Who a device is: everything a latency depends on besides the pack.
 
     `name` is the processor's own name, `threads` how many threads a block may use, `cores` how many the process may
-    run on.
+    run on. While subnets are only evaluated, a block may use `evaluation_threads` (None: as many as ever).
     """
 
     address: str
@@ -78,6 +84,7 @@ class DeviceInfo:
     engine_version: str
     threads: int
     cores: int
+    evaluation_threads: int | None = None
 
     def to_json(self) -> dict[str, Any]:
         """A plain dictionary with the same names."""
@@ -229,8 +236,13 @@ class Session(ABC):
             block_runs=block_runs,
             seconds=time.perf_counter() - begin,
             engine=self.info.engine,
-            threads=self.info.threads,
+            threads=self.evaluation_threads,
         )
+
+    @property
+    def evaluation_threads(self) -> int:
+        """How many threads a block may use while subnets are evaluated."""
+        return self.info.evaluation_threads or self.info.threads
 
     def forget(self) -> None:
         """Drop all features that plans have kept here."""

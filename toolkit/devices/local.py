@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import os
 import platform
 import random
 import re
@@ -22,17 +21,18 @@ from ..errors import DeviceError
 from ..graph import Block, Cut
 from ..pack import BlockPack
 from ..plan import Plan, Run
-from .base import Device, DeviceInfo, PageIn, Progress, Resident, Session
+from .base import Device, DeviceInfo, PageIn, Progress, Resident, Session, usable_cores
 from .checks import check_backend, check_input
 from .interpreter import Chain, Engine, PlanRunner, Program, Tensor, TensorType
 from .kept import KeptFeatures
 
 
 class LocalDevice(Device):
-    """This computer, with one engine."""
+    """This computer, with one engine. Subnets are evaluated on another of the same, where one is given."""
 
-    def __init__(self, address: str, engine: Engine) -> None:
+    def __init__(self, address: str, engine: Engine, evaluating: Engine | None = None) -> None:
         self._engine = engine
+        self._evaluating = evaluating or engine
         self.info = DeviceInfo(
             address=address,
             name=_processor(),
@@ -40,14 +40,15 @@ class LocalDevice(Device):
             engine=engine.name,
             engine_version=engine.version,
             threads=engine.threads,
-            cores=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
+            cores=usable_cores(),
+            evaluation_threads=self._evaluating.threads,
         )
 
     def open(self, pack: BlockPack) -> LocalSession:
         """See `Device.open`. Also raises DeviceError when the engine cannot have its threads."""
         check_backend(pack, self._engine.backend, self.info.address)
         self._engine.check_threads()
-        return LocalSession(self.info, self._engine, pack)
+        return LocalSession(self.info, self._engine, pack, self._evaluating)
 
     def close(self) -> None:
         """See `Device.close`. Nothing is held here."""
@@ -56,11 +57,11 @@ class LocalDevice(Device):
 class LocalSession(Session):
     """A pack open in this process; see `Session`."""
 
-    def __init__(self, info: DeviceInfo, engine: Engine, pack: BlockPack) -> None:
+    def __init__(self, info: DeviceInfo, engine: Engine, pack: BlockPack, evaluating: Engine | None = None) -> None:
         self.info = info
         self.pack = pack
         self._graph = pack.graph
-        self._engine = engine
+        self._engine, self._evaluating = engine, evaluating or engine
         self._active: dict[str, Program] = {}  # the active subnet's blocks, in the order they run
         self._assembled: Chain | None = None  # the same, ready to infer
         self._kept = KeptFeatures()
@@ -106,11 +107,12 @@ class LocalSession(Session):
         progress: Progress,
     ) -> int:
         """See `Session._evaluate`. Each block and metric of the plan is loaded once."""
+        engine = self._evaluator
         runs = [instruction.block for instruction in plan.instructions if isinstance(instruction, Run)]
         runner = PlanRunner(
             plan,
-            {name: self._program(name) for name in dict.fromkeys(runs)},
-            {metric: self._load_metric(metric) for metric in plan.metrics},
+            {name: self._program(name, engine) for name in dict.fromkeys(runs)},
+            {metric: self._load_metric(metric, engine) for metric in plan.metrics},
         )
         keeps = plan.kept is not None
         kept = self._kept.take(plan, data.digest, len(data)) if keeps else [{} for _ in range(len(data))]
@@ -118,13 +120,23 @@ class LocalSession(Session):
         for index in range(len(data)):
             image = data.image(index)
             check_input(self._graph.cuts[0], image, f"image {index}")
-            label = None if labels is None else self._engine.tensor(labels[index : index + 1], "contiguous")
-            for score, tensor in runner([self._engine.tensor(image, layout), label], kept[index]):
-                sums[score.metric][score.subnet, index] = self._engine.array(tensor)
+            label = None if labels is None else engine.tensor(labels[index : index + 1], "contiguous")
+            for score, tensor in runner([engine.tensor(image, layout), label], kept[index]):
+                sums[score.metric][score.subnet, index] = engine.array(tensor)
             progress(index + 1, len(data))
         if keeps:
             self._kept.put(plan, data.digest, kept)
         return runner.block_runs
+
+    @property
+    def _evaluator(self) -> Engine:
+        """What evaluates: while a subnet is active, the engine that has its blocks loaded."""
+        return self._engine if self._active else self._evaluating
+
+    @property
+    def evaluation_threads(self) -> int:
+        """See `Session.evaluation_threads`. As many as the active subnet has, while there is one."""
+        return self._evaluator.threads
 
     @property
     def keeps_features(self) -> bool:
@@ -188,22 +200,22 @@ class LocalSession(Session):
     def _bytes(self, blocks: Iterable[str]) -> int:
         return sum(self.pack.artifact(name, self._engine.backend).bytes for name in blocks)
 
-    def _program(self, name: str) -> Program:
-        """The block, which is loaded unless the active subnet has it."""
+    def _program(self, name: str, engine: Engine | None = None) -> Program:
+        """The block, which is loaded, on the session's engine or another, unless the active subnet has it."""
         if name in self._active:
             return self._active[name]
         block, artifact = self._graph[name], self.pack.artifact(name, self._engine.backend)
         takes = [_type(self._graph.cuts[cut]) for cut in self._graph.reads(block)]
         gives = _type(self._graph.cuts[block.end])
-        return self._engine.load(f"block {name!r}", self.pack.read(artifact), artifact.layout, takes, gives)
+        return (engine or self._engine).load(f"block {name!r}", self.pack.read(artifact), artifact.layout, takes, gives)
 
-    def _load_metric(self, metric: str) -> Program:
+    def _load_metric(self, metric: str, engine: Engine) -> Program:
         output = _type(self._graph.cuts[-1])
         label: TensorType = (self.pack.label, "int64")
         takes = [label if kind == "label" else output for kind in self.pack.metrics[metric]]
         gives: TensorType = ((len(self.pack.sums[metric]),), "float32")
         artifact = self.pack.metric_artifact(metric, self._engine.backend)
-        return self._engine.load(f"metric {metric!r}", self.pack.read(artifact), artifact.layout, takes, gives)
+        return engine.load(f"metric {metric!r}", self.pack.read(artifact), artifact.layout, takes, gives)
 
     def _oracle_features(
         self, sample: NDArray[Any], cuts: set[int], programs: dict[str, Program]

@@ -40,6 +40,7 @@ class PhoneDevice(Device):
         observer: Observer | None = None,
         cool_c: float | None = None,
         fixed_performance: bool = False,
+        evaluation_threads: int | None = None,
         home: str = HOME,
         idle_s: int = 300,
         temporary: bool = False,
@@ -70,8 +71,11 @@ class PhoneDevice(Device):
                 f"the runner for {address} has no engine {engine!r}, only {', '.join(engines)}; see docs/phone.md for "
                 "how to build it with others"
             )
-        chosen = choose_cores(read_result("info", lambda: list(info["cores"])), threads, cores)
+        there = read_result("info", lambda: list(info["cores"]))
+        chosen = choose_cores(there, threads, cores)
         self.cores = None if chosen is None else list(chosen)
+        wider = choose_cores(there, evaluation_threads or threads, cores)
+        self.evaluation_cores = None if wider is None else list(wider)
         self.governors = read_result(
             "info", lambda: tuple(core["governor"] for core in info["cores"] if chosen is None or core["cpu"] in chosen)
         )
@@ -89,6 +93,7 @@ class PhoneDevice(Device):
                 engine_version=str(engines[engine]),
                 threads=threads,
                 cores=len(self.cores or info["cores"]),
+                evaluation_threads=evaluation_threads,
             ),
         )
         self._restore = weakref.finalize(self, _put_back, transport, home)

@@ -108,7 +108,7 @@ class PhoneSession(Session):
                 progress(done, len(data))
 
         keeps, self._keeps = self._keeps or bool(plan.keeps), False
-        result = self._call("evaluate", on_event, plan=plan.to_json(), data=self._pushed[data])
+        result = self._call("evaluate", on_event, plan=plan.to_json(), data=self._pushed[data], **self._evaluating)
         self._keeps = keeps
         return read_result("evaluate", lambda: int(result["block_runs"]))
 
@@ -120,8 +120,19 @@ class PhoneSession(Session):
     def forget(self) -> None:
         """See `Session.forget`."""
         super().forget()
-        self._call("forget")
+        self._call("forget", **self._evaluating)
         self._keeps = False
+
+    @property
+    def evaluation_threads(self) -> int:
+        """See `Session.evaluation_threads`. As many as the active subnet has, while there is one."""
+        return self.info.threads if self._resident.blocks else super().evaluation_threads
+
+    @property
+    def _evaluating(self) -> dict[str, Any]:
+        """On what to evaluate: other threads and cores would make the runner release the active subnet."""
+        cores = self._device.cores if self._resident.blocks else self._device.evaluation_cores
+        return {"threads": self.evaluation_threads, "cores": cores}
 
     @property
     def _where(self) -> str:
@@ -187,9 +198,7 @@ class PhoneSession(Session):
             on_event,
             pack=self.pack.digest,
             engine=self.info.engine,
-            threads=self.info.threads,
-            cores=self._device.cores,
-            **fields,
+            **{"threads": self.info.threads, "cores": self._device.cores, **fields},
         )
 
     def _was_released(self) -> bool:
