@@ -67,7 +67,7 @@ def test_what_was_measured_on_all_images_that_matter_is_known() -> None:
     results = [
         Result(path, each[:32] if number % 2 else each) for number, (path, each) in enumerate(zip(paths, scores))
     ]
-    expected = QualityModel(graph, images).fit(results).expected(paths)
+    expected = dict(zip(paths, np.exp(QualityModel(graph, images).fit(results).log_qualities(paths)[0])))
     for number, path in enumerate(paths):
         if not number % 2:
             assert expected[path] == pytest.approx(scores[number].mean(), abs=1e-4)
@@ -95,9 +95,20 @@ def test_easy_images_do_not_flatter_those_that_saw_no_others() -> None:
         Result(path, each[: 100 if number % 2 else images]) for number, (path, each) in enumerate(zip(paths, scores))
     ]
     assert min(result.quality for result in results[1::2]) > 0.7
-    expected = QualityModel(graph, images).fit(results).expected(paths)
+    expected = dict(zip(paths, np.exp(QualityModel(graph, images).fit(results).log_qualities(paths)[0])))
     flattered = np.array([result.quality - 0.6 for result in results])
     assert ([expected[path] - 0.6 for path in paths] <= flattered / 2 + 1e-3).all()
+
+
+def test_of_two_that_look_alike_the_better_known_is_thought_better_of() -> None:
+    graph, images = space(), 400
+    paths = list(itertools.islice(graph.paths(), 6))
+    alike = made(0.6, np.random.default_rng(0).permutation(images) / images, 0)
+    seen = [images, 50, images, 50, 100, 200]
+    results = [Result(path, alike[:count]) for path, count in zip(paths, seen)]
+    thought = QualityModel(graph).fit(results).cautious(paths)
+    assert min(thought[paths[0]], thought[paths[2]]) > max(thought[paths[1]], thought[paths[3]])
+    assert max(thought.values()) < 0.62
 
 
 @given(st.lists(st.integers(1, 40), min_size=1, max_size=8), st.integers(0, 99))

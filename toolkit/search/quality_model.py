@@ -128,10 +128,11 @@ class Posterior:
         across = self._whitened(self.model.covariance(self.observed.subnets, subnets)[self.observed.of])
         return across.T @ self._solved, self.model.covariance(subnets, subnets) - across.T @ across
 
-    def expected(self, subnets: Sequence[Subnet]) -> dict[Subnet, float]:
-        """The median of what each subnet's quality may be, at most 1."""
-        across = self._whitened(self.model.covariance(self.observed.subnets, subnets)[self.observed.of])
-        return dict(zip(subnets, np.minimum(1.0, np.exp(across.T @ self._solved)).tolist()))
+    def cautious(self, subnets: Sequence[Subnet]) -> dict[Subnet, float]:
+        """What each subnet's quality is at least, give or take: one standard deviation below what is expected."""
+        mean, covariance = self.log_qualities(subnets)
+        low = mean - np.sqrt(np.maximum(np.diag(covariance), 0.0))
+        return dict(zip(subnets, np.minimum(1.0, np.exp(low)).tolist()))
 
     def of_blocks(self, draws: int, rng: np.random.Generator) -> list[Mapping[str, float]]:
         """What each block adds to the log quality: as expected, and then so many draws of what it may be."""
