@@ -16,6 +16,7 @@ from adaptivenet.toolkit.devices import Device, Session, connect
 from adaptivenet.toolkit.devices.executorch_engine import ExecuTorchEngine
 from adaptivenet.toolkit.errors import DataError, DeviceError, EngineMissing, GraphError, PackError
 from adaptivenet.toolkit.pack import BlockPack
+from adaptivenet.toolkit.search import Evaluator
 from engines import ENGINES, FAST, THIN, Spy, outputs, plan_of
 from packs import build_pack
 
@@ -270,6 +271,38 @@ def test_executorch_evaluates_on_the_threads_it_says(tiny_pack: BlockPack, data:
         assert set(counts) == {2}
         session.measure([FAST], 1, 1)
         assert _C._threadpool_get_thread_count() == 1
+
+
+def test_beside_loaded_blocks_evaluating_has_their_threads(tiny_pack: BlockPack, data: Dataset) -> None:
+    plan = plan_of(tiny_pack, list(tiny_pack.graph.paths()))
+    device = connect("local", evaluation_threads=2)
+    with device.open(tiny_pack) as one, device.open(tiny_pack) as other:
+        one.activate(FAST)
+        assert other.evaluate(plan, data).threads == 1
+    with device.open(tiny_pack) as session:
+        assert session.evaluate(plan, data).threads == 2
+
+
+def test_an_evaluation_that_failed_holds_on_to_nothing(tiny_pack: BlockPack, data: Dataset) -> None:
+    def give_up(done: int, total: int) -> None:
+        raise KeyboardInterrupt
+
+    with connect("local", evaluation_threads=2).open(tiny_pack) as session:
+        with pytest.raises(KeyboardInterrupt) as caught:
+            session.evaluate(plan_of(tiny_pack, [FAST]), data, give_up)
+        assert session.activate(FAST).threads == 1, f"while {caught} has all that was going on"
+
+
+def test_features_that_are_lost_are_no_loss_on_other_threads(tiny_pack: BlockPack, data: Dataset) -> None:
+    paths = list(tiny_pack.graph.paths())
+    with connect("local", evaluation_threads=2).open(tiny_pack) as session:
+        with Evaluator(session, tiny_pack.metrics, 1 << 30) as evaluator:
+            first = evaluator.evaluate(paths, data)
+            session.forget()
+            again = evaluator.evaluate(paths, data)
+        assert first.threads == again.threads == 2
+        for metric, sums in first.sums.items():
+            np.testing.assert_array_equal(again.sums[metric], sums)
 
 
 def test_executorch_threads_do_not_change_under_loaded_blocks(tiny_pack: BlockPack, pictures: np.ndarray) -> None:

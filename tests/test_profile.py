@@ -164,7 +164,7 @@ def test_what_is_chosen_meets_its_budget(tiny_pack: BlockPack, data: Dataset) ->
 
 def test_the_oracle_agrees_with_itself(tiny_pack: BlockPack, data: Dataset) -> None:
     with connect("local:onnxruntime").open(tiny_pack) as session:
-        result = profile(session, data, replace(QUICK, metric="agreement", strategy="evolutionary"))
+        result = profile(session, data, replace(QUICK, metric="agreement", strategy="evolutionary", evaluations=2))
     last = result.front.points[-1]
     assert last.quality is not None
     assert (last.quality.metric, last.quality.value) == ("agreement", 1.0)

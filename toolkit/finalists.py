@@ -50,16 +50,16 @@ def time_finalists(
     usual_ms: float,
     precision: Precision,
     progress: Callable[[str, int, int], None],
-) -> tuple[dict[Subnet, Latency], dict[str, Samples]]:
-    """What the finalists take on the device, the oracle first, and the timings by stage, as they were taken.
+    keep: Callable[[str, Samples], None],
+) -> dict[Subnet, Latency]:
+    """What the finalists take on the device, the oracle first. `keep` is given each stage's timings as they were taken.
 
     The latencies are corrected to the speed at which the oracle, the anchor, takes `usual_ms`. When the first finalists
     are measured, the predictions are scaled by what they were off, and whatever is among the best within a budget by
-    that is measured too.
+    that is measured too, once.
     """
     graph = session.pack.graph
     measured: dict[Subnet, Latency] = {}
-    stages: dict[str, Samples] = {}
     for stage in (FIRST, AGAIN):
         chosen = choose_finalists(graph, predicted, estimate, targets if stage == FIRST else (), budgets)
         new = [subnet for subnet in chosen if subnet not in measured and subnet != graph.oracle]
@@ -69,12 +69,13 @@ def time_finalists(
         def report(done: int, total: int, stage: str = stage) -> None:
             progress(stage, done, total)
 
-        stages[stage] = take_samples(session, new, graph.oracle, precision, report)
-        corrected = stages[stage].corrected(usual_ms)
+        samples = take_samples(session, new, graph.oracle, precision, report)
+        keep(stage, samples)
+        corrected = samples.corrected(usual_ms)
         measured.setdefault(graph.oracle, corrected.anchor.latency())
         measured |= {subnet: each.latency() for subnet, each in zip(new, corrected.timed, strict=True)}
         off = median(latency.median_ms / predicted[subnet] for subnet, latency in measured.items())
         predicted = {
             subnet: measured[subnet].median_ms if subnet in measured else off * ms for subnet, ms in predicted.items()
         }
-    return measured, stages
+    return measured

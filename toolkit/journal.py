@@ -115,6 +115,11 @@ class JournaledSession(Session):
         """See `Session.keeps_features`."""
         return self._session.keeps_features
 
+    @property
+    def evaluation_threads(self) -> int:
+        """See `Session.evaluation_threads`."""
+        return self._session.evaluation_threads
+
     def forget(self) -> None:
         """See `Session.forget`."""
         self._session.forget()

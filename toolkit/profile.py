@@ -28,12 +28,12 @@ from .front import Front, FrontPoint
 from .graph import BlockGraph, Subnet
 from .journal import Journal, JournaledSession
 from .latency import Latency, LatencyTable, fastest_and_slowest, of_every_block
-from .measuring import Precision, take_samples
+from .measuring import Precision, Samples, take_samples
 from .pack import BlockPack
 from .plan import compile_plan
 from .prediction import Predictor
 from .quality import Quality
-from .search import STRATEGIES, Annealing, Evolutionary, Random, Searched, Strategy, Surrogate, search
+from .search import STRATEGIES, Annealing, Evolutionary, Random, Searched, Strategy, Surrogate, first_look, search
 
 FORMAT = "adaptivenet-profile"
 VERSION = 1
@@ -42,6 +42,7 @@ _BUDGET = re.compile(r"(\d+(?:\.\d+)?)\s*(%|ms)")
 _NUMBERS = re.compile(r"\[\n\s+([-+.\deE,\s]+?)\n\s*\]")  # a list of them, a line each
 _GRID = 8  # latencies from the fastest subnet to the oracle that are searched, budgets asked for among them
 _GENERATIONS = 10
+_EVALUATIONS = 20
 _SHARES = (0.98, 1.0)  # of a budget that are searched: what is predicted at its very edge is often measured over it
 _PRECISION, _LEAST_ROUNDS = 0.01, 10
 
@@ -66,7 +67,8 @@ class Budget:
 @dataclass(frozen=True)
 class Settings:
     """How to profile. The search may cost as much as `evaluations` subnets on all of `search_images` pictures: a
-    strategy that races evaluates more subnets, most of them on a part of the pictures.
+    strategy that races evaluates more subnets, most of them on a part of the pictures. None: 20, or more where a pack
+    has so many alternatives that `surrogate`'s first look at them takes more than a third of that.
 
     `verify_images` pictures that the search never saw give the reported quality. `rounds` is how often each block and
     each finalist is timed at most: it ends sooner when every median is known to 1% (see `measuring`). `memory_bytes`
@@ -77,7 +79,7 @@ class Settings:
     budgets: tuple[str, ...] = ("75%",)
     metric: str | None = None
     strategy: str = "surrogate"
-    evaluations: int = 20
+    evaluations: int | None = None
     search_images: int = 200
     verify_images: int = 200
     rounds: int = 40
@@ -92,7 +94,7 @@ class Settings:
         # Two subnets are always evaluated: the oracle and the fastest.
         least = {"evaluations": 2, "search_images": 1, "verify_images": 1, "rounds": 1, "memory_bytes": 1}
         for name, lowest in least.items():
-            if getattr(self, name) < lowest:
+            if (value := getattr(self, name)) is not None and value < lowest:
                 raise ProfileError(f"{name} is {getattr(self, name)}; it must be at least {lowest}")
 
 
@@ -235,6 +237,7 @@ class _Profiling:
         self.budgets = [Budget(text) for text in settings.budgets]
         self.data, self.held_out = divide(data, verify, settings)
         self.metric = choose_metric(self.pack, self.data, settings.metric)
+        self.image_evaluations = image_evaluations(self.graph, settings, len(self.data))
         self.seconds: dict[str, float] = {}
         self.conditions: dict[str, Any] = {}
         self.samples: dict[str, Any] = {}
@@ -254,7 +257,7 @@ class _Profiling:
                 strategy,
                 self.data,
                 self.metric,
-                image_evaluations=self.settings.evaluations * len(self.data),
+                image_evaluations=self.image_evaluations,
                 limit_bytes=self.settings.memory_bytes,
                 progress=lambda done, total: self.report("search", done, total),
             )
@@ -301,13 +304,15 @@ class _Profiling:
         predicted = {subnet: predictor.predict(subnet)[0] for subnet in estimate}
         budgets = [budget.ms(timing.oracle.median_ms) for budget in self.budgets]
         usual_ms = timing.samples.usual_ms()
-        measured, stages = time_finalists(
-            self.session, predicted, estimate, targets, budgets, usual_ms, self.precision, self.report
-        )
-        self.drift = stages[FIRST].usual_ms() / usual_ms
-        for stage, samples in stages.items():
+
+        def keep(stage: str, samples: Samples) -> None:
             self._keep(stage, samples.to_json())
-        return measured
+            if stage == FIRST:
+                self.drift = samples.usual_ms() / usual_ms
+
+        return time_finalists(
+            self.session, predicted, estimate, targets, budgets, usual_ms, self.precision, self.report, keep
+        )
 
     def _keep(self, stage: str, samples: Mapping[str, Any]) -> None:
         self.samples[stage] = samples
@@ -340,7 +345,7 @@ class _Profiling:
 
     def _strategy(self, cost: Mapping[str, float], targets: Sequence[float]) -> Strategy:
         images, seed = len(self.data), self.settings.seed
-        each = max(1, self.settings.evaluations // len(targets))  # where they are shared out among the targets
+        each = max(1, self.image_evaluations // images // len(targets))  # where they are shared out among the targets
         match self.settings.strategy:
             case "evolutionary":
                 population = max(4, each // _GENERATIONS)
@@ -448,6 +453,13 @@ def divide(data: Dataset, verify: Dataset | None, settings: Settings) -> tuple[D
             "verify on: quality must come from pictures that the search never saw"
         )
     return searched, held_out
+
+
+def image_evaluations(graph: BlockGraph, settings: Settings, images: int) -> int:
+    """How often a subnet may meet an image in a search on so many images."""
+    if settings.evaluations is not None:
+        return settings.evaluations * images
+    return max(_EVALUATIONS * images, 3 * first_look(graph, images))
 
 
 def choose_metric(pack: BlockPack, data: Dataset, wanted: str | None) -> str:

@@ -15,9 +15,12 @@ _DEVICE_HELP = (
     "local (ExecuTorch on this machine), local:onnxruntime, or a phone: its serial, usb, tcp:HOST:PORT. runner is this "
     "machine by way of the program that phones run."
 )
+_EVALUATIONS_HELP = (
+    "What the search may cost: so many subnets on all pictures (default: 20, more for packs of very many blocks)."
+)
 _SEARCH_THREADS_HELP = (
-    "Threads that a block may use while subnets are only scored (default: the cores there are, 4 at most; on a phone "
-    "as --threads)."
+    "Threads that a block may use while subnets are only scored (default: for local the cores there are, 4 at "
+    "most; else as --threads)."
 )
 _CORES_HELP = "Cores of a phone to run on, as 4-7 or any (default: the fastest)."
 
@@ -32,9 +35,7 @@ _CORES_HELP = "Cores of a phone to run on, as 4-7 or any (default: the fastest).
 @click.option(
     "--strategy", default="surrogate", show_default=True, help="surrogate, evolutionary, annealing or random."
 )
-@click.option(
-    "--evaluations", default=20, show_default=True, help="What the search may cost: so many subnets on all pictures."
-)
+@click.option("--evaluations", type=int, help=_EVALUATIONS_HELP)
 @click.option("--search-images", default=200, show_default=True, help="Pictures that the search evaluates on.")
 @click.option("--verify-images", default=200, show_default=True, help="Pictures that the quality is reported from.")
 @click.option(
@@ -68,7 +69,7 @@ def main(
     budgets: tuple[str, ...],
     metric: str | None,
     strategy: str,
-    evaluations: int,
+    evaluations: int | None,
     search_images: int,
     verify_images: int,
     rounds: int,
@@ -95,7 +96,7 @@ def main(
     from ..data import open_data
     from ..devices import connect
     from ..pack import BlockPack
-    from ..profile import Settings, choose_metric, divide, profile, read_document
+    from ..profile import Settings, choose_metric, divide, image_evaluations, profile, read_document
 
     console = Console()
     if clean and pack is None:
@@ -147,15 +148,15 @@ def main(
                 "metric": choose_metric(opened, searched, metric),
                 "search_images": len(searched),
                 "verify_images": len(verified),
-                "evaluations": evaluations,
+                "image_evaluations": image_evaluations(opened.graph, settings, len(searched)),
             }
             if as_json:
                 print_json({"dry_run": True, **plan})
             else:
                 click.echo(
                     f"would time {plan['blocks']} blocks {rounds} times on {device.info.name} ({device.info.engine}), "
-                    f"search {plan['subnets']} subnets by {plan['metric']} for at most {evaluations} evaluations on "
-                    f"all of {len(searched)} pictures, and verify on {len(verified)} others"
+                    f"search {plan['subnets']} subnets by {plan['metric']} with at most {plan['image_evaluations']} "
+                    f"image evaluations on {len(searched)} pictures, and verify on {len(verified)} others"
                 )
             return
         journal = f"{out}.journal" if out else None

@@ -7,7 +7,7 @@ import platform
 import random
 import re
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, MutableMapping, Sequence
 from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
@@ -107,15 +107,37 @@ class LocalSession(Session):
         progress: Progress,
     ) -> int:
         """See `Session._evaluate`. Each block and metric of the plan is loaded once."""
-        engine = self._evaluator
-        runs = [instruction.block for instruction in plan.instructions if isinstance(instruction, Run)]
-        runner = PlanRunner(
-            plan,
-            {name: self._program(name, engine) for name in dict.fromkeys(runs)},
-            {metric: self._load_metric(metric, engine) for metric in plan.metrics},
-        )
         keeps = plan.kept is not None
         kept = self._kept.take(plan, data.digest, len(data)) if keeps else [{} for _ in range(len(data))]
+        engine = self._evaluator
+        runs = [instruction.block for instruction in plan.instructions if isinstance(instruction, Run)]
+        blocks: dict[str, _Lent] = {}
+        metrics: dict[str, _Lent] = {}
+        try:
+            for name in dict.fromkeys(runs):
+                blocks[name] = _Lent(self._program(name, engine))
+            for metric in plan.metrics:
+                metrics[metric] = _Lent(self._load_metric(metric, engine))
+            block_runs = self._run_plan(PlanRunner(plan, blocks, metrics), runs, data, labels, kept, sums, progress)
+        finally:
+            for lent in (*blocks.values(), *metrics.values()):
+                lent.take_back()
+        if keeps:
+            self._kept.put(plan, data.digest, kept)
+        return block_runs
+
+    def _run_plan(
+        self,
+        runner: PlanRunner,
+        runs: Sequence[str],
+        data: Dataset,
+        labels: NDArray[np.int64] | None,
+        kept: Sequence[MutableMapping[int, Tensor]],
+        sums: Mapping[str, NDArray[np.float64]],
+        progress: Progress,
+    ) -> int:
+        """Runs a plan on every image, and fills `sums`: how many blocks ran."""
+        engine = self._evaluator
         layout = self._layout(next((name for name in runs if not self._graph[name].start), self._graph.oracle[0]))
         for index in range(len(data)):
             image = data.image(index)
@@ -124,18 +146,23 @@ class LocalSession(Session):
             for score, tensor in runner([engine.tensor(image, layout), label], kept[index]):
                 sums[score.metric][score.subnet, index] = engine.array(tensor)
             progress(index + 1, len(data))
-        if keeps:
-            self._kept.put(plan, data.digest, kept)
         return runner.block_runs
 
     @property
     def _evaluator(self) -> Engine:
-        """What evaluates: while a subnet is active, the engine that has its blocks loaded."""
-        return self._engine if self._active else self._evaluating
+        """What evaluates: where blocks are loaded already, which the other's threads cannot be had beside, the engine
+        that measures."""
+        if self._active:
+            return self._engine
+        try:
+            self._evaluating.check_threads()
+        except DeviceError:
+            return self._engine
+        return self._evaluating
 
     @property
     def evaluation_threads(self) -> int:
-        """See `Session.evaluation_threads`. As many as the active subnet has, while there is one."""
+        """See `Session.evaluation_threads`. As many as ever while a subnet is active, or blocks of another session."""
         return self._evaluator.threads
 
     @property
@@ -230,6 +257,21 @@ class LocalSession(Session):
             if cut in cuts:
                 features[cut] = self._engine.array(feature)
         return features
+
+
+class _Lent:
+    """A program for the time of one evaluation: whoever still has it afterwards, as a traceback does, has nothing."""
+
+    def __init__(self, program: Program) -> None:
+        self._program: Program | None = program
+
+    def __call__(self, operands: Sequence[Tensor], keep: bool = True) -> Tensor:
+        assert self._program, "the evaluation is over"
+        return self._program(operands, keep)
+
+    def take_back(self) -> None:
+        """Let go of the program."""
+        self._program = None
 
 
 def _type(cut: Cut) -> TensorType:

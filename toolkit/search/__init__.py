@@ -7,7 +7,7 @@ from .evaluator import Evaluator
 from .evolutionary import Evolutionary
 from .random_search import Random
 from .run import Searched, search
-from .surrogate import Surrogate
+from .surrogate import Surrogate, first_look
 
 STRATEGIES = ("surrogate", "evolutionary", "annealing", "random")
 
@@ -23,5 +23,6 @@ __all__ = [
     "Surrogate",
     "Trial",
     "best_paths",
+    "first_look",
     "search",
 ]

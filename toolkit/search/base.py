@@ -54,5 +54,5 @@ class Strategy(ABC):
         self.results |= {result.subnet: result for result in results}
 
     def estimate(self) -> dict[Subnet, float]:
-        """The estimated quality of the evaluated subnets that may be chosen: the mean of their scores."""
+        """By what the evaluated subnets that may be chosen are ranked, from 0 to 1: the mean of their scores."""
         return {subnet: result.quality for subnet, result in self.results.items()}

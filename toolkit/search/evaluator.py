@@ -6,6 +6,7 @@ The results are those of one plan for each batch, as `compile_plan` makes it wit
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from types import TracebackType
 
 import numpy as np
@@ -69,7 +70,9 @@ class Evaluator:
             block_runs += found.block_runs
             seconds += found.seconds
         info = self.session.info
-        return Evaluation(tuple(asked), sums, len(data), block_runs, seconds, info.engine, info.threads)
+        return Evaluation(
+            tuple(asked), sums, len(data), block_runs, seconds, info.engine, self.session.evaluation_threads
+        )
 
     def close(self) -> None:
         """Have the device keep nothing any more. Evaluating afterwards begins anew."""
@@ -95,9 +98,10 @@ class Evaluator:
         if self._cache is None:
             return self.session.evaluate(plan, data, progress)
         try:
-            try:
+            found = None
+            with suppress(FeaturesLost):  # the device was started anew, or another host has used it
                 found = self.session.evaluate(plan, data, progress)
-            except FeaturesLost:  # the device was started anew, or another host has used it
+            if found is None:
                 self._cache.forget(data.digest)
                 plan = self._plan(plan.subnets, data)
                 found = self.session.evaluate(plan, data, progress)

@@ -41,7 +41,7 @@ class Observed:
         images = np.array([result.n for result in results], dtype=np.float64)
         total = np.array([result.scores.sum() for result in results])
         # A share of none or of all says little about its own spread: two more images, one right and one wrong.
-        share = (total + 1) / (images + 2)
+        share = np.clip((total + 1) / (images + 2), 0.0, 1.0)
         spread = np.array([result.scores.var() for result in results])
         variance = (images * spread + 2 * share * (1 - share)) / (images + 2)
         quality = np.maximum(total, 0.5) / images
@@ -71,7 +71,7 @@ def correlations(graph: BlockGraph, results: Sequence[Result]) -> _Array:
     norms = np.linalg.norm(scores, axis=1)
     varied = np.flatnonzero(norms)
     level = slope = 0.0
-    if len(varied) > 2:
+    if len(varied) > 2 and images > 2:
         scores = scores[varied] / norms[varied, None]
         pairs = np.triu_indices(len(varied), 1)
         level, slope = _line(shared[np.ix_(varied, varied)][pairs], (scores @ scores.T)[pairs])
@@ -92,7 +92,8 @@ def _shared(graph: BlockGraph, subnets: Sequence[Subnet]) -> _Array:
 
 
 def _line(shared: _Array, correlation: _Array) -> tuple[float, float]:
-    """Level and slope, neither below 0, of the line through the points, which ends at `_MOST_ALIKE` at most."""
+    """Level and slope, neither below 0, of the line by least squares, or of one from 0 through the points' middle where
+    that would begin below; it ends at `_MOST_ALIKE` at most."""
     apart = shared - shared.mean()
     slope = max(0.0, float(apart @ correlation) / max(1e-12, float(apart @ apart)))
     level = float(correlation.mean() - slope * shared.mean())

@@ -56,8 +56,7 @@ class Surrogate(Strategy):
         self.budgets = tuple(budgets)
         self.tolerance = tolerance
         self.results: dict[Subnet, Result] = {}
-        parts = (1 << halving for halving in reversed(range(_HALVINGS + 1)))
-        self._heats = [math.ceil(images / part) for part in parts if part == 1 or images >= _FEWEST * part]
+        self._heats = _heats(images)
         self._population = images if only_these else None
         least, most, of_all = _AT_ONCE
         self._at_once = max(least, min(most, of_all // max(1, len(budgets))))
@@ -66,7 +65,7 @@ class Surrogate(Strategy):
         self._over = False
         self._rng = np.random.default_rng(seed)
         self._fastest, _ = fastest_and_slowest(graph, cost)
-        self._seeds = list(dict.fromkeys([graph.oracle, self._fastest, *_replace_one(graph)]))
+        self._seeds = _seeds(graph, self._fastest)
 
     def ask(self, n: int) -> list[Trial]:
         """See `Strategy.ask`."""
@@ -158,6 +157,20 @@ class Surrogate(Strategy):
     def _is_out(self, subnet: Subnet, leader: Subnet) -> bool:
         result = self.results.get(subnet)
         return result is not None and is_worse(result, self.results[leader], self._population)
+
+
+def first_look(graph: BlockGraph, images: int) -> int:
+    """The image evaluations that a search on so many images begins with, before anything is known."""
+    return len(_seeds(graph, graph.oracle)) * _heats(images)[0]
+
+
+def _heats(images: int) -> list[int]:
+    parts = (1 << halving for halving in reversed(range(_HALVINGS + 1)))
+    return [math.ceil(images / part) for part in parts if part == 1 or images >= _FEWEST * part]
+
+
+def _seeds(graph: BlockGraph, fastest: Subnet) -> list[Subnet]:
+    return list(dict.fromkeys([graph.oracle, fastest, *_replace_one(graph)]))
 
 
 def _replace_one(graph: BlockGraph) -> list[Subnet]:
