@@ -7,6 +7,7 @@ within a budget than those that were predicted to be. These are measured as well
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from statistics import median
 
 from .devices import Session
@@ -65,11 +66,7 @@ def time_finalists(
         new = [subnet for subnet in chosen if subnet not in measured and subnet != graph.oracle]
         if measured and not new:
             break
-
-        def report(done: int, total: int, stage: str = stage) -> None:
-            progress(stage, done, total)
-
-        samples = take_samples(session, new, graph.oracle, precision, report)
+        samples = take_samples(session, new, graph.oracle, precision, partial(progress, stage))
         keep(stage, samples)
         corrected = samples.corrected(usual_ms)
         measured.setdefault(graph.oracle, corrected.anchor.latency())

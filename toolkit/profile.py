@@ -42,7 +42,7 @@ _BUDGET = re.compile(r"(\d+(?:\.\d+)?)\s*(%|ms)")
 _NUMBERS = re.compile(r"\[\n\s+([-+.\deE,\s]+?)\n\s*\]")  # a list of them, a line each
 _GRID = 8  # latencies from the fastest subnet to the oracle that are searched, budgets asked for among them
 _GENERATIONS = 10
-_EVALUATIONS = 20
+_EVALUATIONS = 20  # unless it is said, or a pack has very many alternatives
 _SHARES = (0.98, 1.0)  # of a budget that are searched: what is predicted at its very edge is often measured over it
 _PRECISION, _LEAST_ROUNDS = 0.01, 10
 
@@ -95,7 +95,7 @@ class Settings:
         least = {"evaluations": 2, "search_images": 1, "verify_images": 1, "rounds": 1, "memory_bytes": 1}
         for name, lowest in least.items():
             if (value := getattr(self, name)) is not None and value < lowest:
-                raise ProfileError(f"{name} is {getattr(self, name)}; it must be at least {lowest}")
+                raise ProfileError(f"{name} is {value}; it must be at least {lowest}")
 
 
 @dataclass(frozen=True)

@@ -118,27 +118,28 @@ class LocalSession(Session):
                 blocks[name] = _Lent(self._program(name, engine))
             for metric in plan.metrics:
                 metrics[metric] = _Lent(self._load_metric(metric, engine))
-            block_runs = self._run_plan(PlanRunner(plan, blocks, metrics), runs, data, labels, kept, sums, progress)
+            runner = PlanRunner(plan, blocks, metrics)
+            layout = self._layout(next((name for name in runs if not self._graph[name].start), self._graph.oracle[0]))
+            self._run_plan(engine, runner, layout, data, labels, kept, sums, progress)
         finally:
             for lent in (*blocks.values(), *metrics.values()):
                 lent.take_back()
         if keeps:
             self._kept.put(plan, data.digest, kept)
-        return block_runs
+        return runner.block_runs
 
     def _run_plan(
         self,
+        engine: Engine,
         runner: PlanRunner,
-        runs: Sequence[str],
+        layout: str,
         data: Dataset,
         labels: NDArray[np.int64] | None,
         kept: Sequence[MutableMapping[int, Tensor]],
         sums: Mapping[str, NDArray[np.float64]],
         progress: Progress,
-    ) -> int:
-        """Runs a plan on every image, and fills `sums`: how many blocks ran."""
-        engine = self._evaluator
-        layout = self._layout(next((name for name in runs if not self._graph[name].start), self._graph.oracle[0]))
+    ) -> None:
+        """Runs a plan on every image, which has the layout, and fills `sums`."""
         for index in range(len(data)):
             image = data.image(index)
             check_input(self._graph.cuts[0], image, f"image {index}")
@@ -146,7 +147,6 @@ class LocalSession(Session):
             for score, tensor in runner([engine.tensor(image, layout), label], kept[index]):
                 sums[score.metric][score.subnet, index] = engine.array(tensor)
             progress(index + 1, len(data))
-        return runner.block_runs
 
     @property
     def _evaluator(self) -> Engine:
