@@ -31,7 +31,7 @@ runner: install ## build the runner for this computer and for arm64 phones, and 
 	ctest --test-dir build/runner/linux-arm64 --output-on-failure --parallel 2
 
 test: install ## every test; some of them: make test ARGS="tests/test_graph.py -k window"
-	$(RUN) pytest --timeout=600 --durations=10 $(ARGS)
+	$(RUN) pytest --numprocesses=auto --maxprocesses=4 --dist=loadfile --timeout=600 --durations=10 $(ARGS)
 
 demo: install ## the whole job on EfficientNet-Lite0, into demo/; on your own images: make demo DATA=folder
 	$(RUN) benchmarks.demo --out demo $(if $(DATA),--data "$(DATA)")

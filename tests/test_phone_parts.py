@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -13,7 +14,15 @@ from typing import Any
 import pytest
 from adaptivenet.toolkit.devices.conditions import Conditions
 from adaptivenet.toolkit.devices.phone.build_runner import compiler_of, gather, require_tools
-from adaptivenet.toolkit.devices.phone.bundle import LIST, PRESETS, Bundle, build_command, find_bundle, presets_for
+from adaptivenet.toolkit.devices.phone.bundle import (
+    LIST,
+    PRESETS,
+    Bundle,
+    build_command,
+    find_bundle,
+    presets_for,
+    runner_version,
+)
 from adaptivenet.toolkit.devices.phone.cores import choose_cores, parse_cores, spell_cores
 from adaptivenet.toolkit.devices.phone.throttling import throttling, warning
 from adaptivenet.toolkit.errors import DeviceError
@@ -192,6 +201,29 @@ def test_a_bundle_of_another_version_is_to_be_built_again(sources: Path) -> None
         DeviceError, match=r"is of version 0\.1\.0, this is 0\.2\.0; build it again: .*runner linux-arm64"
     ):
         find_bundle(["linux-arm64"], "0.2.0", sources)
+
+
+def test_a_bundle_of_other_sources_is_to_be_built_again(sources: Path) -> None:
+    source = sources / "android_runner" / "src" / "main.cpp"
+    source.parent.mkdir()
+    source.write_text("int main() {}")
+    built = runner_version("0.1.0", sources)
+    assert re.fullmatch(r"0\.1\.0\+[0-9a-f]{12}", built)
+    folder = sources / "build" / "runner" / "linux-arm64" / "bundle"
+    Bundle.of(folder, "linux-arm64", built, ["./adaptivenet-runner"]).write_list()
+    assert find_bundle(["linux-arm64"], built, sources).version == built
+    source.write_text("int main() { return 1; }")
+    (sources / "android_runner" / "tests").mkdir()
+    with pytest.raises(DeviceError, match=r"is of version 0\.1\.0\+.*, this is 0\.1\.0\+.*; build it again"):
+        find_bundle(["linux-arm64"], runner_version("0.1.0", sources), sources)
+
+
+def test_without_sources_every_build_of_a_version_will_do(sources: Path, tmp_path: Path) -> None:
+    folder = sources / "build" / "runner" / "linux-arm64" / "bundle"
+    Bundle.of(folder, "linux-arm64", "0.1.0+abc", ["./adaptivenet-runner"]).write_list()
+    (sources / "android_runner").rmdir()
+    assert runner_version("0.1.0", sources) == "0.1.0"
+    assert find_bundle(["linux-arm64"], "0.1.0", sources).version == "0.1.0+abc"
 
 
 @pytest.mark.parametrize(

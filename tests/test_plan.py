@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 TOP1 = {"top1": ("output", "label")}
 AGREEMENT = {"agreement": ("output", "oracle")}
+BOTH = {**TOP1, **AGREEMENT}
 ALL = {**TOP1, **AGREEMENT, "distance": ("oracle", "output")}
 
 
@@ -178,7 +179,7 @@ def test_the_hungriest_branch_goes_last_by_what_it_needs_when_walked_well() -> N
 def test_plans_survive_json(request: Request) -> None:
     graph, subnets, metrics = request
     plan = compile_plan(graph, subnets, metrics)
-    again = Plan.from_json(graph, json.loads(json.dumps(plan.to_json())))
+    again = Plan.from_json(graph, metrics, json.loads(json.dumps(plan.to_json())))
     assert again == plan
     assert all(isinstance(subnet, Subnet) for subnet in again.subnets)
 
@@ -276,13 +277,13 @@ def test_the_document_to_be_spoilt_is_good() -> None:
         "score",
         "free",
     ]
-    assert Plan.from_json(GRAPH, document()).block_runs == 3
+    assert Plan.from_json(GRAPH, TOP1, document()).block_runs == 3
 
 
 @pytest.mark.parametrize("doc", [None, [], "plan", {}, {"instructions": []}, {**document(), "extra": 1}])
 def test_other_documents_are_refused(doc: Any) -> None:
     with pytest.raises(PlanError, match="a plan must be an object with exactly"):
-        Plan.from_json(GRAPH, doc)
+        Plan.from_json(GRAPH, TOP1, doc)
 
 
 @pytest.mark.parametrize(
@@ -296,9 +297,12 @@ def test_other_documents_are_refused(doc: Any) -> None:
         ("subnets", [["m0", "o2"]], "scores subnet 1"),
         ("subnets", [["m0", "o2"], ["m0", "p2"], ["m0", "p2"]], "makes 2 scores for 3 subnets"),
         ("subnets", [["m0", "p2"], ["m0", "o2"]], "features that are not its own output"),
-        ("metrics", ["other"], "scores subnet 0 by 'top1'"),
-        ("metrics", ["top1", "other"], "makes 2 scores for 2 subnets by 2 metrics"),
-        ("metrics", ["top1", "top1"], "makes 2 scores for 2 subnets by 2 metrics"),
+        ("subnets", [], "nothing to evaluate: 0 subnets, 1 metrics"),
+        ("metrics", [], "nothing to evaluate: 2 subnets, 0 metrics"),
+        ("metrics", ["other"], "there is no metric 'other'; there are top1, agreement"),
+        ("metrics", ["agreement"], "scores subnet 0 by 'top1'"),
+        ("metrics", ["top1", "agreement"], "makes 2 scores for 2 subnets by 2 metrics"),
+        ("metrics", ["top1", "top1"], "metrics must each be named once"),
         ("metrics", {"top1": 1}, "metrics must be a list"),
         ("slots", 10**12, "states slots 1000000000000"),
         ("slots", True, "slots must be a whole number"),
@@ -312,7 +316,7 @@ def test_other_documents_are_refused(doc: Any) -> None:
 )
 def test_hostile_fields_are_refused(field: str, value: Any, message: str) -> None:
     with pytest.raises(PlanError, match=message):
-        Plan.from_json(GRAPH, {**document(), field: value})
+        Plan.from_json(GRAPH, BOTH, {**document(), field: value})
 
 
 @pytest.mark.parametrize(
@@ -343,9 +347,11 @@ def test_hostile_fields_are_refused(field: str, value: Any, message: str) -> Non
         (2, ["run", "o2", [0], 3], "reads slot 0, which is empty"),
         (2, ["run", "o2", [2], 2], "writes slot 2"),
         (3, ["score", 0, "top1", [2, 1]], "features that are not its own output"),  # not at the last cut
-        (3, ["score", 0, "top1", [1]], "features that are not its own output"),
-        (3, ["score", 0, "top1", []], "features that are not its own output"),
-        (3, ["score", 0, "top1", [3, 2]], "features that are not its own output"),
+        (3, ["score", 0, "top1", [1]], "reads other operands, output, label"),
+        (3, ["score", 0, "top1", []], "reads other operands"),
+        (3, ["score", 0, "top1", [3, 2]], "reads other operands"),
+        (3, ["score", 0, "top1", [1, 3]], "reads other operands"),
+        (3, ["score", 0, "top1", [3, 1, 1]], "reads other operands"),
         (3, ["score", 0, "top1", [9, 1]], "reads slot 9, which is empty"),
         (3, ["score", 1, "top1", [3, 1]], "features that are not its own output"),
         (3, ["score", -1, "top1", [3, 1]], "scores subnet -1"),
@@ -360,8 +366,16 @@ def test_hostile_instructions_are_refused(place: int, entry: Any, message: str) 
     doc = document()
     doc["instructions"][place] = entry
     with pytest.raises(PlanError, match=message) as caught:
-        Plan.from_json(GRAPH, doc)
+        Plan.from_json(GRAPH, TOP1, doc)
     assert "\n" not in str(caught.value)
+
+
+def test_what_the_subnet_and_what_the_oracle_puts_out_cannot_be_swapped() -> None:
+    doc = compile_plan(GRAPH, [("m0", "o2")], AGREEMENT).to_json()
+    (score,) = (entry for entry in doc["instructions"] if entry[0] == "score")
+    score[3].reverse()
+    with pytest.raises(PlanError, match="scores subnet 0 by features that are not its own output"):
+        Plan.from_json(GRAPH, AGREEMENT, doc)
 
 
 @given(requests(), st.data())
@@ -370,9 +384,9 @@ def test_a_plan_with_an_instruction_missing_never_passes(request: Request, data:
     doc = compile_plan(graph, subnets, metrics).to_json()
     del doc["instructions"][data.draw(st.integers(0, len(doc["instructions"]) - 1))]
     with pytest.raises(PlanError):
-        Plan.from_json(graph, doc)
+        Plan.from_json(graph, metrics, doc)
 
 
 def test_a_plan_for_another_pack_is_refused() -> None:
     with pytest.raises(PlanError, match="there is no block 'm0'"):
-        Plan.from_json(chain(3), document())
+        Plan.from_json(chain(3), TOP1, document())

@@ -92,7 +92,7 @@ def test_every_plan_is_followed_and_read_again(search: Search) -> None:
             plan = cache.plan(subnets, str(first), images)
         except PlanError:
             continue
-        again = Plan.from_json(graph, json.loads(json.dumps(plan.to_json())))
+        again = Plan.from_json(graph, metrics, json.loads(json.dumps(plan.to_json())))
         assert again == plan
         assert again.keeps == plan.keeps
         cache.ran(plan, str(first), [float(number)] * len(subnets))
@@ -114,10 +114,10 @@ def test_a_plan_that_keeps_cannot_lose_an_instruction_or_what_it_begins_from(
     if lost[0] in ("keep", "drop"):  # less is kept, or more: the plan is another one, of another size
         document["kept_bytes"] = -1
     with pytest.raises(PlanError):
-        Plan.from_json(graph, document)
+        Plan.from_json(graph, metrics, document)
     if plan.kept and any(isinstance(step, Recall) for step in plan.instructions):
         with pytest.raises(PlanError):
-            Plan.from_json(graph, {**plan.to_json(), "kept": []})
+            Plan.from_json(graph, metrics, {**plan.to_json(), "kept": []})
 
 
 @settings(deadline=None)
@@ -253,7 +253,7 @@ def test_the_document_to_be_spoilt_is_good() -> None:
     assert [entry[0] for entry in document()["instructions"]] == [
         *("drop", "free", "recall", "run", "keep", "free", "score", "free")
     ]
-    assert Plan.from_json(GRAPH, document()).keeps == {0: ("o0", "o1", "p2"), 4: ("o0", "o1")}
+    assert Plan.from_json(GRAPH, ALONE, document()).keeps == {0: ("o0", "o1", "p2"), 4: ("o0", "o1")}
 
 
 @pytest.mark.parametrize(
@@ -279,13 +279,13 @@ def test_the_document_to_be_spoilt_is_good() -> None:
 )
 def test_hostile_fields_are_refused(field: str, value: Any, message: str) -> None:
     with pytest.raises(PlanError, match=message):
-        Plan.from_json(GRAPH, {**document(), field: value})
+        Plan.from_json(GRAPH, ALONE, {**document(), field: value})
 
 
 @pytest.mark.parametrize("field", ["kept", "kept_bytes"])
 def test_one_field_without_the_other_is_refused(field: str) -> None:
     with pytest.raises(PlanError, match="with exactly"):
-        Plan.from_json(GRAPH, {name: value for name, value in document().items() if name != field})
+        Plan.from_json(GRAPH, ALONE, {name: value for name, value in document().items() if name != field})
 
 
 @pytest.mark.parametrize(
@@ -312,7 +312,7 @@ def test_hostile_instructions_are_refused(place: int, entry: Any, message: str) 
     spoilt = document()
     spoilt["instructions"][place] = entry
     with pytest.raises(PlanError, match=message) as caught:
-        Plan.from_json(GRAPH, spoilt)
+        Plan.from_json(GRAPH, ALONE, spoilt)
     assert "\n" not in str(caught.value)
 
 
@@ -321,7 +321,7 @@ def test_a_plan_that_says_nothing_of_what_is_kept_keeps_nothing() -> None:
     del spoilt["kept"], spoilt["kept_bytes"]
     spoilt["instructions"] = [["run", "o0", [0], 2], ["keep", 2, 0]]
     with pytest.raises(PlanError, match="in a plan that does not say what is kept"):
-        Plan.from_json(GRAPH, spoilt)
+        Plan.from_json(GRAPH, ALONE, spoilt)
 
 
 # Outputs that lie in the memory of what made them

@@ -176,7 +176,8 @@ def test_progress_names_every_stage_and_gets_there(strategy: str, tiny_pack: Blo
     calls: list[tuple[str, int, int]] = []
     with connect("local:onnxruntime").open(tiny_pack) as session:
         profile(session, data, replace(QUICK, strategy=strategy), progress=lambda *call: calls.append(call))
-    assert list(dict.fromkeys(stage for stage, _, _ in calls)) == ["measure", "search", "time finalists", "verify"]
+    stages = list(dict.fromkeys(stage for stage, _, _ in calls if stage != "time more finalists"))  # if noise wants it
+    assert stages == ["measure", "search", "time finalists", "verify"]
     for stage in ("measure", "time finalists", "verify"):
         done, total = [call[1:] for call in calls if call[0] == stage][-1]
         assert done == total

@@ -45,7 +45,7 @@ def made_up(pictures: int = 19) -> Truth:
     return Truth(graph.with_losses({"b01-p50": 0.25}), cost, right, labels, {"by": "a test"})
 
 
-def test_hits_are_those_of_every_subnet_alone() -> None:
+def test_hits_are_those_of_every_subnet_alone(seeded: None) -> None:
     supernet = elastify(alive(Small()), torch.zeros(1, 3, 16, 16), kinds=[merge(2), prune(0.5)])
     pictures = Noise(23)
     subnets = list(supernet.graph.paths())[::-1]

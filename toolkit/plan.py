@@ -8,7 +8,7 @@ begins, and what it keeps and drops.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Sized
 from dataclasses import dataclass
 from typing import Any
 
@@ -98,26 +98,35 @@ class Plan:
         return document
 
     @classmethod
-    def from_json(cls, graph: BlockGraph, doc: object) -> Plan:
+    def from_json(cls, graph: BlockGraph, metrics: Mapping[str, tuple[str, ...]], doc: object) -> Plan:
         """Read what `to_json` wrote, and trust none of it: the program is followed step by step before it is returned.
 
-        Raises PlanError when the document has another form, names an unknown block, subnet, metric, slot or key, reads
-        an empty slot, overwrites a full one, runs a block on features that are not the ones it reads or not of one
-        path, scores a subnet by another one's output, leaves one unscored or a slot unfreed, or misstates its size.
+        `metrics` are those of the pack, as for `compile_plan`; a plan may use some of them.
+
+        Raises PlanError when the document has another form, evaluates nothing, names an unknown block, subnet, metric,
+        slot or key, reads an empty slot, overwrites a full one, runs a block on features that are not the ones it reads
+        or not of one path, scores a subnet by another one's output or by other operands than the metric's, leaves one
+        unscored or a slot unfreed, or misstates its size.
         """
         if not isinstance(doc, dict) or doc.keys() not in (_FIELDS, _FIELDS | {"kept", "kept_bytes"}):
             raise PlanError(
                 f"a plan must be an object with exactly {', '.join(sorted(_FIELDS))}, and perhaps kept, kept_bytes"
             )
-        metrics = strings(doc["metrics"], "metrics")
+        names = strings(doc["metrics"], "metrics")
+        if unknown := [name for name in names if name not in metrics]:
+            raise PlanError(f"there is no metric {unknown[0]!r}; there are {', '.join(metrics)}")
+        if len(set(names)) < len(names):
+            raise PlanError(f"plan metrics must each be named once: got {', '.join(names)}")
         subnets = []
-        for names in list_of(doc["subnets"], "subnets"):
+        for blocks in list_of(doc["subnets"], "subnets"):
             try:
-                subnets.append(graph.subnet(strings(names, "a subnet")))
+                subnets.append(graph.subnet(strings(blocks, "a subnet")))
             except GraphError as error:
                 raise PlanError(f"plan subnet {len(subnets)}: {error}") from None
         instructions = [instruction_from_json(entry) for entry in list_of(doc["instructions"], "instructions")]
-        plan = _checked(graph, instructions, subnets, metrics, _kept(doc["kept"]) if "kept" in doc else None)
+        _require_any(subnets, names)
+        kept = _kept(doc["kept"]) if "kept" in doc else None
+        plan = _checked(graph, instructions, subnets, names, metrics, kept)
         for name in ("slots", "peak_bytes", "block_runs", "kept_bytes"):
             if name in doc and whole(doc[name], name) != getattr(plan, name):
                 raise PlanError(f"the plan states {name} {doc[name]}; its instructions come to {getattr(plan, name)}")
@@ -144,15 +153,12 @@ def compile_plan(
     Raises GraphError for a subnet that is not a path of `graph`; PlanError over the limit, for an unknown operand, a
     metric that does not read the output, or when there is nothing to evaluate.
     """
-    if not subnets or not metrics:
-        raise PlanError(
-            f"nothing to evaluate: {len(subnets)} subnets, {len(metrics)} metrics; give at least one of each"
-        )
+    _require_any(subnets, metrics)
     check_metrics(metrics)
     paths = tuple(graph.subnet(names) for names in subnets)
     key_of = [{prefix: key for key, prefix in (keys or {}).items()} for keys in (kept, keep)]
     walk = Walk(graph, paths, metrics, *key_of)
-    plan = _checked(graph, walk.instructions, paths, tuple(metrics), kept)
+    plan = _checked(graph, walk.instructions, paths, tuple(metrics), metrics, kept)
     if limit_bytes is not None and plan.peak_bytes > limit_bytes:
         raise PlanError(
             f"evaluating {len(paths)} subnets needs {plan.peak_bytes} bytes of features at once, the limit is "
@@ -172,21 +178,29 @@ def _checked(
     graph: BlockGraph,
     instructions: Sequence[Instruction],
     subnets: Sequence[Subnet],
-    metrics: Sequence[str],
+    names: Sequence[str],
+    metrics: Mapping[str, Sequence[str]],
     kept: Mapping[int, Prefix] | None,
 ) -> Plan:
-    found = Following(graph, instructions, subnets, metrics, kept)
+    found = Following(graph, instructions, subnets, {name: metrics[name] for name in names}, kept)
     return Plan(
         tuple(instructions),
         found.slots,
         tuple(subnets),
-        tuple(metrics),
+        tuple(names),
         found.peak_bytes,
         found.block_runs,
         kept,
         None if kept is None else found.keeps,
         found.kept_bytes,
     )
+
+
+def _require_any(subnets: Sequence[object], metrics: Sized) -> None:
+    if not subnets or not metrics:
+        raise PlanError(
+            f"nothing to evaluate: {len(subnets)} subnets, {len(metrics)} metrics; give at least one of each"
+        )
 
 
 def _kept(value: object) -> dict[int, Prefix]:

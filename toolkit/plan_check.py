@@ -16,8 +16,8 @@ Prefix = tuple[str, ...]
 class Following:
     """A plan that is followed to its end, knowing of each full slot and each key the blocks that made what it holds.
 
-    `slots`, `peak_bytes`, `block_runs` and `kept_bytes` are what `Plan` says of them. `keeps` is what is kept in the
-    end. Raises PlanError for the first thing that is wrong.
+    `metrics` maps each metric to the operands of its program. `slots`, `peak_bytes`, `block_runs` and `kept_bytes` are
+    what `Plan` says of them. `keeps` is what is kept in the end. Raises PlanError for the first thing that is wrong.
     """
 
     def __init__(
@@ -25,7 +25,7 @@ class Following:
         graph: BlockGraph,
         instructions: Sequence[Instruction],
         subnets: Sequence[Subnet],
-        metrics: Sequence[str],
+        metrics: Mapping[str, Sequence[str]],
         kept: Mapping[int, Prefix] | None,
     ) -> None:
         self.graph, self.subnets, self.metrics = graph, subnets, metrics
@@ -99,9 +99,12 @@ class Following:
         if not known or (subnet, metric) in self._scored:
             raise PlanError(f"{what} by {metric!r}: unknown, or scored already")
         self._scored.add((subnet, metric))
-        paths = [self._features[self._read(slot)] for slot in operands if slot != LABEL]
-        own = self.subnets[subnet]
-        if own not in paths or any(path not in (own, self.graph.oracle) for path in paths):
+        paths = [None if slot == LABEL else self._features[self._read(slot)] for slot in operands]
+        wanted = self.metrics[metric]
+        if [path is None for path in paths] != [operand == "label" for operand in wanted]:
+            raise PlanError(f"{what}: metric {metric!r} reads other operands, {', '.join(wanted)}")
+        outputs = {"label": None, "output": self.subnets[subnet], "oracle": self.graph.oracle}
+        if paths != [outputs[operand] for operand in wanted]:
             raise PlanError(f"{what} by features that are not its own output")
 
     def _read(self, slot: int) -> int:

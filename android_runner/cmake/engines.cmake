@@ -20,7 +20,6 @@ add_library(runner STATIC
   src/machine.cpp
   src/runner.cpp
   src/session.cpp)
-target_compile_definitions(runner PRIVATE RUNNER_VERSION="${RUNNER_VERSION}")
 target_link_libraries(runner PUBLIC readers PRIVATE executorch_engine)
 
 # ONNX Runtime, when its headers and its library are given. Debian's libonnxruntime-dev has the headers, the library of

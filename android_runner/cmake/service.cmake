@@ -12,5 +12,4 @@ add_library(service STATIC
   src/server.cpp
   src/sockets.cpp
   src/starter.cpp)
-target_compile_definitions(service PUBLIC RUNNER_VERSION="${RUNNER_VERSION}")
 target_link_libraries(service PUBLIC readers Threads::Threads)

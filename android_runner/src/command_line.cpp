@@ -14,6 +14,7 @@
 #include "files.h"
 #include "requests.h"
 #include "starter.h"
+#include "version.h"
 
 namespace adaptivenet {
 namespace {

@@ -10,6 +10,7 @@
 
 #include "run_folder.h"
 #include "server.h"
+#include "version.h"
 
 namespace adaptivenet {
 namespace {

@@ -2,6 +2,7 @@
 
 #include "error.h"
 #include "requests.h"
+#include "version.h"
 
 namespace adaptivenet {
 

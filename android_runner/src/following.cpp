@@ -114,22 +114,23 @@ void Following::score(const Step& step) {
   if (!known || !scored_.emplace(step.number, step.name).second) {
     throw PlanError(what + " by " + quote(step.name) + ": unknown, or scored already");
   }
-  const int own = subnets_[static_cast<std::size_t>(step.number)];
-  bool reads_own = false;
   for (const std::int64_t slot : step.sources) {
-    if (slot == kLabelSlot) continue;
-    const int path = path_in(slot);
-    reads_own = reads_own || path == own;
-    if (path != own && path != oracle_) throw PlanError(what + " by features that are not its own output");
+    if (slot != kLabelSlot) read(slot);
   }
-  if (!reads_own) throw PlanError(what + " by features that are not its own output");
   const auto& operands = pack_.metrics().at(step.name).operands;
-  const auto same = [](std::int64_t slot, Operand operand) {
+  const auto is_of_the_kind = [](std::int64_t slot, Operand operand) {
     return (slot == kLabelSlot) == (operand == Operand::kLabel);
   };
-  if (!std::equal(step.sources.begin(), step.sources.end(), operands.begin(), operands.end(), same)) {
+  if (!std::equal(step.sources.begin(), step.sources.end(), operands.begin(), operands.end(), is_of_the_kind)) {
     throw PlanError(what + ": metric " + quote(step.name) + " of pack " + quote(pack_.name()) +
                     " reads other operands; compile the plan again");
+  }
+  const int own = subnets_[static_cast<std::size_t>(step.number)];
+  const auto is_wanted = [&](std::int64_t slot, Operand operand) {
+    return operand == Operand::kLabel || path_in(slot) == (operand == Operand::kOutput ? own : oracle_);
+  };
+  if (!std::equal(step.sources.begin(), step.sources.end(), operands.begin(), is_wanted)) {
+    throw PlanError(what + " by features that are not its own output");
   }
   plan_.instructions.emplace_back(
       Score{static_cast<int>(step.number), step.name, {step.sources.begin(), step.sources.end()}});

@@ -117,6 +117,10 @@ Plan Plan::from_json(const Pack& pack, const Json& document) {
     }
   }
   plan.subnets = subnets_from(document.at("subnets"), pack.graph());
+  if (plan.subnets.empty() || plan.metrics.empty()) {
+    throw PlanError("nothing to evaluate: " + std::to_string(plan.subnets.size()) + " subnets, " +
+                    std::to_string(plan.metrics.size()) + " metrics; give at least one of each");
+  }
   Following following(pack, plan);
   if (keeps) following.begin_from(kept_from(document.at("kept")));
   for (const Json& entry : list_from(document.at("instructions"), "instructions")) following.follow(step_from(entry));

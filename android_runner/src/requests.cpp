@@ -6,6 +6,7 @@
 
 #include "quote.h"
 #include "sha256.h"
+#include "version.h"
 
 namespace adaptivenet {
 namespace {

@@ -16,6 +16,7 @@
 #include "machine.h"
 #include "quote.h"
 #include "session.h"
+#include "version.h"
 
 namespace adaptivenet {
 namespace {

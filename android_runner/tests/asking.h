@@ -5,6 +5,7 @@
 #include <string>
 
 #include "json.h"
+#include "version.h"
 
 namespace adaptivenet {
 

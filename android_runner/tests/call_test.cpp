@@ -12,6 +12,7 @@
 #include "processes.h"
 #include "requests.h"
 #include "run_folder.h"
+#include "version.h"
 
 namespace adaptivenet {
 namespace {

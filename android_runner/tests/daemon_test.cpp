@@ -7,6 +7,7 @@
 
 #include "processes.h"
 #include "run_folder.h"
+#include "version.h"
 
 namespace adaptivenet {
 namespace {

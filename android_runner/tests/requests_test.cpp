@@ -4,6 +4,7 @@
 
 #include "asking.h"
 #include "events.h"
+#include "version.h"
 
 namespace adaptivenet {
 namespace {

@@ -24,7 +24,7 @@ from pathlib import Path
 
 from ...atomic import new_folder
 from ...errors import AdaptiveNetError, DeviceError
-from .bundle import PRESETS, PROGRAM, Bundle
+from .bundle import PRESETS, PROGRAM, Bundle, runner_version
 
 _SOURCES = Path(__file__).resolve().parents[3]
 _WHEEL_TAGS = ("cp311", "manylinux_2_28_aarch64")  # its libraries are the same for every Python
@@ -46,7 +46,8 @@ def build(preset: str, arguments: Sequence[str] = (), sources: Path = _SOURCES) 
     """
     require_tools(preset, tests=preset == "host" or "-DRUNNER_TESTS=ON" in arguments)
     folder = sources / "build" / "runner" / preset
-    configure = ["cmake", "-S", str(sources / "android_runner"), "--preset", preset]
+    built = runner_version(_version(sources), sources)
+    configure = ["cmake", "-S", str(sources / "android_runner"), "--preset", preset, f"-DRUNNER_VERSION={built}"]
     if not any(argument.startswith("-DEXECUTORCH_ROOT") for argument in arguments):
         configure.append(f"-DEXECUTORCH_ROOT={_executorch(preset, sources)}")
     _run([*configure, *arguments], sources / "android_runner")
@@ -54,7 +55,7 @@ def build(preset: str, arguments: Sequence[str] = (), sources: Path = _SOURCES) 
     _run(["cmake", "--build", str(folder), "--target", PROGRAM, "--parallel", jobs], sources)
     with new_folder(folder / "bundle") as part:
         start = gather(folder / PROGRAM, part, compiler_of(folder))
-        Bundle.of(part, preset, _version(sources), start).write_list()
+        Bundle.of(part, preset, built, start).write_list()
     return Bundle.read(folder / "bundle")
 
 
@@ -159,7 +160,7 @@ def _executorch(preset: str, sources: Path) -> Path:
 
 
 def _version(sources: Path) -> str:
-    """The version that CMake compiles in."""
+    """The version of the package that these sources are of."""
     setup = ConfigParser()
     setup.read(sources / "setup.cfg", encoding="utf-8")
     return setup["metadata"]["version"]

@@ -3,6 +3,9 @@
 A bundle is a folder with the program `adaptivenet-runner`, the libraries it needs beside it, and `bundle.json`, which
 lists them. `scripts/build_runner PRESET` makes one (see `build_runner`). A program built for GNU libc brings its own
 loader and libc, so that it runs where neither is installed: on a phone.
+
+A runner's version is that of the package and, behind a `+`, the beginning of the SHA-256 of the sources that it was
+built from: the two sides of the protocol are changed together, and must not meet in different states.
 """
 
 from __future__ import annotations
@@ -119,15 +122,16 @@ def presets_for(android_abi: str, machine: str, this_machine: str) -> tuple[str,
 def find_bundle(presets: Sequence[str], wanted: str | None = None, sources: Path = _SOURCES) -> Bundle:
     """The first bundle that is there, of these presets: built in the source checkout, or packaged with the toolkit.
 
-    `wanted` is the version that it must have; by default this package's own. Raises DeviceError, with the command that
-    builds one, when there is none or it is of another version.
+    `wanted` is the version that it must have, or without a `+` only how it must begin; by default what the sources that
+    are here would give. Raises DeviceError, with the command that builds one, when there is none or it is of another
+    version.
     """
-    wanted = wanted or version("adaptivenet")
+    wanted = wanted or runner_version(version("adaptivenet"), sources)
     for preset in presets:
         for folder in _places(preset, sources):
             if (folder / LIST).is_file():
                 bundle = Bundle.read(folder)
-                if bundle.version != wanted:
+                if wanted not in (bundle.version, bundle.version.partition("+")[0]):
                     raise DeviceError(
                         f"the runner in {folder} is of version {bundle.version}, this is {wanted}; build it again: "
                         f"{build_command(preset, sources)}"
@@ -136,6 +140,16 @@ def find_bundle(presets: Sequence[str], wanted: str | None = None, sources: Path
     # The preset that needs no Android NDK is the one to recommend.
     easiest = next((preset for preset in presets if not preset.startswith("android")), presets[0])
     raise DeviceError(f"no runner is built for {' or '.join(presets)}; build one: {build_command(easiest, sources)}")
+
+
+def runner_version(package: str, sources: Path = _SOURCES) -> str:
+    """The version of a runner that is built from `sources`; that of the package alone where there are none."""
+    folder = sources / "android_runner"
+    read = [*folder.glob("CMake*"), *folder.glob("cmake/*"), *folder.glob("src/*")]
+    if not folder.is_dir():
+        return package
+    listed = [[str(path.relative_to(folder)), file_sha256(path)] for path in sorted(read)]
+    return f"{package}+{hashlib.sha256(json.dumps(listed).encode()).hexdigest()[:12]}"
 
 
 def build_command(preset: str, sources: Path = _SOURCES) -> str:

@@ -13,7 +13,6 @@ import shlex
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing, suppress
-from importlib.metadata import version
 from typing import Any, TypeVar
 
 from ... import errors
@@ -52,13 +51,13 @@ class Calls:
     ) -> None:
         """`patience_s` bounds how long a lost connection is waited for, `idle_s` how long a daemon waits for a client.
 
-        `speaks` is the version that requests name: by default this package's.
+        `speaks` is the version that requests name: by default the bundle's.
         """
         self._transport = transport
         self._store = store
         self._observer = observer
         self._patience_s = patience_s
-        self._version = speaks or version("adaptivenet")
+        self._version = speaks or bundle.version
         self._start = (
             f"cd {shlex.quote(f'{store.home}/runner/{bundle.digest}')} && exec {shlex.join(bundle.start)} call "
             f"--home {shlex.quote(store.home)} --idle {idle_s} "
