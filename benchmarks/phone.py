@@ -8,9 +8,9 @@ ways by turns: through the adb-shell library, and through the adb program with a
 EfficientNet-Lite0 with merged and pruned blocks, untrained, unless `--pack` gives another one.
 
 - `request_ms_adb`, `request_ms_adb_shell`: from the request `info` to its result, median; the runner runs already.
-- `push_rate_over_adb`: the rate at which a file of 64 MB gets to the phone by the library, over that of `adb push`;
-  `checked_push_over_adb` counts comparing it there with its SHA-256 and renaming it as well, which `adb push` does not
-  do. With `_by_adb`: the same by our way of using the adb program.
+- `push_rate_over_adb`: the rate at which a file of 64 MB gets from the disk to the phone by the library, over that of
+  `adb push`; `checked_push_over_adb` counts comparing it there with its SHA-256 and renaming it as well, which is more
+  than `adb push` does. With `_by_adb`: the same by our way of using the adb program.
 - `runner_overhead_pct`: the oracle's blocks run by the runner on this computer over a bare loop over ExecuTorch's
   Module, both in one process that takes them in turn; one thread.
 - `runner_over_python_evaluate`: the time in which the runner on this computer evaluates 100 random subnets on a few
@@ -121,25 +121,32 @@ def request_times(device: PhoneDevice, count: int) -> list[float]:
     return [1e3 * seconds(lambda: device.calls("info")) for _ in range(count)]
 
 
+@contextmanager
+def new_file() -> Iterator[Path]:
+    """A file with content that no phone has yet."""
+    with tempfile.NamedTemporaryFile() as file:
+        file.write(os.urandom(MEGABYTES << 20))
+        file.flush()
+        yield Path(file.name)
+
+
 def push_rates(device: PhoneDevice, transport: Transport, serial: str, pairs: int) -> tuple[list[float], list[float]]:
     """The rates of our push over that of `adb push`, anew for every push: the transport's alone, and with the check."""
     remote = "/data/local/tmp/adaptivenet-benchmark"
 
     def sent() -> float:
-        data = os.urandom(MEGABYTES << 20)
-        return seconds(lambda: transport.push(data, remote))
+        with new_file() as file:
+            return seconds(lambda: transport.push(file, remote))
 
     def checked() -> float:
-        data = os.urandom(MEGABYTES << 20)
-        digest = sha256(data).hexdigest()
-        item = Item(f"data/{digest}.safetensors", digest, len(data), lambda: data)
-        return seconds(lambda: device.put([item]))
+        with new_file() as file:
+            digest = sha256(file.read_bytes()).hexdigest()
+            item = Item(f"data/{digest}.safetensors", digest, file.stat().st_size, lambda: file)
+            return seconds(lambda: device.put([item]))
 
     def theirs() -> float:
-        with tempfile.NamedTemporaryFile() as file:
-            file.write(os.urandom(MEGABYTES << 20))
-            file.flush()
-            command = ["adb", "-s", serial, "push", file.name, remote]
+        with new_file() as file:
+            command = ["adb", "-s", serial, "push", str(file), remote]
             return seconds(lambda: subprocess.run(command, check=True, capture_output=True))
 
     one, other = ([1 / ratio for ratio in ratios(ours, theirs, pairs)] for ours in (sent, checked))
