@@ -23,6 +23,7 @@ check: install ## ruff and mypy
 	$(RUN) mypy
 
 runner: install ## build the runner for this computer and for arm64 phones, and run the tests of both
+	scripts/onnxruntime_headers || echo "make: the runner is built without ONNX Runtime" >&2
 	scripts/build_runner host
 	cmake --build build/runner/host --parallel
 	ctest --test-dir build/runner/host --output-on-failure --parallel 2

@@ -1,28 +1,39 @@
 """The same requests on every device: the same outputs to 1e-4, the same scores, the same errors.
 
 What is expected comes from ONNX Runtime in this process. The devices are this computer with ExecuTorch, the C++ runner
-on this computer, and a phone (see phones.py) in both ways that reach it; without their runners they are left out.
+on this computer with both engines, and a phone (see phones.py) in both ways that reach it; without their runners they
+are left out.
 """
 
 from __future__ import annotations
 
 import random
+import shutil
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from adaptivenet.export import export_pack
 from adaptivenet.toolkit.data import Dataset, open_data
 from adaptivenet.toolkit.devices import Device, Session, connect
-from adaptivenet.toolkit.errors import DataError, DeviceError, FeaturesLost, GraphError, PackError, PlanError
+from adaptivenet.toolkit.errors import (
+    DataError,
+    DeviceError,
+    EngineMissing,
+    FeaturesLost,
+    GraphError,
+    PackError,
+    PlanError,
+)
 from adaptivenet.toolkit.pack import BlockPack
 from adaptivenet.toolkit.plan import Plan, compile_plan
 from adaptivenet.toolkit.sampling import PathSampler
 from adaptivenet.toolkit.search import Evaluator
 from engines import THIN, plan_of
-from packs import build_pack
+from packs import edit_manifest
 from phones import WAYS, address_by
 from runners import bundle_for
 from tapped import CLASSES as TAPPED_CLASSES
@@ -31,17 +42,24 @@ from tapped import tapped
 REFERENCE = "local:onnxruntime"
 
 
-@pytest.fixture(params=["local", "runner", *WAYS])
+@pytest.fixture(params=["local", "runner", "runner:onnxruntime", *WAYS])
 def device(request: pytest.FixtureRequest) -> Iterator[Device]:
     address = str(request.param)
     if address in WAYS:
         bundle_for("arm64-v8a")
         address = address_by(address, request)
-    elif address == "runner":
+    elif address != "local":
         bundle_for("")
-    device = connect(address)
+    device = connect_or_skip(address)
     yield device
     device.close()
+
+
+def connect_or_skip(address: str) -> Device:
+    try:
+        return connect(address)
+    except EngineMissing as error:
+        pytest.skip(f"{error}; scripts/onnxruntime_headers && scripts/build_runner host")
 
 
 @pytest.fixture(scope="module")
@@ -203,7 +221,7 @@ def test_what_is_kept_is_of_one_session_one_data_and_one_path(
 
 
 def test_paging_moves_the_same_blocks(device: Device, tiny_pack: BlockPack) -> None:
-    local = connect("local")  # bytes are those of the backend
+    local = connect(f"local:{device.info.engine}")  # bytes are those of the backend
     with device.open(tiny_pack) as session, local.open(tiny_pack) as reference:
         assert (session.resident.blocks, session.resident.bytes) == ((), 0)
         first = tiny_pack.graph.oracle
@@ -300,6 +318,14 @@ def test_the_same_mistakes_are_refused_with_the_same_words(
             assert (type(found.value), str(found.value)) == (type(expected.value), str(expected.value))
 
 
-def test_a_pack_without_the_engines_artifacts_is_refused(device: Device, tmp_path: Path) -> None:
-    with pytest.raises(PackError, match=r"no executorch artifacts.*it has onnx"):
-        device.open(build_pack(tmp_path / "onnx-only"))
+def test_a_pack_without_the_engines_artifacts_is_refused(device: Device, tiny_pack: BlockPack, tmp_path: Path) -> None:
+    has, lacks = ("executorch", "onnx") if device.info.engine == "onnxruntime" else ("onnx", "executorch")
+    shutil.copytree(tiny_pack.path, tmp_path / "half")
+
+    def leave_out(manifest: dict[str, Any]) -> None:
+        for what in (*manifest["blocks"], *manifest["metrics"].values()):
+            del what["artifacts"][lacks]
+
+    edit_manifest(tmp_path / "half", leave_out)
+    with pytest.raises(PackError, match=rf"no {lacks} artifacts.*it has {has}"):
+        device.open(BlockPack.open(tmp_path / "half"))

@@ -33,7 +33,9 @@ if(ONNXRUNTIME_INCLUDE)
   target_sources(runner PRIVATE src/onnxruntime_engine.cpp)
   target_compile_definitions(runner PRIVATE RUNNER_ONNXRUNTIME)
   target_include_directories(runner SYSTEM PRIVATE ${ONNXRUNTIME_INCLUDE})
-  target_link_libraries(runner PRIVATE ${ONNXRUNTIME_LIBRARY})
+  # The file may have a longer name than the one that programs look for.
+  file(CREATE_LINK ${ONNXRUNTIME_LIBRARY} ${CMAKE_BINARY_DIR}/libonnxruntime.so.1 SYMBOLIC)
+  target_link_libraries(runner PRIVATE ${CMAKE_BINARY_DIR}/libonnxruntime.so.1)
 endif()
 
 add_executable(adaptivenet-runner src/main.cpp)

@@ -8,6 +8,7 @@
 #include <csignal>
 #include <cstdio>
 
+#include "last_words.h"
 #include "run_folder.h"
 #include "server.h"
 #include "version.h"
@@ -41,6 +42,7 @@ void serve(const std::filesystem::path& home, std::chrono::seconds idle, const M
   limits.idle = idle;
   Server server(folder, make_handler(home), limits, stop.get());
   folder.log_output();
+  tell_last_words();
   std::fprintf(stderr, "adaptivenet-runner %s, process %d\n", RUNNER_VERSION, static_cast<int>(getpid()));
   const bool done = server.run();
   folder.restore();

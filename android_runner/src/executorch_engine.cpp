@@ -11,6 +11,7 @@
 
 #include "error.h"
 #include "executorch_threads.h"
+#include "last_words.h"
 
 namespace adaptivenet {
 namespace {
@@ -119,6 +120,7 @@ class EtProgram final : public Program {
         file_(std::move(file)),
         layout_(layout),
         module_(std::make_unique<BufferDataLoader>(file_.bytes().data(), file_.bytes().size())) {
+    const Doing doing(what_.c_str(), "loaded");
     check(module_.load(et::Program::Verification::InternalConsistency), "does not load");
     check(module_.load_method("forward"), "does not load");
     const auto meta = module_.method_meta("forward");
@@ -139,6 +141,7 @@ class EtProgram final : public Program {
         inputs_[index] = given;
       }
     }
+    const Doing doing(what_.c_str(), "run");
     auto outputs = module_.execute("forward", inputs_);
     check(outputs.error(), "failed");
     EtTensor output = (*outputs)[0].toTensor();

@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "error.h"
+#include "last_words.h"
 
 namespace adaptivenet {
 namespace {
@@ -67,6 +68,7 @@ class OrtProgram final : public Program {
     std::vector<const OrtValue*> inputs;
     for (const FeaturePtr& operand : operands) inputs.push_back(feature_of(operand).value);
     const char* name = output_name_.c_str();
+    const Doing doing(what_.c_str(), "run");
     OrtValue* output = nullptr;  // made anew on every run, so that it may always be kept
     const Ort::Status status(
         Ort::GetApi().Run(session_, nullptr, names_.data(), inputs.data(), inputs.size(), &name, 1, &output));
@@ -108,6 +110,7 @@ class OrtEngine final : public Engine {
   std::unique_ptr<Program> load(const std::string& what, MappedFile file, Layout layout,
                                 const Signature& signature) override {
     try {
+      const Doing doing(what.c_str(), "loaded");
       const auto bytes = file.bytes();
       return std::make_unique<OrtProgram>(what, Ort::Session(environment_, bytes.data(), bytes.size(), options_),
                                           signature);

@@ -58,6 +58,14 @@ TEST(Call, EndsWithThreeAndTheLogWhenTheDaemonDies) {
   EXPECT_EQ(home.ask(request_json(2, "count", {{"to", 0}})).size(), 2u) << "a new daemon is started";
 }
 
+TEST(Call, SaysWhichProgramCrashedTheDaemon) {
+  const Home home;
+  Process call = home.call(request_json(1, "segfault"));
+  EXPECT_EQ(call.wait(), 3);
+  EXPECT_NE(call.err().find("block 'x' crashed while it was loaded"), std::string::npos) << call.err();
+  EXPECT_NE(call.err().find("(signal 11)"), std::string::npos) << call.err();
+}
+
 TEST(Call, DoesNotWaitForADaemonThatHangs) {
   Home home;
   const pid_t daemon = home.daemon();

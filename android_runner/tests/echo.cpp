@@ -3,9 +3,12 @@
 #include <unistd.h>
 
 #include <chrono>
+#include <csignal>
 #include <cstdio>
 #include <fstream>
 #include <thread>
+
+#include "last_words.h"
 
 namespace adaptivenet {
 namespace {
@@ -50,6 +53,10 @@ Handler echo_handler(const std::filesystem::path& home) {
     if (verb == "fail") fail(request.at("kind"));
     if (verb == "stubborn") {
       for (;;) pause(1000);
+    }
+    if (verb == "segfault") {
+      const Doing doing("block 'x'", "loaded");
+      raise(SIGSEGV);
     }
     if (verb == "crash") {
       std::fprintf(stderr, "the engine has lost its head\n");

@@ -5,7 +5,8 @@
 For `host` and `linux-arm64` nothing is needed but compilers that Debian and Ubuntu have: the ExecuTorch libraries come
 from its wheels, and GNU libc with its loader is put beside the program. The Android presets need the NDK at
 ANDROID_NDK_HOME and an ExecuTorch that was built for Android: -DEXECUTORCH_ROOT=FOLDER. Further arguments go to CMake:
--DRUNNER_TESTS=ON prepares the tests too, which `host` has anyway.
+-DRUNNER_TESTS=ON prepares the tests too, which `host` has anyway. `host` also has ONNX Runtime, where its headers are
+(`scripts/onnxruntime_headers` gets them) and its Python package is installed.
 """
 
 from __future__ import annotations
@@ -50,6 +51,8 @@ def build(preset: str, arguments: Sequence[str] = (), sources: Path = _SOURCES) 
     configure = ["cmake", "-S", str(sources / "android_runner"), "--preset", preset, f"-DRUNNER_VERSION={built}"]
     if not any(argument.startswith("-DEXECUTORCH_ROOT") for argument in arguments):
         configure.append(f"-DEXECUTORCH_ROOT={_executorch(preset, sources)}")
+    if preset == "host" and not any(argument.startswith("-DONNXRUNTIME") for argument in arguments):
+        configure += _onnxruntime(sources)
     _run([*configure, *arguments], sources / "android_runner")
     jobs = str(os.cpu_count() or 1)
     _run(["cmake", "--build", str(folder), "--target", PROGRAM, "--parallel", jobs], sources)
@@ -157,6 +160,18 @@ def _executorch(preset: str, sources: Path) -> Path:
         with new_folder(unpacked) as part, zipfile.ZipFile(wheel) as archive:
             archive.extractall(part)
     return unpacked / "executorch"
+
+
+def _onnxruntime(sources: Path) -> list[str]:
+    """What gives the runner ONNX Runtime: the wheel's library, with headers of the system or of build/onnxruntime."""
+    folders = [Path("/usr/include/onnxruntime"), sources / "build" / "onnxruntime" / "usr" / "include" / "onnxruntime"]
+    headers = next((folder for folder in folders if (folder / "onnxruntime_cxx_api.h").exists()), None)
+    try:
+        libraries = Path(str(distribution("onnxruntime").locate_file("onnxruntime/capi"))).glob("libonnxruntime.so*")
+    except PackageNotFoundError:
+        return []
+    library = next(libraries, None)
+    return [f"-DONNXRUNTIME_INCLUDE={headers}", f"-DONNXRUNTIME_LIBRARY={library}"] if headers and library else []
 
 
 def _version(sources: Path) -> str:
