@@ -342,6 +342,20 @@ def test_a_library_that_is_nowhere_is_named(tmp_path: Path) -> None:
         gather(program, tmp_path / "bundle", lambda name: name)
 
 
+@needs_compiler
+def test_a_program_for_android_leaves_its_libraries_on_the_phone(tmp_path: Path) -> None:
+    """A compiler does find libc.so: the NDK's stand-in for it, or this computer's."""
+    (tmp_path / "main.c").write_text("int main(void) { return 0; }")
+    program = tmp_path / "program"
+    android = "-Wl,--dynamic-linker=/system/bin/linker64"
+    subprocess.run(["cc", tmp_path / "main.c", "-o", program, android], check=True)
+    (tmp_path / "found").write_text("GROUP ( /lib/libc.so.6 )")
+    bundle = tmp_path / "bundle"
+    bundle.mkdir()
+    assert gather(program, bundle, lambda name: str(tmp_path / "found")) == ["./program"]
+    assert [path.name for path in bundle.iterdir()] == ["program"]
+
+
 def test_the_script_refuses_what_it_cannot_build() -> None:
     script = Path(__file__).parent.parent / "scripts" / "build_runner"
     environment = {**os.environ, "PYTHON": sys.executable}

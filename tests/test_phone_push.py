@@ -6,6 +6,7 @@ import os
 import shlex
 import shutil
 import subprocess
+import time
 from collections.abc import Callable, Iterator
 from hashlib import sha256
 from itertools import pairwise
@@ -18,6 +19,7 @@ from adaptivenet.toolkit.devices.phone import push
 from adaptivenet.toolkit.devices.phone.here import Here
 from adaptivenet.toolkit.devices.phone.push import (
     COMMAND_LIMIT,
+    PART,
     Item,
     Store,
     accept_command,
@@ -211,6 +213,20 @@ def test_a_file_that_is_there_is_not_sent_again(home: Path) -> None:
     assert Store(transport, str(home), Log()).put(items) == 2
     assert there(home) == {item.path: bytes([at]) for at, item in enumerate(items)}
     assert home.stat().st_mode & 0o777 == 0o700
+
+
+def test_data_and_what_never_arrived_go_after_a_week(home: Path) -> None:
+    old = [item_of(b"old", folder) for folder in ("blobs", "data", "packs", "requests")]
+    new = [item_of(b"new", "data"), item_of(b"new", "requests")]
+    Store(Here(), str(home), Log()).put([*old, *new])
+    (home / "blobs" / f"{PART}begun").write_bytes(b"a")
+    (home / "blobs" / f"{PART}forgotten").write_bytes(b"a")
+    week_ago = time.time() - 8 * 24 * 3600
+    for path in (*(item.path for item in old), f"blobs/{PART}forgotten"):
+        os.utime(home / path, (week_ago, week_ago))
+    Store(Here(), str(home), Log()).put([])
+    assert set(there(home)) == {old[0].path, old[2].path, *(item.path for item in new), f"blobs/{PART}begun"}
+    assert Store(Here(), str(home), Log()).put(old) == 6, "what is wanted again is pushed again"
 
 
 def test_many_small_files_cost_few_commands(home: Path) -> None:

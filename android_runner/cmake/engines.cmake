@@ -40,6 +40,9 @@ endif()
 
 add_executable(adaptivenet-runner src/main.cpp)
 target_link_libraries(adaptivenet-runner PRIVATE runner service)
+if(ANDROID)
+  set(CMAKE_EXECUTABLE_RUNTIME_CXX_FLAG "-Wl,-rpath,")  # CMake has none for Android, and would leave BUILD_RPATH out
+endif()
 set_target_properties(adaptivenet-runner PROPERTIES
   BUILD_RPATH "$ORIGIN;${EXECUTORCH_RUNTIME_LIBRARY_DIR}"
   INSTALL_RPATH "$ORIGIN")

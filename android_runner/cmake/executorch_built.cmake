@@ -4,6 +4,8 @@ if(NOT EXECUTORCH_ROOT)
   message(FATAL_ERROR "give -DEXECUTORCH_ROOT=PREFIX, where an ExecuTorch built with this NDK was installed; see docs/phone.md")
 endif()
 find_package(executorch CONFIG REQUIRED PATHS ${EXECUTORCH_ROOT} NO_DEFAULT_PATH NO_CMAKE_FIND_ROOT_PATH)
-set(EXECUTORCH_VERSION 1.5 CACHE STRING "The version that EXECUTORCH_ROOT was built from")
+file(STRINGS ${EXECUTORCH_ROOT}/include/executorch/runtime/core/version.h EXECUTORCH_VERSION REGEX "define ET_VERSION \"")
+string(REGEX REPLACE ".*\"(.+)\".*" "\\1" EXECUTORCH_VERSION "${EXECUTORCH_VERSION}")
+# As it installs them: the names with colons, executorch::backends and so on, exist within its own build only.
 target_link_libraries(executorch_engine
-  PUBLIC executorch executorch::backends executorch::extensions executorch::kernels)
+  PUBLIC executorch executorch_backends executorch_extensions executorch_kernels extension_threadpool)

@@ -102,21 +102,22 @@ def gather(program: Path, folder: Path, print_file_name: Callable[[str], str]) -
     places = [Path(place) for place in _dynamic(program, "RUNPATH") + _dynamic(program, "RPATH") if place[0] == "/"]
     shutil.copy2(program, folder / program.name)
     loader = _loader(program)
+    android = loader.startswith("/system/")
     wanted, done = [program], {program.name}
     for needy in wanted:
         for name in [*_dynamic(needy, "NEEDED"), *([Path(loader).name] if loader else [])]:
             if name in done:
                 continue
             done.add(name)
-            found = next((path for place in places if (path := _named(place, name))), None) or Path(
-                print_file_name(name)
-            )
-            if found.is_absolute() and found.exists():
-                shutil.copy2(found.resolve(), folder / name)
-                wanted.append(folder / name)
-            elif not loader.startswith("/system/"):  # Android's own libraries are on the phone
+            found = next((path for place in places if (path := _named(place, name))), None)
+            if not found and android:
+                continue  # one of Android's own: it is on the phone, and the NDK has only a stand-in for the linker
+            found = found or Path(print_file_name(name))
+            if not found.is_absolute() or not found.exists():
                 raise DeviceError(f"{needy.name} needs the library {name}, which is not found")
-    if loader.startswith("/system/") or not loader:
+            shutil.copy2(found.resolve(), folder / name)
+            wanted.append(folder / name)
+    if android or not loader:
         return [f"./{program.name}"]
     return [f"./{Path(loader).name}", "--library-path", ".", f"./{program.name}"]
 

@@ -27,6 +27,7 @@ _BATCH_BYTES = 64 << 20  # of files that are pushed before they are compared and
 _NO_SHA256SUM = 9  # an exit status
 _ATTEMPTS = 3  # to have a file arrive as it was sent; two hosts that push the same file can cost each other one
 _SPARE_BYTES = 16 << 20  # that are left free on the phone
+_DAYS = 7  # that data, requests and what did not arrive stay; packs and runners stay until everything is removed
 _PATH = re.compile(r"(?:[A-Za-z0-9][A-Za-z0-9._+-]*/)+[A-Za-z0-9][A-Za-z0-9._+-]*")
 _LISTED = re.compile(r"(\d+) (?:\./)?(\S+)")
 _FREE = re.compile(r"\d+\s+\d+\s+(-?\d+)\s+\d+%")  # 1K-blocks, used, available, use
@@ -194,9 +195,12 @@ class Store:
     def _listing(self) -> dict[str, int]:
         if self._there is None:
             home = shlex.quote(self.home)
-            # A file may go while it is listed, when two hosts push; that is no error.
+            # A file may go while it is listed, when two hosts push; that is no error. What is removed is pushed again
+            # when it is wanted.
             result = self._transport.shell(
                 f"mkdir -p {home} && chmod 700 {home} && cd {home} && mkdir -p {' '.join(FOLDERS)} || exit 1; "
+                f"find data requests -type f -mtime +{_DAYS} -exec rm -f {{}} +; "
+                f"find {' '.join(FOLDERS)} -type f -name '{PART}*' -mtime +{_DAYS} -exec rm -f {{}} +; "
                 f"find {' '.join(FOLDERS)} -type f -exec stat -c '%s %n' {{}} + ; exit 0",
                 120,
             )
