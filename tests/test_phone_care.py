@@ -7,7 +7,6 @@ import re
 import signal
 import subprocess
 import sys
-import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -180,7 +179,14 @@ def test_a_hot_phone_is_measured_when_it_has_cooled(
     state = phone.virtual.root / "phone_state" / "thermalservice"
     before = state.read_text()
     state.write_text(report(cpu=58.0, skin=37.0))
-    threading.Timer(1.5, lambda: state.write_text(report(cpu=39.5, skin=36.0))).start()
+    tell = phone.told.progress
+
+    def cool_when_told(stage: str, done: int, total: int, note: str = "") -> None:
+        tell(stage, done, total, note)
+        if stage == "cool down":
+            state.write_text(report(cpu=39.5, skin=36.0))
+
+    monkeypatch.setattr(phone.told, "progress", cool_when_told)
     device = phone.connect(cool_c=40.0)
     with device.open(tiny_pack) as session:
         session.measure([tiny_pack.graph.oracle], rounds=2)
