@@ -395,6 +395,18 @@ def test_cleaning_leaves_no_file_and_no_process(phone: Phone, tiny_pack: BlockPa
     assert not remove_everything(Here(), str(phone.home))
 
 
+def test_cleaning_ends_a_daemon_that_was_stopped(phone: Phone, tiny_pack: BlockPack) -> None:
+    _, session, pid = phone.open(tiny_pack)
+    restored = phone.home.parent / "restored"
+    (phone.home / "run" / "restore").write_text(f"sleep 0.3; echo yes > {restored}")
+    os.kill(pid, signal.SIGSTOP)
+    session.close()
+    assert remove_everything(Here(), str(phone.home))
+    assert ended(pid)
+    assert restored.read_text() == "yes\n"
+    assert not phone.home.exists()
+
+
 def test_the_runner_of_this_computer_goes_with_its_device(tiny_pack: BlockPack, pictures: np.ndarray) -> None:
     bundle_for("")
     device = connect("runner")

@@ -145,15 +145,30 @@ def bundle_for(transport: Transport) -> Bundle:
 def remove_everything(transport: Transport, home: str = HOME) -> bool:
     """Ends the daemon on a phone, whatever version it has, and removes the whole folder. False: there was none."""
     stop = shlex.quote('{"verb":"stop"}')
-    call = f"call --home {shlex.quote(home)} --idle 5 {stop}"
     found = transport.shell(
-        f"cd {shlex.quote(home)} 2>/dev/null || exit 1\n"
-        f'for d in runner/*/; do [ -e run/socket ] || break; ( cd "$d" || exit; l=$(echo ld-*); '
-        f'if [ -f "$l" ]; then "./$l" --library-path . ./{PROGRAM} {call}; else ./{PROGRAM} {call}; fi ); done\n'
-        "exit 0",
-        60,
+        _END.format(home=shlex.quote(home), call=f"call --home {shlex.quote(home)} --idle 5 {stop}"), 90
     )
     if found.status:
         return False
+    put_back(transport, home)  # where no daemon was left to do it
     Store(transport, home, Log()).clean()
     return True
+
+
+# A daemon that was stopped (SIGSTOP) is woken. Any of the runners that are there can tell it to end, and it ends within
+# 5 s; it must have ended before its folder goes, because it may have settings of the phone to put back.
+_END = f"""cd {{home}} 2>/dev/null || exit 1
+p=$(sed -n 's/^adaptivenet-runner .*, process \\([0-9]*\\)$/\\1/p' run/log 2>/dev/null)
+runs() {{{{ [ -n "$p" ] && [ "$(cat "/proc/$p/comm" 2>/dev/null)" = adaptivenet ]; }}}}
+runs && kill -CONT "$p"
+for d in runner/*/; do
+  [ -e run/socket ] || break
+  ( cd "$d" || exit; l=$(echo ld-*)
+    if [ -f "$l" ]; then "./$l" --library-path . ./{PROGRAM} {{call}}; else ./{PROGRAM} {{call}}; fi )
+done
+n=0
+while runs; do
+  if [ $n -ge 100 ]; then kill -9 "$p"; break; fi
+  n=$((n + 1)); sleep 0.1
+done
+exit 0"""
