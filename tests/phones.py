@@ -77,6 +77,8 @@ def start_phone(*options: str) -> VirtualPhone:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             phone = VirtualPhone(port, options, lock)
+            for left in (phone.root / "data" / "local" / "tmp").glob("*"):  # by whoever had this port before
+                shutil.rmtree(left) if left.is_dir() else left.unlink()
             phone.start()
         except (BlockingIOError, RuntimeError) as error:
             os.close(lock)

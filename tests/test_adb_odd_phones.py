@@ -354,5 +354,5 @@ def test_an_interrupted_push_leaves_a_usable_phone(phone_address: str) -> None:
 
     with find_phone(phone_address) as phone:
         with pytest.raises(KeyboardInterrupt):
-            phone.push(bytes(8 << 20), "/data/local/tmp/x", interrupt)
-        assert phone.shell("echo usable; rm -f /data/local/tmp/x").text == "usable\n"
+            phone.push(bytes(8 << 20), "/data/local/tmp/interrupted", interrupt)
+        assert phone.shell("echo usable; rm -f /data/local/tmp/interrupted").text == "usable\n"

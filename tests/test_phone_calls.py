@@ -149,7 +149,11 @@ def test_the_runners_own_words_are_quoted_with_the_end_of_its_log(fake: Fake) ->
     fake.answer(0, "linker: noise", "adaptivenet-runner: the daemon ended; the end of its log:", *noise)
     with pytest.raises(DeviceError, match=r"answer: the daemon ended; the end of its log: ; I 00:00 noise 8 \(its log"):
         fake.calls("info")
-    fake.answer(1, "adaptivenet-runner: there is no folder HOME. Try --help.")
+    crashed = "adaptivenet-runner: block 'b0' crashed while it was loaded: this program is damaged (signal 11)"
+    fake.answer(1, "adaptivenet-runner: the daemon ended; the end of its log:", *noise, crashed)
+    with pytest.raises(DeviceError, match=r"its log: ; block 'b0' crashed while it was loaded: .* \(signal 11\) \(its"):
+        fake.calls("info")
+    fake.answer(2, "adaptivenet-runner: there is no folder HOME. Try --help.")
     with pytest.raises(DeviceError, match=r"answer: there is no folder HOME\. Try --help\. \(its log"):
         fake.calls("info")
 

@@ -8,11 +8,13 @@ import re
 import shutil
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import pytest
 from adaptivenet.toolkit.devices.conditions import Conditions
+from adaptivenet.toolkit.devices.phone import build_runner
 from adaptivenet.toolkit.devices.phone.build_runner import compiler_of, gather, require_tools
 from adaptivenet.toolkit.devices.phone.bundle import (
     LIST,
@@ -203,27 +205,51 @@ def test_a_bundle_of_another_version_is_to_be_built_again(sources: Path) -> None
         find_bundle(["linux-arm64"], "0.2.0", sources)
 
 
-def test_a_bundle_of_other_sources_is_to_be_built_again(sources: Path) -> None:
-    source = sources / "android_runner" / "src" / "main.cpp"
-    source.parent.mkdir()
-    source.write_text("int main() {}")
-    built = runner_version("0.1.0", sources)
-    assert re.fullmatch(r"0\.1\.0\+[0-9a-f]{12}", built)
-    folder = sources / "build" / "runner" / "linux-arm64" / "bundle"
-    Bundle.of(folder, "linux-arm64", built, ["./adaptivenet-runner"]).write_list()
-    assert find_bundle(["linux-arm64"], built, sources).version == built
-    source.write_text("int main() { return 1; }")
-    (sources / "android_runner" / "tests").mkdir()
-    with pytest.raises(DeviceError, match=r"is of version 0\.1\.0\+.*, this is 0\.1\.0\+.*; build it again"):
-        find_bundle(["linux-arm64"], runner_version("0.1.0", sources), sources)
+@pytest.mark.parametrize("changed", ["CMakeLists.txt", "CMakePresets.json", "cmake/a.cmake", "src/a.cpp", "src/a.h"])
+def test_a_bundle_of_other_sources_is_to_be_built_again(changed: str, sources: Path) -> None:
+    folder = sources / "android_runner"
+    for file in ("CMakeLists.txt", "CMakePresets.json", "cmake/a.cmake", "src/a.cpp", "src/a.h", "src/version.h.in"):
+        (folder / file).parent.mkdir(exist_ok=True)
+        (folder / file).write_text(file)
+    built = runner_version(version("adaptivenet"), sources)
+    assert re.fullmatch(r"\d+\.\d+\.\d+\+[0-9a-f]{12}", built)
+    bundle = sources / "build" / "runner" / "linux-arm64" / "bundle"
+    Bundle.of(bundle, "linux-arm64", f"{built}.abcdef", ["./adaptivenet-runner"]).write_list()
+    assert find_bundle(["linux-arm64"], sources=sources).version == f"{built}.abcdef"
+
+    (folder / "tests").mkdir()
+    for beside in ("tests/a_test.cpp", "src/.a.cpp.swp", "src/a.cpp~", "CMakeUserPresets.json"):
+        (folder / beside).write_text("beside the program's sources")
+    (folder / "src" / ".#a.cpp").symlink_to("an editor's lock")
+    assert find_bundle(["linux-arm64"], sources=sources).version == f"{built}.abcdef"
+
+    (folder / changed).write_text("changed")
+    with pytest.raises(
+        DeviceError, match=r"is of version \S+\.abcdef, this is \S+; build it again: .*runner linux-arm64"
+    ):
+        find_bundle(["linux-arm64"], sources=sources)
+
+
+@pytest.mark.parametrize(("api", "taken"), [(1, True), (9999, False), (None, False)])
+def test_onnxruntime_is_built_in_when_the_library_serves_the_headers(
+    api: int | None, taken: bool, sources: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    headers = sources / "include"
+    headers.mkdir()
+    (headers / "onnxruntime_cxx_api.h").touch()
+    (headers / "onnxruntime_c_api.h").write_text(f"#define ORT_API_VERSION {api}\n" if api else "")
+    monkeypatch.setattr(build_runner, "_onnxruntime_folders", lambda sources: [sources / "include"])
+    include, library = build_runner._onnxruntime(sources)
+    assert (include == f"-DONNXRUNTIME_INCLUDE={headers}") == taken
+    assert Path(library.partition("=")[2]).is_file() == taken
 
 
 def test_without_sources_every_build_of_a_version_will_do(sources: Path, tmp_path: Path) -> None:
     folder = sources / "build" / "runner" / "linux-arm64" / "bundle"
-    Bundle.of(folder, "linux-arm64", "0.1.0+abc", ["./adaptivenet-runner"]).write_list()
+    Bundle.of(folder, "linux-arm64", "0.1.0+abc.def", ["./adaptivenet-runner"]).write_list()
     (sources / "android_runner").rmdir()
     assert runner_version("0.1.0", sources) == "0.1.0"
-    assert find_bundle(["linux-arm64"], "0.1.0", sources).version == "0.1.0+abc"
+    assert find_bundle(["linux-arm64"], "0.1.0", sources).version == "0.1.0+abc.def"
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,6 @@ from adaptivenet.toolkit.devices.phone import push
 from adaptivenet.toolkit.devices.phone.here import Here
 from adaptivenet.toolkit.devices.phone.push import (
     COMMAND_LIMIT,
-    PART,
     Item,
     Store,
     accept_command,
@@ -215,18 +214,25 @@ def test_a_file_that_is_there_is_not_sent_again(home: Path) -> None:
     assert home.stat().st_mode & 0o777 == 0o700
 
 
-def test_data_and_what_never_arrived_go_after_a_week(home: Path) -> None:
-    old = [item_of(b"old", folder) for folder in ("blobs", "data", "packs", "requests")]
-    new = [item_of(b"new", "data"), item_of(b"new", "requests")]
-    Store(Here(), str(home), Log()).put([*old, *new])
-    (home / "blobs" / f"{PART}begun").write_bytes(b"a")
-    (home / "blobs" / f"{PART}forgotten").write_bytes(b"a")
-    week_ago = time.time() - 8 * 24 * 3600
-    for path in (*(item.path for item in old), f"blobs/{PART}forgotten"):
-        os.utime(home / path, (week_ago, week_ago))
+def test_data_that_nobody_has_used_for_a_week_goes(home: Path) -> None:
+    def age(items: list[Item], days: float) -> None:
+        for item in items:
+            os.utime(home / item.path, (time.time() - days * 24 * 3600,) * 2)
+
+    kept = [item_of(b"old", "blobs"), item_of(b"old", "packs")]
+    used, unused, young = (
+        [item_of(what, "data"), item_of(what, "requests")] for what in (b"used", b"unused", b"young")
+    )
+    first = Store(Here(), str(home), Log())
+    first.put([*kept, *used, *unused, *young])
+    age([*kept, *used, *unused], 6.9)
+    age(young, 5)
+    second = Store(Here(), str(home), Log())
+    second.put([*kept, *used])
+    age([*kept, *unused], 7.1)
     Store(Here(), str(home), Log()).put([])
-    assert set(there(home)) == {old[0].path, old[2].path, *(item.path for item in new), f"blobs/{PART}begun"}
-    assert Store(Here(), str(home), Log()).put(old) == 6, "what is wanted again is pushed again"
+    assert set(there(home)) == {item.path for item in (*kept, *used, *young)}
+    assert Store(Here(), str(home), Log()).put(unused) == 12, "what is wanted again is pushed again"
 
 
 def test_many_small_files_cost_few_commands(home: Path) -> None:

@@ -267,6 +267,19 @@ def test_a_killed_runner_is_one_clear_error_and_the_phone_is_usable_at_once(
     same_scores(session, plan, data, expected)
 
 
+def test_a_runner_that_crashes_tells_what_it_was_doing(phone: Phone, tiny_pack: BlockPack) -> None:
+    _, session, pid = phone.open(tiny_pack)
+
+    def crash(done: int, total: int) -> None:
+        if done == 1:
+            os.kill(pid, signal.SIGSEGV)
+
+    said = r"the daemon ended without an answer.*(it|block 'b\d') crashed( while it was run: .*)? \(signal 11\)"
+    with pytest.raises(DeviceError, match=said) as caught:
+        session.measure([tiny_pack.graph.oracle], rounds=200_000, progress=crash)
+    assert "\n" not in str(caught.value)
+
+
 @pytest.mark.parametrize(
     ("answer", "message"),
     [
@@ -359,7 +372,7 @@ def test_a_host_of_another_version_replaces_an_idle_runner_once(phone: Phone) ->
     store = Store(phone.cable, str(phone.home), phone.told)
     other = Calls(phone.cable, store, bundle_for(""), phone.told, speaks="9.9.9")
     # The bundle is of this version still, so that the new daemon is refused as well.
-    with pytest.raises(DeviceError, match=r"a runner of version 0\.1\.0\+\w+, this is version 9\.9\.9"):
+    with pytest.raises(DeviceError, match=r"a runner of version 0\.1\.0\+[\w.]+, this is version 9\.9\.9"):
         other("info")
     wait_until(lambda: ended(pid))
 

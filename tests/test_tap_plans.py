@@ -80,7 +80,7 @@ def test_taps_wait_for_the_last_head_and_no_longer() -> None:
     with pytest.raises(PlanError, match=f"needs {plan.peak_bytes} bytes"):
         compile_plan(GRAPH, [short], {"top1": ("output", "label")}, limit_bytes=plan.peak_bytes - 1)
     assert plan.to_json()["instructions"][4] == ["run", "head", [4, 2, 3], 5]
-    assert Plan.from_json(GRAPH, json.loads(json.dumps(plan.to_json()))) == plan
+    assert Plan.from_json(GRAPH, {"top1": ("output", "label")}, json.loads(json.dumps(plan.to_json()))) == plan
 
 
 @pytest.mark.parametrize(
@@ -97,7 +97,7 @@ def test_a_head_reads_its_cuts_in_order(sources: list[int], message: str) -> Non
     doc = compile_plan(GRAPH, [("b0", "b1-m2", "b3-skip", "head")], {"top1": ("output", "label")}).to_json()
     doc["instructions"][4][2] = sources
     with pytest.raises(PlanError, match=message):
-        Plan.from_json(GRAPH, doc)
+        Plan.from_json(GRAPH, {"top1": ("output", "label")}, doc)
 
 
 def test_a_head_reads_features_of_one_path() -> None:
@@ -112,4 +112,4 @@ def test_a_head_reads_features_of_one_path() -> None:
     steps[first_head][-1] = unused
     steps[first_head + 1][2][2] = unused
     with pytest.raises(PlanError, match="runs block 'head' on features of different paths"):
-        Plan.from_json(GRAPH, doc)
+        Plan.from_json(GRAPH, {"agreement": ("output", "oracle")}, doc)

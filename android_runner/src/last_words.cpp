@@ -11,27 +11,38 @@ namespace {
 
 std::atomic<const char*> what_now = nullptr;
 std::atomic<const char*> done_now = nullptr;
+std::atomic_flag told = ATOMIC_FLAG_INIT;
 
-void print(const char* text) {
-  [[maybe_unused]] const ssize_t written = write(STDERR_FILENO, text, std::strlen(text));
-}
-
-// Only what a signal handler may call.
-void tell(int signal) {
-  const char* const what = what_now;
-  print("adaptivenet-runner: ");
-  print(what == nullptr ? "it" : what);
-  print(" crashed");
-  if (what != nullptr) {
-    print(" while it was ");
-    print(done_now);
-    print(": this program of the pack is damaged, or the engine is");
+// A line that is put together by nothing but what a signal handler may call.
+class Line {
+ public:
+  Line& operator<<(const char* text) {
+    while (*text != '\0' && size_ < sizeof text_) text_[size_++] = *text++;
+    return *this;
   }
+  void print() const { [[maybe_unused]] const ssize_t written = write(STDERR_FILENO, text_, size_); }
+
+ private:
+  char text_[512];
+  std::size_t size_ = 0;
+};
+
+void tell(int signal) {
+  // Several threads of an engine may fall over the same thing at once.
+  while (told.test_and_set()) pause();
+  const char* const what = what_now;
   const char number[] = {static_cast<char>('0' + signal / 10), static_cast<char>('0' + signal % 10), '\0'};
-  print(" (signal ");
-  print(number);
-  print(")\n");
-  raise(signal);  // the handler is gone: the process ends as without it
+  Line line;
+  if (what == nullptr) {
+    line << "adaptivenet-runner: it crashed";
+  } else {
+    line << "adaptivenet-runner: " << what << " crashed while it was " << done_now;
+    line << ": this program of the pack is damaged, or the engine is";
+  }
+  line << " (signal " << number << ")\n";
+  line.print();
+  std::signal(signal, SIG_DFL);
+  raise(signal);  // comes when this returns: the process ends as without all this
 }
 
 }  // namespace
@@ -44,10 +55,7 @@ Doing::Doing(const char* what, const char* done) {
 Doing::~Doing() { what_now = nullptr; }
 
 void tell_last_words() {
-  struct sigaction action = {};
-  action.sa_handler = tell;
-  action.sa_flags = static_cast<int>(SA_RESETHAND | SA_NODEFER);
-  for (const int signal : {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT}) sigaction(signal, &action, nullptr);
+  for (const int signal : {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT, SIGTRAP, SIGSYS}) std::signal(signal, tell);
 }
 
 }  // namespace adaptivenet

@@ -14,7 +14,8 @@ class Doing {
   Doing& operator=(const Doing&) = delete;
 };
 
-// From now on a crash of this process, in whatever thread, is told on stderr before it ends as it would have.
+// From now on a crash of this process, in whatever thread, is told on stderr, in one line, before it ends as it would
+// have. Not that of a stack which has no room left.
 void tell_last_words();
 
 }  // namespace adaptivenet

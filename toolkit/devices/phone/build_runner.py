@@ -11,6 +11,7 @@ ANDROID_NDK_HOME and an ExecuTorch that was built for Android: -DEXECUTORCH_ROOT
 
 from __future__ import annotations
 
+import hashlib
 import os
 import platform
 import re
@@ -20,6 +21,7 @@ import sys
 import zipfile
 from collections.abc import Callable, Sequence
 from configparser import ConfigParser
+from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, distribution, version
 from pathlib import Path
 
@@ -47,13 +49,14 @@ def build(preset: str, arguments: Sequence[str] = (), sources: Path = _SOURCES) 
     """
     require_tools(preset, tests=preset == "host" or "-DRUNNER_TESTS=ON" in arguments)
     folder = sources / "build" / "runner" / preset
-    built = runner_version(_version(sources), sources)
-    configure = ["cmake", "-S", str(sources / "android_runner"), "--preset", preset, f"-DRUNNER_VERSION={built}"]
+    configure = ["cmake", "-S", str(sources / "android_runner"), "--preset", preset]
     if not any(argument.startswith("-DEXECUTORCH_ROOT") for argument in arguments):
         configure.append(f"-DEXECUTORCH_ROOT={_executorch(preset, sources)}")
     if preset == "host" and not any(argument.startswith("-DONNXRUNTIME") for argument in arguments):
         configure += _onnxruntime(sources)
-    _run([*configure, *arguments], sources / "android_runner")
+    configure += arguments
+    built = f"{runner_version(_version(sources), sources)}.{_digest_of([*configure, *_engine_versions()])}"
+    _run([*configure, f"-DRUNNER_VERSION={built}"], sources / "android_runner")
     jobs = str(os.cpu_count() or 1)
     _run(["cmake", "--build", str(folder), "--target", PROGRAM, "--parallel", jobs], sources)
     with new_folder(folder / "bundle") as part:
@@ -164,15 +167,40 @@ def _executorch(preset: str, sources: Path) -> Path:
 
 
 def _onnxruntime(sources: Path) -> list[str]:
-    """What gives the runner ONNX Runtime: the wheel's library, with headers of the system or of build/onnxruntime."""
-    folders = [Path("/usr/include/onnxruntime"), sources / "build" / "onnxruntime" / "usr" / "include" / "onnxruntime"]
-    headers = next((folder for folder in folders if (folder / "onnxruntime_cxx_api.h").exists()), None)
-    try:
-        libraries = Path(str(distribution("onnxruntime").locate_file("onnxruntime/capi"))).glob("libonnxruntime.so*")
-    except PackageNotFoundError:
-        return []
-    library = next(libraries, None)
-    return [f"-DONNXRUNTIME_INCLUDE={headers}", f"-DONNXRUNTIME_LIBRARY={library}"] if headers and library else []
+    """What gives the runner ONNX Runtime: the wheel's library, with headers of the system or of build/onnxruntime.
+
+    A library serves the headers of its own and of earlier versions.
+    """
+    with suppress(PackageNotFoundError):
+        wheel = distribution("onnxruntime")
+        minor = int(wheel.version.split(".")[1])
+        libraries = sorted(Path(str(wheel.locate_file("onnxruntime/capi"))).glob("libonnxruntime.so*"))
+        for folder in _onnxruntime_folders(sources):
+            if libraries and (folder / "onnxruntime_cxx_api.h").exists() and _onnxruntime_api(folder) <= minor:
+                return [f"-DONNXRUNTIME_INCLUDE={folder}", f"-DONNXRUNTIME_LIBRARY={libraries[0]}"]
+    return ["-DONNXRUNTIME_INCLUDE=", "-DONNXRUNTIME_LIBRARY="]  # also against what was configured before
+
+
+def _onnxruntime_folders(sources: Path) -> list[Path]:
+    place = Path("usr/include/onnxruntime")
+    return ["/" / place, sources / "build" / "onnxruntime" / place]
+
+
+def _onnxruntime_api(headers: Path) -> int:
+    found = re.search(r"^#define ORT_API_VERSION (\d+)", (headers / "onnxruntime_c_api.h").read_text(), re.MULTILINE)
+    return int(found[1]) if found else sys.maxsize
+
+
+def _engine_versions() -> list[str]:
+    found = []
+    for package in ("executorch", "onnxruntime"):
+        with suppress(PackageNotFoundError):
+            found.append(f"{package} {version(package)}")
+    return found
+
+
+def _digest_of(words: Sequence[str]) -> str:
+    return hashlib.sha256("\n".join(words).encode()).hexdigest()[:6]
 
 
 def _version(sources: Path) -> str:

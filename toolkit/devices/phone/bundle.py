@@ -4,8 +4,9 @@ A bundle is a folder with the program `adaptivenet-runner`, the libraries it nee
 lists them. `scripts/build_runner PRESET` makes one (see `build_runner`). A program built for GNU libc brings its own
 loader and libc, so that it runs where neither is installed: on a phone.
 
-A runner's version is that of the package and, behind a `+`, the beginning of the SHA-256 of the sources that it was
-built from: the two sides of the protocol are changed together, and must not meet in different states.
+A runner's version is that of the package and, behind a `+`, the beginning of the SHA-256 of the C++ sources, and of how
+it was built: 0.1.0+f3a83f0b17d2.9c01d2. So a checkout notices that its runner is not the one of its sources, and a host
+does not take the daemon of another build for its own.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ PROGRAM = "adaptivenet-runner"
 PRESETS = ("host", "linux-arm64", "android-arm64", "android-x86_64")
 _ARM64 = ("aarch64", "arm64")  # as `uname -m` says
 _X86_64 = ("x86_64", "amd64")
+_PROGRAM_SOURCES = ("CMakeLists.txt", "CMakePresets.json", "cmake/*.cmake", "src/*.cpp", "src/*.h", "src/*.in")
 _FILE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,99}")
 _PACKAGE = Path(__file__).resolve().parents[2]  # toolkit/
 _SOURCES = _PACKAGE.parent
@@ -122,16 +124,15 @@ def presets_for(android_abi: str, machine: str, this_machine: str) -> tuple[str,
 def find_bundle(presets: Sequence[str], wanted: str | None = None, sources: Path = _SOURCES) -> Bundle:
     """The first bundle that is there, of these presets: built in the source checkout, or packaged with the toolkit.
 
-    `wanted` is the version that it must have, or without a `+` only how it must begin; by default what the sources that
-    are here would give. Raises DeviceError, with the command that builds one, when there is none or it is of another
-    version.
+    `wanted` is the version of package and sources that it must have, or of the package alone; by default what is here.
+    Raises DeviceError, with the command that builds one, when there is none or it is of another version.
     """
     wanted = wanted or runner_version(version("adaptivenet"), sources)
     for preset in presets:
         for folder in _places(preset, sources):
             if (folder / LIST).is_file():
                 bundle = Bundle.read(folder)
-                if wanted not in (bundle.version, bundle.version.partition("+")[0]):
+                if not _is_wanted(bundle.version, wanted):
                     raise DeviceError(
                         f"the runner in {folder} is of version {bundle.version}, this is {wanted}; build it again: "
                         f"{build_command(preset, sources)}"
@@ -145,11 +146,16 @@ def find_bundle(presets: Sequence[str], wanted: str | None = None, sources: Path
 def runner_version(package: str, sources: Path = _SOURCES) -> str:
     """The version of a runner that is built from `sources`; that of the package alone where there are none."""
     folder = sources / "android_runner"
-    read = [*folder.glob("CMake*"), *folder.glob("cmake/*"), *folder.glob("src/*")]
     if not folder.is_dir():
         return package
-    listed = [[str(path.relative_to(folder)), file_sha256(path)] for path in sorted(read)]
+    found = [path for pattern in _PROGRAM_SOURCES for path in folder.glob(pattern) if path.name[0] != "."]
+    listed = [[str(path.relative_to(folder)), file_sha256(path)] for path in sorted(found)]
     return f"{package}+{hashlib.sha256(json.dumps(listed).encode()).hexdigest()[:12]}"
+
+
+def _is_wanted(found: str, wanted: str) -> bool:
+    (package, _, build), (wanted_package, _, sources) = found.partition("+"), wanted.partition("+")
+    return package == wanted_package and (not sources or build.partition(".")[0] == sources)
 
 
 def build_command(preset: str, sources: Path = _SOURCES) -> str:

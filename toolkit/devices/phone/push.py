@@ -27,7 +27,7 @@ _BATCH_BYTES = 64 << 20  # of files that are pushed before they are compared and
 _NO_SHA256SUM = 9  # an exit status
 _ATTEMPTS = 3  # to have a file arrive as it was sent; two hosts that push the same file can cost each other one
 _SPARE_BYTES = 16 << 20  # that are left free on the phone
-_DAYS = 7  # that data, requests and what did not arrive stay; packs and runners stay until everything is removed
+_AGING = ("data", "requests")  # what lies there goes when it was not used for a week; the rest stays until --clean
 _PATH = re.compile(r"(?:[A-Za-z0-9][A-Za-z0-9._+-]*/)+[A-Za-z0-9][A-Za-z0-9._+-]*")
 _LISTED = re.compile(r"(\d+) (?:\./)?(\S+)")
 _FREE = re.compile(r"\d+\s+\d+\s+(-?\d+)\s+\d+%")  # 1K-blocks, used, available, use
@@ -129,6 +129,7 @@ class Store:
         self._transport = transport
         self._observer = observer
         self._there: dict[str, int] | None = None
+        self._used: set[str] = set()  # what this object has pushed or touched
 
     def put(self, items: Sequence[Item]) -> int:
         """Have all of `items` on the phone; returns how many bytes were sent.
@@ -139,7 +140,9 @@ class Store:
         sent = 0
         try:
             for _ in range(_ATTEMPTS):
-                transfer = plan_transfer(items, self._listing())
+                there = self._listing()
+                self._use([item.path for item in items if there.get(item.path) == item.bytes])
+                transfer = plan_transfer(items, there)
                 if not transfer.send and not transfer.arrived:
                     return sent
                 self._require_space(transfer.bytes)
@@ -161,6 +164,13 @@ class Store:
         result = self._transport.shell(f"rm -rf {shlex.quote(self.home)}", 120)
         if result.status:
             raise DeviceError(f"{self.home} cannot be removed from {self._transport.address}: {_line(result)}")
+
+    def _use(self, paths: Iterable[str]) -> None:
+        """Has files that were there before count as used today."""
+        old = [path for path in paths if path.startswith(_AGING) and path not in self._used]
+        if old:
+            self._transport.shell(f"cd {shlex.quote(self.home)} && touch -c {shlex.join(old)}", 30)
+            self._used.update(old)
 
     def _transfer(self, transfer: Transfer) -> list[str]:
         """Send, compare and rename; returns what the phone complains of."""
@@ -189,18 +199,18 @@ class Store:
             raise DeviceError(f"files cannot be renamed in {self.home} on {self._transport.address}: {_line(result)}")
         assert self._there is not None
         refused = {line.split(" ", 1)[1] for line in complaints}
-        self._there |= {item.path: item.bytes for item in batch if item.path not in refused}
+        arrived = {item.path: item.bytes for item in batch if item.path not in refused}
+        self._there |= arrived
+        self._used |= arrived.keys()
         return complaints
 
     def _listing(self) -> dict[str, int]:
         if self._there is None:
             home = shlex.quote(self.home)
-            # A file may go while it is listed, when two hosts push; that is no error. What is removed is pushed again
-            # when it is wanted.
+            # A file may go while it is listed, when two hosts push; that is no error.
             result = self._transport.shell(
                 f"mkdir -p {home} && chmod 700 {home} && cd {home} && mkdir -p {' '.join(FOLDERS)} || exit 1; "
-                f"find data requests -type f -mtime +{_DAYS} -exec rm -f {{}} +; "
-                f"find {' '.join(FOLDERS)} -type f -name '{PART}*' -mtime +{_DAYS} -exec rm -f {{}} +; "
+                f"find {' '.join(_AGING)} -type f -mtime +6 -exec rm -f {{}} +; "  # that is 7 days and more
                 f"find {' '.join(FOLDERS)} -type f -exec stat -c '%s %n' {{}} + ; exit 0",
                 120,
             )
