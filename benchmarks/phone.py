@@ -201,7 +201,7 @@ def small_pack(folder: Path, console: Console) -> BlockPack:
 def main(quick: bool, phone: str | None, given: Path | None) -> None:
     """Print the figures as the last line, one json object."""
     console = Console()
-    requests, pushes, rounds, images, pairs = (10, 3, 60, 2, 3) if quick else (50, 9, 400, 8, 5)
+    requests, pushes, rounds, images, pairs = (10, 3, 60, 2, 3) if quick else (50, 9, 400, 8, 9)
     figures: dict[str, Any] = {}
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
