@@ -11,12 +11,14 @@ namespace {
 
 TEST(Corpus, GoesThroughItsTargets) {
   for (const auto& [name, entry] : fuzz_entries()) {
-    int inputs = 0;
-    for (const auto& file : std::filesystem::directory_iterator(std::filesystem::path(RUNNER_CORPUS) / name)) {
-      EXPECT_NO_THROW(entry(MappedFile(file.path()).bytes())) << file.path();
-      ++inputs;
+    for (const std::filesystem::path corpus : {RUNNER_CORPUS, RUNNER_FOUND}) {
+      int inputs = 0;
+      for (const auto& file : std::filesystem::directory_iterator(corpus / name)) {
+        EXPECT_NO_THROW(entry(MappedFile(file.path()).bytes())) << file.path();
+        ++inputs;
+      }
+      EXPECT_GT(inputs, 0) << corpus / name;
     }
-    EXPECT_GT(inputs, 0) << name;
   }
 }
 
