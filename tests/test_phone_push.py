@@ -324,6 +324,12 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
         Store(Here(), str(tmp_path / "file" / "home"), Log()).put([item_of(b"x")])
 
 
+def test_a_small_transfer_is_not_told(home: Path) -> None:
+    told = Told()
+    Store(Here(), str(home), told).put([item_of(bytes([at]) * 1000) for at in range(4)])
+    assert told.done == []
+
+
 def test_progress_is_told_with_the_rate(home: Path) -> None:
     told = Told()
     Store(Here(), str(home), told).put([item_of(bytes([at]) * 500_000) for at in range(4)])

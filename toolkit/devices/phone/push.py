@@ -27,6 +27,7 @@ _BATCH_BYTES = 64 << 20  # of files that are pushed before they are compared and
 _NO_SHA256SUM = 9  # an exit status
 _ATTEMPTS = 3  # to have a file arrive as it was sent; two hosts that push the same file can cost each other one
 _SPARE_BYTES = 16 << 20  # that are left free on the phone
+_TOLD_BYTES = 1 << 20  # a smaller transfer, as of a request or a picture, is over before it can be looked at
 _AGING = ("data", "requests")  # what lies there goes when it was not used for a week; the rest stays until --clean
 _PATH = re.compile(r"(?:[A-Za-z0-9][A-Za-z0-9._+-]*/)+[A-Za-z0-9][A-Za-z0-9._+-]*")
 _LISTED = re.compile(r"(\d+) (?:\./)?(\S+)")
@@ -240,7 +241,7 @@ class Store:
 
 
 class Meter:
-    """Tells an observer how much of a transfer is done, and how fast it goes."""
+    """Tells an observer how much of a transfer is done, and how fast it goes, unless it is small."""
 
     def __init__(self, observer: Observer, total: int) -> None:
         self._observer = observer
@@ -259,7 +260,7 @@ class Meter:
             self._tell(self._done + done)
 
     def _tell(self, done: int) -> None:
-        if self._total:
+        if self._total >= _TOLD_BYTES:
             rate = done / 1e6 / max(time.monotonic() - self._begun, 1e-3)
             self._observer.progress("push (kB)", round(done / 1e3), round(self._total / 1e3), f"{rate:.1f} MB/s")
 
