@@ -121,7 +121,7 @@ def named_session(graph: BlockGraph, metrics: Mapping[str, tuple[str, ...]]) -> 
     """A session, and its engine."""
     engine = NamedEngine(graph)
     info = DeviceInfo("named", "named", "", engine.name, engine.version, 1, 1)
-    return LocalSession(info, engine, cast(Any, NamedPack(graph, metrics))), engine
+    return LocalSession(info, engine, cast(Any, NamedPack(graph, metrics)), engine), engine
 
 
 def named_data(graph: BlockGraph, first: int, count: int) -> Dataset:

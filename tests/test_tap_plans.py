@@ -17,6 +17,9 @@ from hypothesis import strategies as st
 from tapped import GRAPH
 from torch import nn
 
+TOP1 = {"top1": ("output", "label")}
+AGREEMENT = {"agreement": ("output", "oracle")}
+
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
@@ -58,7 +61,7 @@ def as_program(block: nn.Module) -> Program:
 
 def test_taps_wait_for_the_last_head_and_no_longer() -> None:
     short = ("b0", "b1-m2", "b3-skip", "head")
-    plan = compile_plan(GRAPH, [short, (*short[:-1], "head-p50")], {"top1": ("output", "label")})
+    plan = compile_plan(GRAPH, [short, (*short[:-1], "head-p50")], TOP1)
     assert plan.instructions == (
         Run("b0", (0,), 2),
         Free(0),
@@ -78,9 +81,9 @@ def test_taps_wait_for_the_last_head_and_no_longer() -> None:
     last = bytes_at[4] + bytes_at[1] + bytes_at[3] + bytes_at[5]
     assert plan.peak_bytes == max(bytes_at[0] + bytes_at[1], last)
     with pytest.raises(PlanError, match=f"needs {plan.peak_bytes} bytes"):
-        compile_plan(GRAPH, [short], {"top1": ("output", "label")}, limit_bytes=plan.peak_bytes - 1)
+        compile_plan(GRAPH, [short], TOP1, limit_bytes=plan.peak_bytes - 1)
     assert plan.to_json()["instructions"][4] == ["run", "head", [4, 2, 3], 5]
-    assert Plan.from_json(GRAPH, {"top1": ("output", "label")}, json.loads(json.dumps(plan.to_json()))) == plan
+    assert Plan.from_json(GRAPH, TOP1, json.loads(json.dumps(plan.to_json()))) == plan
 
 
 @pytest.mark.parametrize(
@@ -94,16 +97,16 @@ def test_taps_wait_for_the_last_head_and_no_longer() -> None:
     ],
 )
 def test_a_head_reads_its_cuts_in_order(sources: list[int], message: str) -> None:
-    doc = compile_plan(GRAPH, [("b0", "b1-m2", "b3-skip", "head")], {"top1": ("output", "label")}).to_json()
+    doc = compile_plan(GRAPH, [("b0", "b1-m2", "b3-skip", "head")], TOP1).to_json()
     doc["instructions"][4][2] = sources
     with pytest.raises(PlanError, match=message):
-        Plan.from_json(GRAPH, {"top1": ("output", "label")}, doc)
+        Plan.from_json(GRAPH, TOP1, doc)
 
 
 def test_a_head_reads_features_of_one_path() -> None:
     """The other path's feature at the same cut has the right shape, and would give a number that looks right."""
     subnets = [("b0", "b1", "b2", "b3", "head"), ("b0", "b1-m2", "b3", "head")]
-    doc = compile_plan(GRAPH, subnets, {"agreement": ("output", "oracle")}).to_json()
+    doc = compile_plan(GRAPH, subnets, AGREEMENT).to_json()
     steps = doc["instructions"]
     doc["subnets"] = doc["subnets"][:1]
     first_head = next(place for place, step in enumerate(steps) if step[:2] == ["run", "head"])
@@ -112,4 +115,4 @@ def test_a_head_reads_features_of_one_path() -> None:
     steps[first_head][-1] = unused
     steps[first_head + 1][2][2] = unused
     with pytest.raises(PlanError, match="runs block 'head' on features of different paths"):
-        Plan.from_json(GRAPH, {"agreement": ("output", "oracle")}, doc)
+        Plan.from_json(GRAPH, AGREEMENT, doc)

@@ -57,11 +57,11 @@ class LocalDevice(Device):
 class LocalSession(Session):
     """A pack open in this process; see `Session`."""
 
-    def __init__(self, info: DeviceInfo, engine: Engine, pack: BlockPack, evaluating: Engine | None = None) -> None:
+    def __init__(self, info: DeviceInfo, engine: Engine, pack: BlockPack, evaluating: Engine) -> None:
         self.info = info
         self.pack = pack
         self._graph = pack.graph
-        self._engine, self._evaluating = engine, evaluating or engine
+        self._engine, self._evaluating = engine, evaluating
         self._active: dict[str, Program] = {}  # the active subnet's blocks, in the order they run
         self._assembled: Chain | None = None  # the same, ready to infer
         self._kept = KeptFeatures()
