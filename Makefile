@@ -3,24 +3,19 @@
 PYTHON ?= python3
 RUN := .venv/bin/python -m
 
-# Larger data sets, for tests that are skipped without them.
-ifneq ($(wildcard ../shared/data),)
-export ADAPTIVENET_DATA ?= $(abspath ../shared/data)
-endif
-
 .DEFAULT_GOAL := help
 .PHONY: install check runner test demo clean help
 
 install: ## create .venv with everything in it (about 4 minutes; nothing to do when it is up to date)
 	@PYTHON="$(PYTHON)" scripts/install
 
-check: install ## ruff and mypy
+check: install ## ruff, clang-format and mypy
 	$(RUN) ruff check .
 	$(RUN) ruff format --check .
-	@mkdir -p build/mypy/adaptivenet
-	@ln -sfn ../../../toolkit build/mypy/adaptivenet/toolkit
-	@ln -sfn ../../../export build/mypy/adaptivenet/export
+	find android_runner -name '*.cpp' -o -name '*.h' | xargs .venv/bin/clang-format --dry-run --Werror
 	$(RUN) mypy
+	$(RUN) mypy tests/users_script.py
+	MYPYPATH=tests $(RUN) mypy -p virtual_phone
 
 runner: install ## build the runner for this computer and for arm64 phones, and run the tests of both
 	scripts/onnxruntime_headers || echo "make: the runner is built without ONNX Runtime" >&2
@@ -31,7 +26,7 @@ runner: install ## build the runner for this computer and for arm64 phones, and 
 	cmake --build build/runner/linux-arm64 --parallel
 	ctest --test-dir build/runner/linux-arm64 --output-on-failure --parallel 2
 
-test: install ## every test; some of them: make test ARGS="tests/test_graph.py -k window"
+test: install ## every test; some of them: make test ARGS="tests/graph/test_graph.py -k window"
 	$(RUN) pytest --numprocesses=auto --maxprocesses=4 --dist=loadfile --timeout=600 --durations=10 $(ARGS)
 
 demo: install ## the whole job on EfficientNet-Lite0, into demo/; on your own images: make demo DATA=folder

@@ -1,23 +1,26 @@
 """How well the latency of a subnet is predicted from its blocks: 60 random subnets, predicted against measured.
 
-    python -m benchmarks.additivity [--quick] [--pack FOLDER] [--device local] [--report FILE]
+    python -m benchmarks.additivity [--quick] [--small] [--engine E] [--pack FOLDER] [--device local] [--report FILE]
 
-On every engine, for EfficientNet-Lite0 and ResNet-50 with merged and pruned blocks (random weights: they do not matter
-for latency; `--pack` gives another pack instead, `--device` another device), in the same rounds: every block alone, the
-subnets that a profile learns from (12, or more where so many do not hold every block), with time-stamps at their cuts,
-and 60 others, with the oracle as the anchor. Rounds go on until the 95% interval of every median is within 1%, or 100
-were taken. Rounds in which the device was slower or faster than usual are corrected by the anchor. The 60 subnets are
-drawn uniformly over the multiply-accumulates; none is among those that are learned from.
+On every engine, for EfficientNet-Lite0 and ResNet-50 with merged and pruned blocks, or with `--small` for networks of
+very small blocks, ResNet-20 for CIFAR and MobileNetV3-Small at 32 pixels, with merged, pruned and skipped blocks
+(random weights: they do not matter for latency; `--pack` gives another pack instead, `--device` another device), in the
+same rounds: every block alone, the subnets that a profile learns from (12, or more where so many do not hold every
+block), on ExecuTorch with time-stamps at their cuts, and 60 others, with the oracle as the anchor. Rounds go on until
+the 95% interval of every median is within 1%, or 100 were taken. Rounds in which the device was slower or faster than
+usual are corrected by the anchor. The 60 subnets are drawn uniformly over the multiply-accumulates; none is among those
+that are learned from.
 
 A prediction is made from the blocks and the subnets to learn from only, as a profile makes it.
 `ENGINE_median_error_pct` and `ENGINE_p95_error_pct` are over the errors |predicted - measured| / measured of the 60
-subnets, of the worse model. The same with `_without_in_situ` learns only from what the subnets took whole; with
-`_uncorrected`, neither what is learned from nor what is measured is corrected by the anchor.
+subnets, of the worse model; `ENGINE_bias_pct` is the median of their signed errors, of the model where it is farthest
+from 0: above 0, predictions are too long on the whole. The same with `_without_in_situ` learns only from what the
+subnets took whole; with `_uncorrected`, neither what is learned from nor what is measured is corrected by the anchor.
 `ENGINE_sum_median_error_pct` is that of the plain sum of the blocks' medians, `ENGINE_scaled_median_error_pct` that of
 the sum times one factor, the oracle's. `ENGINE_covered_pct` is the share of the 60 that lie within the error that their
 prediction states (95% if it is honest), `ENGINE_stated_error_pct` the median of the errors that are stated,
 `ENGINE_uncertainty_pct` the widest interval of a measured median, `ENGINE_slow_rounds_pct` the share of rounds that
-were corrected. `--quick` takes EfficientNet-Lite0 alone, and at most 20 rounds.
+were corrected. `--quick` takes at most 20 rounds, and of the two large models EfficientNet-Lite0 alone.
 """
 
 from __future__ import annotations
@@ -34,28 +37,32 @@ import click
 import numpy as np
 import torch
 from adaptivenet.export import export_pack
-from adaptivenet.toolkit.block_timing import learn, subnets_to_time
 from adaptivenet.toolkit.cli.console import Console, reports_errors, table
-from adaptivenet.toolkit.devices import connect
-from adaptivenet.toolkit.elastic import elastify, merge, prune
-from adaptivenet.toolkit.graph import Subnet
-from adaptivenet.toolkit.measuring import Precision, Samples, take_samples
-from adaptivenet.toolkit.pack import BlockPack
-from adaptivenet.toolkit.prediction import Predictor
-from adaptivenet.toolkit.report import markdown
+from adaptivenet.toolkit.devices.connect import connect
+from adaptivenet.toolkit.elastic import elastify, merge, prune, skip
+from adaptivenet.toolkit.graph.graph import Subnet
+from adaptivenet.toolkit.pack.pack import BlockPack
+from adaptivenet.toolkit.profiling.block_timing import learn, subnets_to_time
+from adaptivenet.toolkit.profiling.borders import neighbours
+from adaptivenet.toolkit.profiling.measuring import Precision, Samples, take_samples
+from adaptivenet.toolkit.profiling.prediction import Predictor
+from adaptivenet.toolkit.report.text import markdown
 
 from .machine import describe_machine
-from .models import allow_torchvision, efficientnet_lite0
+from .models import allow_torchvision, efficientnet_lite0, resnet20
 from .subnets import draw_by_macs
 
 PREDICTED = 60
-ENGINES = ("executorch", "onnxruntime")
+ENGINES = {"executorch": "executorch", "onnxruntime": "onnx"}  # and the backend that each runs
 VARIANTS = ("", "_without_in_situ", "_uncorrected")
 
 
 @dataclass(frozen=True)
 class Errors:
-    """What came out for one pack on one engine: relative errors of the predictions, and of two simpler ones."""
+    """What came out for one pack on one engine: relative errors of the predictions, and of two simpler ones.
+
+    An error is above 0 where the prediction is longer than what was measured.
+    """
 
     predicted: Mapping[str, np.ndarray]  # by variant
     summed: np.ndarray
@@ -78,7 +85,7 @@ def measure(pack: BlockPack, device: str, precision: Precision, console: Console
     with connect(device).open(pack) as session:
         samples = take_samples(
             session,
-            [*blocks, *learned, *rest],
+            [*blocks, *learned, *rest, *neighbours(session)],
             graph.oracle,
             precision,
             lambda done, total: console.progress(f"{pack.name} on {device}", done, total),
@@ -124,20 +131,25 @@ def medians(samples: Samples, chains: Sequence[Sequence[str]]) -> np.ndarray:
 
 def relative(predicted: np.ndarray, measured: np.ndarray) -> np.ndarray:
     """The error of each prediction, as a share of what was measured."""
-    return np.abs(predicted - measured) / measured
+    return (predicted - measured) / measured
 
 
 @contextmanager
-def packs(quick: bool, console: Console) -> Iterator[list[BlockPack]]:
+def packs(quick: bool, small: bool, backends: Sequence[str], console: Console) -> Iterator[list[BlockPack]]:
     """The packs to measure, made in a folder of their own."""
-    models = {"efficientnet-lite0": efficientnet_lite0}
-    if not quick:
-        models["resnet50"] = _resnet50
+    models = {"efficientnet-lite0": efficientnet_lite0, "resnet50": _resnet50}
+    if small:
+        models = {"resnet20-cifar": resnet20, "mobilenetv3-small-32": _mobilenet}
+    elif quick:
+        del models["resnet50"]
+    pixels = 32 if small else 224
+    kinds = [merge(2), merge(3), prune(0.5), *([skip()] if small else [])]
     with tempfile.TemporaryDirectory() as folder:
         yield [
             export_pack(
-                elastify(build(), torch.zeros(1, 3, 224, 224), kinds=[merge(2), merge(3), prune(0.5)]),
+                elastify(build(), torch.zeros(1, 3, pixels, pixels), kinds=kinds),
                 Path(folder) / name,
+                backends,
                 name=name,
                 progress=lambda at, total, what: console.progress("export", at, total, what),
             )
@@ -152,31 +164,65 @@ def _resnet50() -> torch.nn.Module:
     return resnet50(weights=None).eval()
 
 
+def _mobilenet() -> torch.nn.Module:
+    allow_torchvision()
+    from torchvision.models import mobilenet_v3_small
+
+    return mobilenet_v3_small(weights=None).eval()
+
+
+def typical(errors: np.ndarray) -> float:
+    """The median of the errors, whichever side they are on."""
+    return float(np.median(np.abs(errors)))
+
+
+def large(errors: np.ndarray) -> float:
+    """What 95% of the errors are no larger than, whichever side they are on."""
+    return float(np.percentile(np.abs(errors), 95))
+
+
+def bias(errors: np.ndarray) -> float:
+    """Whether the predictions are too long (above 0) or too short on the whole: the median of the signed errors."""
+    return float(np.median(errors))
+
+
 def _row(pack: str, engine: str, errors: Errors) -> list[str]:
-    shares = [share for of in errors.predicted.values() for share in (np.median(of), np.percentile(of, 95))]
-    shares += [np.median(errors.summed), np.median(errors.scaled), errors.covered, errors.stated, errors.uncertainty]
-    return [pack, engine, *(f"{100 * share:.1f}%" for share in shares), str(errors.rounds)]
+    shares = [share for of in errors.predicted.values() for share in (typical(of), large(of))]
+    shares += [typical(errors.summed), typical(errors.scaled), errors.covered, errors.stated, errors.uncertainty]
+    biased = f"{100 * bias(errors.predicted['']):+.1f}%"
+    return [pack, engine, biased, *(f"{100 * share:.1f}%" for share in shares), str(errors.rounds)]
 
 
-HEAD = ["pack", "engine", "median error", "95th percentile", "without in situ", "95th", "uncorrected", "95th"]
+HEAD = ["pack", "engine", "bias", "median error", "95th percentile", "without in situ", "95th", "uncorrected", "95th"]
 HEAD += ["plain sum", "scaled sum", "covered", "stated", "interval", "rounds"]
 
 
 @click.command()
-@click.option("--quick", is_flag=True, help="One model, fewer rounds; at most 10 minutes on 2 cores.")
+@click.option("--quick", is_flag=True, help="Fewer rounds, one large model; at most 10 minutes on 2 cores.")
+@click.option("--small", is_flag=True, help="Two networks of very small blocks in the place of both models.")
+@click.option(
+    "--engine", "engines", multiple=True, type=click.Choice([*ENGINES]), help="May be repeated. [default: both]"
+)
 @click.option("--pack", "given", type=click.Path(path_type=Path), help="A pack to measure in the place of both models.")
 @click.option("--device", default="local", show_default=True, help="Where to measure; the engine is appended.")
 @click.option("--report", type=click.Path(), help="Write the table here as Markdown.")
 @reports_errors
-def main(quick: bool, given: Path | None, device: str, report: str | None) -> None:
+def main(
+    quick: bool, small: bool, engines: tuple[str, ...], given: Path | None, device: str, report: str | None
+) -> None:
     """Print the figures as the last line, one json object."""
     console = Console()
     precision = Precision(most=20 if quick else 100)
+    wanted = engines or tuple(ENGINES)
     found: dict[str, list[Errors]] = {}
     rows = [HEAD]
-    with packs(quick, console) if given is None else _opened(given) as measured:
+    with (
+        packs(quick, small, [ENGINES[engine] for engine in wanted], console)
+        if given is None
+        else _opened(given) as measured
+    ):
         for pack in measured:
-            for engine in ENGINES:
+            for engine in wanted:
                 errors = measure(pack, f"{device}:{engine}", precision, console)
                 found.setdefault(engine, []).append(errors)
                 rows.append(_row(pack.name, engine, errors))
@@ -187,11 +233,12 @@ def main(quick: bool, given: Path | None, device: str, report: str | None) -> No
     for engine, of_packs in found.items():
         for variant in VARIANTS:
             of_variant = [errors.predicted[variant] for errors in of_packs]
-            figures[f"{engine}_median_error_pct{variant}"] = _worst(np.median(of) for of in of_variant)
-            figures[f"{engine}_p95_error_pct{variant}"] = _worst(np.percentile(of, 95) for of in of_variant)
+            figures[f"{engine}_median_error_pct{variant}"] = _worst(map(typical, of_variant))
+            figures[f"{engine}_p95_error_pct{variant}"] = _worst(map(large, of_variant))
         figures |= {
-            f"{engine}_sum_median_error_pct": _worst(np.median(errors.summed) for errors in of_packs),
-            f"{engine}_scaled_median_error_pct": _worst(np.median(errors.scaled) for errors in of_packs),
+            f"{engine}_bias_pct": 100 * max((bias(errors.predicted[""]) for errors in of_packs), key=abs),
+            f"{engine}_sum_median_error_pct": _worst(typical(errors.summed) for errors in of_packs),
+            f"{engine}_scaled_median_error_pct": _worst(typical(errors.scaled) for errors in of_packs),
             f"{engine}_covered_pct": 100 * min(errors.covered for errors in of_packs),
             f"{engine}_stated_error_pct": _worst(errors.stated for errors in of_packs),
             f"{engine}_uncertainty_pct": _worst(errors.uncertainty for errors in of_packs),

@@ -32,7 +32,7 @@ from typing import Any
 
 import click
 from adaptivenet.toolkit.cli.console import Console, reports_errors, table
-from adaptivenet.toolkit.report import markdown
+from adaptivenet.toolkit.report.text import markdown
 
 from .machine import describe_machine
 from .models import allow_torchvision

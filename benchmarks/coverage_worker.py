@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from adaptivenet.export.programs import export_program
 from adaptivenet.toolkit.elastic import Supernet, elastify
-from adaptivenet.toolkit.elastic.answers import at, in_a_row, paths
+from adaptivenet.toolkit.elastic.tracing.answers import at, in_a_row, paths
 from adaptivenet.toolkit.errors import AdaptiveNetError
 from torch import nn
 

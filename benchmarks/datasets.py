@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import torch
-from adaptivenet.toolkit.elastic.batches import TrainingData, label_of, stacked
 from adaptivenet.toolkit.errors import DataError
+from adaptivenet.toolkit.training.batches import TrainingData, label_of, stacked
 from PIL import Image
 
 FloatArray = npt.NDArray[np.float32]
@@ -24,6 +24,12 @@ def data_folder() -> Path:
     if not os.environ.get("ADAPTIVENET_DATA") or not folder.is_dir():
         raise DataError("this benchmark needs data: set ADAPTIVENET_DATA to the folder that holds it")
     return folder
+
+
+def first_images(pictures: TrainingData, count: int | None = None) -> torch.Tensor:
+    """The first `count` images, or as many as there are, in one batch; None: all."""
+    some = range(len(pictures))[:count]
+    return torch.cat([torch.from_numpy(pictures.image(index)) for index in some])
 
 
 class JpegPictures:

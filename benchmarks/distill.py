@@ -1,28 +1,32 @@
-"""Three ways to train a supernet for equal time, and what each step of the initialisation is worth before that.
+"""Ways to train a supernet for equal time, and what each step of the initialisation is worth before that.
 
-    python -m benchmarks.distill [--quick] [--experiment cifar10] [--seeds 3] [--minutes 3] [--report FILE]
+    python -m benchmarks.distill [--quick] [--experiment cifar10] [--recipe ours ...] [--seeds 3] [--minutes 3]
 
 `cifar10` is a ResNet-56 on CIFAR-10, fine-tuned first on the JPEG pictures that it then sees (in the folder `--work`,
 kept for the next run); `tiny` is EfficientNet-Lite0 as it ships, at 128 pixels, on the 200 classes of Tiny-ImageNet.
-Both need ADAPTIVENET_DATA.
+Both need ADAPTIVENET_DATA. `--recipe`, which may come more than once, takes only some of the recipes.
 
 The recipes: `naive` (cross-entropy on subnets from the first step), `paper` (AdaptiveNet's branch distillation for two
-thirds of the time, then cross-entropy), `ours` (initialised by least squares, then local distillation for half of the
-time, then distillation of subnets). Each trains one and the same untrained supernet, with the same pictures, for all of
-the time, and again for a third of it, with a schedule of its own that ends there. Time is CPU seconds of one
-thread, initialisation and loading included, evaluation not: it does not count what other programs take from a shared
-machine. How many steps fit is found from a few steps of every phase, taken in one run before. A recipe whose
-initialisation takes longer than its time gets no steps, and stands with the time that it took. Every recipe's learning
-rates are scaled by the one of 1, 0.3, 0.1 and 0.03 that serves it best in a run of a third of the time, with another
-seed, on pictures that are neither trained on nor the test's.
+thirds of the time, then cross-entropy), `uniform` (initialised by least squares, then local distillation for half of
+the time, then distillation of subnets of all costs), `ours` (the same, thinned out before to twice the original's
+parameters), `front` (initialised and thinned out alike, then fitted to what arrives in subnets near the expected front,
+then distillation of such subnets). Each trains one and the same untrained supernet, with the same pictures, for all of
+the time, and again for a third of it, with a schedule of its own that ends there. Time is CPU seconds of one thread,
+initialisation and loading included, evaluation not: it does not count what other programs take from a shared machine.
+How many steps fit is found from a few steps of every phase, taken in one run before. A recipe whose initialisation
+takes longer than its time gets no steps, and stands with the time that it took. Every recipe's learning rates are
+scaled by the one of 1, 0.3, 0.1 and 0.03 that serves it best in a run of a third of the time, with another seed, on
+pictures that are neither trained on nor the test's.
 
-What is compared is the mean top-1 accuracy of 50 subnets on test pictures. The subnets are the same for all: drawn
-uniformly over 50 to 95% of the oracle's latency, which is the sum of the blocks' latencies in torch (measured here, one
-thread, batch 1, median of 15, all blocks in turn). `*_mean_acc` is the mean over the seeds at full time, `*_spread` the
-largest difference between seeds; `time_to_paper_ratio` is the least time, among those tried, after which `ours` is at
-least as good as `paper` at the end, over the paper recipe's time, both as measured; 0 where none of them was.
-`initialised_STEP_acc` is the accuracy after each step of the initialisation, without any gradient. `--quick` does one
-seed, 30 seconds, and fewer pictures.
+What is compared is the mean top-1 accuracy of 50 subnets on test pictures, which are drawn uniformly over 50 to 95% of
+the oracle's latency (the same subnets for all recipes that leave no alternative out), which is the sum of the blocks'
+latencies in torch (measured here, one thread, batch 1, median of 15, all blocks in turn). `*_mean_acc` is the mean over
+the seeds at full time, `*_spread` the largest difference between seeds; `time_to_paper_ratio` is the least time, among
+those tried, after which `ours` is at least as good as `paper` at the end, over the paper recipe's time, both as
+measured; 0 where none of them was. `RECIPE_best_at_B_pct` is the accuracy, on the test pictures, of the best subnet
+within B% of the oracle's latency: of the 10 with the least sum of local losses, the one that is best on the pictures
+that learning rates are chosen on. `initialised_STEP_acc` is the accuracy after each step of the initialisation, without
+any gradient. `--quick` does one seed, 30 seconds, and fewer pictures.
 """
 
 from __future__ import annotations
@@ -42,13 +46,14 @@ import click
 import torch
 from adaptivenet.toolkit.cli.console import Console, reports_errors, table
 from adaptivenet.toolkit.elastic import Supernet, elastify
-from adaptivenet.toolkit.elastic.batches import TrainingData
-from adaptivenet.toolkit.elastic.initialise import initialise
-from adaptivenet.toolkit.elastic.phases import RECIPES, Phase, Training
-from adaptivenet.toolkit.elastic.subnet_draws import SubnetDraws
-from adaptivenet.toolkit.elastic.train import train
-from adaptivenet.toolkit.graph import Subnet
-from adaptivenet.toolkit.report import markdown
+from adaptivenet.toolkit.graph.best_paths import best_paths
+from adaptivenet.toolkit.graph.graph import Subnet
+from adaptivenet.toolkit.report.text import markdown
+from adaptivenet.toolkit.training.batches import TrainingData
+from adaptivenet.toolkit.training.initialise import initialise
+from adaptivenet.toolkit.training.phases import RECIPES, Phase, Training
+from adaptivenet.toolkit.training.subnet_draws import SubnetDraws
+from adaptivenet.toolkit.training.train import train
 from torch import nn
 
 from .datasets import batch, cifar10, tiny_imagenet, tiny_imagenet_classes
@@ -59,7 +64,15 @@ from .oracles import cifar_resnet
 
 SHARES = (1 / 3, 1.0)  # of the time, each with a schedule of its own
 RATES = (1.0, 0.3, 0.1, 0.03)
-TIME_SHARES = {"naive": (1.0,), "paper": (2 / 3, 1 / 3), "ours": (0.5, 0.5)}  # of a recipe's phases
+TIME_SHARES = {  # of a recipe's phases
+    "naive": (1.0,),
+    "paper": (2 / 3, 1 / 3),
+    "uniform": (0.5, 0.5),
+    "ours": (0.5, 0.5),
+    "front": (1.0,),
+}
+BUDGETS = (0.9, 0.75, 0.6, 0.5)  # of the oracle's latency
+CANDIDATES = 10  # for the best subnet within each
 TRIAL_STEPS = 4
 CALIBRATION = 128  # pictures for the initialisation
 
@@ -78,7 +91,8 @@ class Experiment:
 
 @dataclass(frozen=True)
 class Run:
-    """What one training gave: the mean accuracy of the subnets, of each, and the CPU seconds it took."""
+    """What one training gave: the mean accuracy of random subnets, that of the best one within each of `BUDGETS` where
+    it had all of the time, and the CPU seconds it took."""
 
     recipe: str
     share: float
@@ -86,6 +100,7 @@ class Run:
     accuracy: float
     seconds: float
     steps: int
+    best: tuple[float, ...] = ()
 
 
 def cifar(work: Path, test_pictures: int, fine_tuning: int, console: Console) -> Experiment:
@@ -134,13 +149,28 @@ def block_latencies(supernet: Supernet, rounds: int = 15) -> dict[str, float]:
 
 def draw_subnets(supernet: Supernet, cost: dict[str, float], count: int) -> list[Subnet]:
     """`count` subnets: first a latency, uniform over 50 to 95% of the oracle's, then one of those within 1% of it."""
-    draws, rng = SubnetDraws(supernet.graph, 0.5, cost), random.Random(0)
+    own = {block.name: cost[block.name] for block in supernet.graph.blocks}
+    draws, rng = SubnetDraws(supernet.graph, 0.5, own), random.Random(0)
     return [draws.about(rng.uniform(0.5, 0.95) * draws.oracle, rng) for _ in range(count)]
 
 
 def accuracies(supernet: Supernet, subnets: Sequence[Subnet], pictures: TrainingData) -> list[float]:
     """The share of pictures that each subnet gets right, in percent."""
     return [100 * float(share) for share in hits(supernet, subnets, pictures).mean(axis=1)]
+
+
+def best_accuracies(experiment: Experiment, supernet: Supernet, cost: dict[str, float]) -> tuple[float, ...]:
+    """The accuracy on test pictures of the best subnet within each of `BUDGETS`; local losses and others choose it."""
+    graph = supernet.graph
+    own = {block.name: cost[block.name] for block in graph.blocks}
+    value = {block.name: -(block.loss or 0.0) for block in graph.blocks}
+    oracle = sum(own[name] for name in graph.oracle)
+    candidates = best_paths(graph, own, value, [share * oracle for share in BUDGETS], k=CANDIDATES)
+    chosen = []
+    for subnets in candidates:
+        found = accuracies(supernet, subnets, experiment.choosing)
+        chosen.append(max(zip(found, subnets, strict=True), key=lambda pair: pair[0])[1])
+    return tuple(accuracies(supernet, chosen, experiment.test))
 
 
 def trial(experiment: Experiment, recipe: str) -> tuple[float, list[float]]:
@@ -194,14 +224,14 @@ def choose_rate(
     recipe: str,
     seconds: float,
     costs: tuple[float, list[float]],
-    subnets: Sequence[Subnet],
+    cost: dict[str, float],
     console: Console,
 ) -> float:
     """The scale of a recipe's learning rates that gives the best accuracy after so many CPU seconds."""
     found = {}
     for rate in RATES:
         supernet, _, steps = train_for(experiment, recipe, seconds, costs, rate, seed=1000)
-        found[rate] = statistics.fmean(accuracies(supernet, subnets, experiment.choosing))
+        found[rate] = statistics.fmean(accuracies(supernet, draw_subnets(supernet, cost, 50), experiment.choosing))
         console.say(f"{recipe}, rates scaled by {rate}: {found[rate]:.1f}% after {steps} steps")
     return max(found, key=lambda rate: found[rate])
 
@@ -229,32 +259,42 @@ def figures_of(runs: Sequence[Run], seconds: float) -> dict[str, Any]:
         return statistics.fmean(getattr(run, of) for run in runs if (run.recipe, run.share) == (recipe, share))
 
     found: dict[str, Any] = {"budget_cpu_seconds": seconds, "seeds": len({run.seed for run in runs})}
-    for recipe in RECIPES:
+    recipes = dict.fromkeys(run.recipe for run in runs)
+    for recipe in recipes:
         final = [run.accuracy for run in runs if (run.recipe, run.share) == (recipe, 1.0)]
         found[f"{recipe}_mean_acc"] = mean(recipe, 1.0)
         found[f"{recipe}_spread"] = max(final) - min(final)
-    reached = [
-        mean("ours", share, "seconds") / mean("paper", 1.0, "seconds")
-        for share in SHARES
-        if mean("ours", share) >= mean("paper", 1.0)
-    ]
-    found["time_to_paper_ratio"] = min(reached, default=0.0)
+        best = [run.best for run in runs if run.recipe == recipe and run.best]
+        for share, values in zip(BUDGETS, zip(*best, strict=True), strict=True):
+            found[f"{recipe}_best_at_{100 * share:.0f}_pct"] = statistics.fmean(values)
+    if {"ours", "paper"} <= recipes.keys():
+        reached = [
+            mean("ours", share, "seconds") / mean("paper", 1.0, "seconds")
+            for share in SHARES
+            if mean("ours", share) >= mean("paper", 1.0)
+        ]
+        found["time_to_paper_ratio"] = min(reached, default=0.0)
     return found
 
 
 def _rows(runs: Sequence[Run]) -> list[list[str]]:
-    rows = [["recipe", "share of the time", "CPU seconds", "steps", "mean top-1 of the subnets, by seed"]]
-    for recipe, share in itertools.product(RECIPES, SHARES):
+    rows = [["recipe", "share of the time", "CPU seconds", "steps", "mean top-1 of random subnets, by seed"]]
+    rows[0] += [f"best at {share:.0%}" for share in BUDGETS]
+    for recipe, share in itertools.product(dict.fromkeys(run.recipe for run in runs), SHARES):
         own = [run for run in runs if (run.recipe, run.share) == (recipe, share)]
         cpu, steps = (statistics.fmean(getattr(run, key) for run in own) for key in ("seconds", "steps"))
         accuracy = ", ".join(f"{run.accuracy:.1f}%" for run in own)
-        rows.append([recipe, f"{share:.2f}", f"{cpu:.0f}", f"{steps:.0f}", accuracy])
+        best = [f"{statistics.fmean(values):.1f}%" for values in zip(*(run.best for run in own), strict=True)]
+        rows.append([recipe, f"{share:.2f}", f"{cpu:.0f}", f"{steps:.0f}", accuracy, *(best or [""] * len(BUDGETS))])
     return rows
 
 
 @click.command()
 @click.option("--quick", is_flag=True, help="One seed, a minute, fewer pictures; at most 10 minutes on 2 cores.")
 @click.option("--experiment", type=click.Choice(["cifar10", "tiny"]), default="cifar10", show_default=True)
+@click.option(
+    "--recipe", "recipes", type=click.Choice([*RECIPES]), multiple=True, default=[*RECIPES], help="Only these."
+)
 @click.option("--seeds", type=click.IntRange(min=1), default=3, show_default=True)
 @click.option("--minutes", type=click.FloatRange(min=0, min_open=True), default=3.0, show_default=True)
 @click.option("--pictures", type=click.IntRange(min=1), default=250, show_default=True, help="Test pictures.")
@@ -262,7 +302,14 @@ def _rows(runs: Sequence[Run]) -> list[list[str]]:
 @click.option("--report", type=click.Path(), help="Write the runs here as Markdown.")
 @reports_errors
 def main(
-    quick: bool, experiment: str, seeds: int, minutes: float, pictures: int, work: str, report: str | None
+    quick: bool,
+    experiment: str,
+    recipes: tuple[str, ...],
+    seeds: int,
+    minutes: float,
+    pictures: int,
+    work: str,
+    report: str | None,
 ) -> None:
     """Print the figures as the last line, one json object."""
     torch.set_num_threads(1)
@@ -278,17 +325,19 @@ def main(
     oracle = accuracies(chosen.supernet, [chosen.supernet.graph.oracle], chosen.test)[0]
     console.say(f"oracle: {oracle:.1f}% of {len(chosen.test)} pictures")
     initialised = initialisation(chosen, subnets, console.say)
-    costs = {recipe: trial(chosen, recipe) for recipe in RECIPES}
+    costs = {recipe: trial(chosen, recipe) for recipe in recipes}
     for recipe, (begin, phases) in costs.items():
         console.say(f"{recipe}: begins in {begin:.1f} s, a step takes {', '.join(f'{each:.2f}' for each in phases)} s")
-    rates = {recipe: choose_rate(chosen, recipe, seconds / 3, costs[recipe], subnets, console) for recipe in RECIPES}
+    rates = {recipe: choose_rate(chosen, recipe, seconds / 3, costs[recipe], cost, console) for recipe in recipes}
     runs: list[Run] = []
     for seed in range(seeds):
-        for recipe, share in itertools.product(RECIPES, SHARES):
+        for recipe, share in itertools.product(recipes, SHARES):
             supernet, took, steps = train_for(chosen, recipe, seconds * share, costs[recipe], rates[recipe], seed)
-            accuracy = statistics.fmean(accuracies(supernet, subnets, chosen.test))
-            runs.append(Run(recipe, share, seed, accuracy, took, steps))
-            console.say(f"seed {seed}, {recipe}, {took:.0f} s of CPU, {steps} steps: {accuracy:.1f}%")
+            accuracy = statistics.fmean(accuracies(supernet, draw_subnets(supernet, cost, 50), chosen.test))
+            best = best_accuracies(chosen, supernet, cost) if share == 1 else ()
+            runs.append(Run(recipe, share, seed, accuracy, took, steps, best))
+            of_best = "".join(f", {value:.1f}% at {at:.0%}" for value, at in zip(best, BUDGETS))
+            console.say(f"seed {seed}, {recipe}, {took:.0f} s of CPU, {steps} steps: {accuracy:.1f}%{of_best}")
     rows = _rows(runs)
     click.echo(table(rows, right=range(1, 4)))
     if report:

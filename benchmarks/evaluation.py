@@ -53,20 +53,20 @@ import torch
 from adaptivenet.export import export_pack
 from adaptivenet.toolkit.cli.console import Console, reports_errors, table
 from adaptivenet.toolkit.data import Dataset, open_data
-from adaptivenet.toolkit.devices import Evaluation, Session
-from adaptivenet.toolkit.devices.executorch_engine import ExecuTorchEngine
-from adaptivenet.toolkit.devices.interpreter import Engine, Program, Tensor, TensorType
-from adaptivenet.toolkit.devices.local import LocalDevice
-from adaptivenet.toolkit.devices.onnxruntime_engine import OnnxRuntimeEngine
+from adaptivenet.toolkit.devices.base import Evaluation, Session
+from adaptivenet.toolkit.devices.local.executorch_engine import ExecuTorchEngine
+from adaptivenet.toolkit.devices.local.interpreter import Engine, Program, Tensor, TensorType
+from adaptivenet.toolkit.devices.local.local import LocalDevice
+from adaptivenet.toolkit.devices.local.onnxruntime_engine import OnnxRuntimeEngine
 from adaptivenet.toolkit.elastic import elastify, merge, prune
-from adaptivenet.toolkit.elastic.initialise import initialise
 from adaptivenet.toolkit.errors import DeviceError
-from adaptivenet.toolkit.graph import BlockGraph, Subnet
-from adaptivenet.toolkit.pack import BlockPack
-from adaptivenet.toolkit.plan import INPUT, Free, Plan, Score, compile_plan
-from adaptivenet.toolkit.prefix_cache import PrefixCache
-from adaptivenet.toolkit.report import markdown
+from adaptivenet.toolkit.graph.graph import BlockGraph, Subnet
+from adaptivenet.toolkit.pack.pack import BlockPack
+from adaptivenet.toolkit.plan.plan import INPUT, Free, Plan, Score, compile_plan
+from adaptivenet.toolkit.plan.prefix_cache import PrefixCache
+from adaptivenet.toolkit.report.text import markdown
 from adaptivenet.toolkit.search import Evaluator, Evolutionary, Result
+from adaptivenet.toolkit.training.initialise import initialise
 
 from .demo import PREPROCESSING, SIZE
 from .machine import describe_machine
@@ -83,7 +83,9 @@ BUDGET = 0.75
 
 
 class Watched:
-    """An engine that counts the bytes of its tensors as long as they are alive."""
+    """An engine that counts the bytes of its tensors as long as they are alive. It assembles nothing."""
+
+    assemble = None
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine

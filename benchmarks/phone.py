@@ -2,10 +2,10 @@
 
     python -m benchmarks.phone [--quick] [--phone HOST:PORT] [--pack FOLDER]
 
-The phone is one that listens on TCP; without `--phone` a virtual one is started (the program that ADAPTIVENET_PHONE or
-../shared/phone/phone names), of this computer's own processor, so that nothing on it is emulated. It is reached in both
-ways by turns: through the adb-shell library, and through the adb program with a server of its own. The pack is
-EfficientNet-Lite0 with merged and pruned blocks, untrained, unless `--pack` gives another one.
+The phone is one that listens on TCP; without `--phone` a virtual one is started (tests/virtual_phone, which needs
+root), of this computer's own processor, so that nothing on it is emulated. It is reached in both ways by turns: through
+the adb-shell library, and through the adb program with a server of its own. The pack is EfficientNet-Lite0
+with merged and pruned blocks, untrained, unless `--pack` gives another one.
 
 - `request_ms_adb`, `request_ms_adb_shell`: from the request `info` to its result, median; the runner runs already.
 - `push_rate_over_adb`: the rate at which a file of 64 MB gets from the disk to the phone by the library, over that of
@@ -26,6 +26,7 @@ import json
 import os
 import statistics
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -39,16 +40,16 @@ import numpy as np
 import torch
 from adaptivenet.export import export_pack
 from adaptivenet.toolkit.cli.console import Console, reports_errors
-from adaptivenet.toolkit.devices import connect
+from adaptivenet.toolkit.devices.adb.discovery import find_phone
+from adaptivenet.toolkit.devices.adb.transport import Transport
 from adaptivenet.toolkit.devices.base import Evaluation, Log, Session
+from adaptivenet.toolkit.devices.connect import connect
 from adaptivenet.toolkit.devices.phone.device import PhoneDevice
-from adaptivenet.toolkit.devices.phone.discovery import find_phone
 from adaptivenet.toolkit.devices.phone.push import Item
-from adaptivenet.toolkit.devices.phone.transport import Transport
 from adaptivenet.toolkit.elastic import elastify, merge, prune
 from adaptivenet.toolkit.errors import DeviceError
-from adaptivenet.toolkit.pack import BlockPack
-from adaptivenet.toolkit.plan import compile_plan
+from adaptivenet.toolkit.pack.pack import BlockPack
+from adaptivenet.toolkit.plan.plan import compile_plan
 
 from .machine import describe_machine
 from .models import efficientnet_lite0
@@ -102,17 +103,22 @@ def seconds(work: Callable[[], Any]) -> float:
 
 
 @contextmanager
-def virtual_phone(program: Path, port: int = 5571) -> Iterator[str]:
+def virtual_phone(port: int = 5571) -> Iterator[str]:
     """A virtual phone and an adb server of its own, for as long as it is used."""
     address = f"127.0.0.1:{port}"
+    phone = [sys.executable, "-m", "tests.virtual_phone"]
     os.environ |= {"ADB_SERVER_SOCKET": "tcp:localhost:5951", "ADB_LOCAL_TRANSPORT_MAX_PORT": "0", "ADB_EMU": "0"}
-    subprocess.run([program, "start", "--port", str(port), "--abi", "x86_64"], check=True, capture_output=True)
+    started = subprocess.run(
+        [*phone, "start", "--port", str(port), "--abi", "x86_64"], stderr=subprocess.PIPE, text=True
+    )
+    if started.returncode:
+        raise DeviceError(f"{started.stderr.strip()}; or give --phone HOST:PORT")
     try:
         subprocess.run(["adb", "connect", address], check=True, capture_output=True)
         yield address
     finally:
         subprocess.run(["adb", "kill-server"], capture_output=True)  # the one that was started above
-        subprocess.run([program, "stop", "--port", str(port)], capture_output=True)
+        subprocess.run([*phone, "stop", "--port", str(port)])
 
 
 def request_times(device: PhoneDevice, count: int) -> list[float]:
@@ -218,10 +224,7 @@ def main(quick: bool, phone: str | None, given: Path | None) -> None:
 
         console.say("2/2 the phone")
         if phone is None:
-            program = Path(os.environ.get("ADAPTIVENET_PHONE", "../shared/phone/phone"))
-            if not program.exists():
-                raise DeviceError("there is no phone: give --phone HOST:PORT, or ADAPTIVENET_PHONE for a virtual one")
-            phone = stack.enter_context(virtual_phone(program))
+            phone = stack.enter_context(virtual_phone())
         for way in ("adb", "adb-shell"):
             transport = stack.enter_context(find_phone(f"{way}:{phone}"))
             device = PhoneDevice(transport, observer=Log())

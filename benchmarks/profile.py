@@ -2,12 +2,12 @@
 
     python -m benchmarks.profile [--quick] [--pack demo/pack] [--report FILE]
 
-The pack is the one that `make demo` leaves (EfficientNet-Lite0, trained by the demo), the pictures 500 of the ImageNet
-samples in ADAPTIVENET_DATA, drawn by the command, with their labels: 300 to search on by top-1, 200 to verify on.
-Budgets 90, 80, 70, 60 and 50% of the oracle's latency, everything else as the command has it by default, on one thread.
-`seconds` is the command's wall time, the median of 3 runs, `spread_seconds` the largest less the smallest,
-`seconds_STAGE` the medians of its stages. `--quick` runs it once. The paper gives 2 minutes on an edge server with a
-3090 Ti, and about an hour for 200 subnets on a Jetson Nano (Wen et al., MobiCom 2023).
+The pack is the one that `make demo` leaves (EfficientNet-Lite0 for ONNX Runtime, float32 and int8), the pictures 500 of
+the ImageNet samples in ADAPTIVENET_DATA, drawn by the command, with their labels: 300 to search on by top-1, 200 to
+verify on. Budgets 90, 80, 70, 60 and 50% of the whole float32 program, everything else as the command has it by
+default, on one thread. `seconds` is the command's wall time, the median of 3 runs, `spread_seconds` the largest less
+the smallest, `seconds_STAGE` the medians of its stages. `--quick` runs it once. The paper gives 2 minutes on an edge
+server with a 3090 Ti, and about an hour for 200 subnets on a Jetson Nano (Wen et al., MobiCom 2023).
 """
 
 from __future__ import annotations
@@ -22,19 +22,21 @@ from typing import Any
 
 import click
 from adaptivenet.toolkit.cli.console import Console, reports_errors, table
-from adaptivenet.toolkit.pack import BlockPack
-from adaptivenet.toolkit.report import markdown
+from adaptivenet.toolkit.pack.pack import BlockPack
+from adaptivenet.toolkit.report.text import markdown
 
 from .datasets import data_folder
+from .demo import DEVICE
 from .machine import describe_machine
 
 SEARCHED, VERIFIED = 300, 200
 BUDGETS = ("90%", "80%", "70%", "60%", "50%")
 
 
-def timed(pack: Path, pictures: Path) -> tuple[float, dict[str, Any]]:
+def timed(pack: Path, device: str, pictures: Path) -> tuple[float, dict[str, Any]]:
     """The wall seconds of one run of the command, and the profile that it printed."""
-    command = [sys.executable, "-m", "adaptivenet.toolkit.cli.profile", str(pack), "--data", str(pictures), "--json"]
+    command = [sys.executable, "-m", "adaptivenet.toolkit.cli.profile", str(pack), "--device", device]
+    command += ["--data", str(pictures), "--json"]
     command += ["--search-images", str(SEARCHED), "--verify-images", str(VERIFIED)]
     for budget in BUDGETS:
         command += ["--budget", budget]
@@ -51,11 +53,11 @@ def timed(pack: Path, pictures: Path) -> tuple[float, dict[str, Any]]:
 def main(quick: bool, pack: Path, report: str | None) -> None:
     """Print the figures as the last line, one json object."""
     console = Console()
-    BlockPack.open(pack)
+    device = "local" if "executorch" in BlockPack.open(pack).backends else DEVICE
     pictures = data_folder() / "imagenet1k_samples" / "val"
     runs = []
     for number in range(1 if quick else 3):
-        runs.append(timed(pack, pictures))
+        runs.append(timed(pack, device, pictures))
         console.say(f"run {number + 1}: {runs[-1][0]:.1f} s")
     walls = [seconds for seconds, _ in runs]
     profiles = [profile for _, profile in runs]

@@ -4,7 +4,7 @@
 
 A ResNet-20, fine-tuned for one epoch on the JPEG pictures of CIFAR-10, with merged blocks (2, 3 and 4 in one) and
 pruned ones (three quarters of the inner channels): 3,906 subnets, 138 of them within half of the oracle's latency. The
-alternatives are trained by the recipe `ours`. Each subnet classifies 2,000 pictures of the test set, which neither
+alternatives are trained by the recipe `uniform`. Each subnet classifies 2,000 pictures of the test set, which neither
 training saw, and the table holds which ones it gets right. The latency of a block is measured in torch (one thread,
 batch 1, the median of 200, all blocks in turn).
 
@@ -23,8 +23,8 @@ import numpy as np
 import torch
 from adaptivenet.toolkit.cli.console import Console, reports_errors
 from adaptivenet.toolkit.elastic import elastify, merge, prune
-from adaptivenet.toolkit.elastic.phases import ours
-from adaptivenet.toolkit.elastic.train import train
+from adaptivenet.toolkit.training.phases import uniform
+from adaptivenet.toolkit.training.train import train
 
 from .datasets import cifar10
 from .distill import block_latencies
@@ -51,7 +51,7 @@ def main(out: Path, work: Path, quick: bool) -> None:
     oracle = cifar_resnet("resnet20", fine_tuned_on, work, console)
     kinds = [*map(merge, KINDS["merge"]), *map(prune, KINDS["prune"])]
     supernet = elastify(oracle, torch.zeros(1, 3, 32, 32), kinds=kinds)
-    training = replace(ours(), batch_size=64, flip=True, shift=4, calibration_batches=4, loaders=1)
+    training = replace(uniform(), batch_size=64, flip=True, shift=4, calibration_batches=4, loaders=1)
     # As long for whole subnets as for blocks alone: a step with two subnets takes half as long as one with all blocks.
     local, subnets = (4, 8) if quick else (350, 700)
     training = replace(
@@ -77,7 +77,7 @@ def main(out: Path, work: Path, quick: bool) -> None:
         "by": "benchmarks.search_table",
         "oracle": f"CIFAR-10 ResNet-20, fine-tuned for one epoch on {fine_tuned_on} JPEG training pictures",
         "kinds": KINDS,
-        "training": f"ours: {local} local and {subnets} subnets steps of {training.batch_size} training pictures",
+        "training": f"uniform: {local} local and {subnets} subnets steps of {training.batch_size} training pictures",
         "pictures": f"{pictures} of the test set, drawn with seed 1",
         "milliseconds": "torch, one thread, batch 1, median of 200 rounds of all blocks in turn",
         "machine": describe_machine(),

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from adaptivenet.toolkit.graph import Subnet
+from adaptivenet.toolkit.graph.graph import Subnet
 from adaptivenet.toolkit.search import Result, Strategy
 from numpy.typing import NDArray
 

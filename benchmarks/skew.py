@@ -29,7 +29,7 @@ from typing import Any
 import click
 import numpy as np
 from adaptivenet.toolkit.cli.console import Console, reports_errors, table
-from adaptivenet.toolkit.report import markdown
+from adaptivenet.toolkit.report.text import markdown
 from adaptivenet.toolkit.search import Surrogate
 from numpy.typing import NDArray
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import random
 
-from adaptivenet.toolkit.graph import BlockGraph, Subnet
-from adaptivenet.toolkit.sampling import PathSampler
+from adaptivenet.toolkit.graph.graph import BlockGraph, Subnet
+from adaptivenet.toolkit.graph.sampling import PathSampler
 
 
 def draw_by_macs(graph: BlockGraph, count: int, seed: int) -> list[Subnet]:

@@ -18,8 +18,8 @@ from typing import Any
 
 import numpy as np
 from adaptivenet.toolkit.atomic import write_file
-from adaptivenet.toolkit.graph import Block, BlockGraph, Cut, Subnet
-from adaptivenet.toolkit.latency import within
+from adaptivenet.toolkit.graph.graph import Block, BlockGraph, Cut, Subnet
+from adaptivenet.toolkit.graph.ticks import within
 from numpy.typing import NDArray
 
 CIFAR10 = Path(__file__).parent / "tables" / "cifar10-resnet20.npz"

@@ -1,6 +1,20 @@
-"""Supernet → block artifacts: exported for ExecuTorch and ONNX, verified against torch, packed, bundled for an app."""
+"""Supernet → block artifacts: exported for ExecuTorch and ONNX, verified against torch, packed, bundled for an app.
 
-from .bundle import bundle_pack
-from .export_pack import export_pack
+What is named here is imported when it is first used: `adaptivenet-export --help` needs no torch.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .bundle import bundle_pack
+    from .exporting import export_pack
 
 __all__ = ["bundle_pack", "export_pack"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    module = import_module({"bundle_pack": ".bundle", "export_pack": ".exporting"}[name], __name__)
+    return getattr(module, name)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from adaptivenet.toolkit.errors import PackError
-from adaptivenet.toolkit.graph import BlockGraph
-from adaptivenet.toolkit.pack import SUFFIXES, BlockPack
-from adaptivenet.toolkit.pack_writer import Metric, PackWriter, describe
+from adaptivenet.toolkit.graph.graph import BlockGraph
+from adaptivenet.toolkit.pack.pack import SUFFIXES, BlockPack
+from adaptivenet.toolkit.pack.writer import Metric, PackWriter, check_backends, describe
 
 
 def bundle_pack(
@@ -17,16 +18,22 @@ def bundle_pack(
     *,
     backend: str,
     subnets: Iterable[Sequence[str]] | None = None,
+    fronts_of: Iterable[str] = (),
     overwrite: bool = False,
 ) -> BlockPack:
     """Writes a smaller pack to the folder `path`, and opens it.
 
     It holds the programs of one backend only. With `subnets` (for instance those of a profile's front) it holds the
-    blocks that they use and the original ones, without which no pack is complete; else all blocks.
+    blocks that they use and the original ones, without which no pack is complete; else all blocks. Its provenance says
+    whose fronts it was cut for: `fronts_of`, a line a device.
     Raises PackError when the backend is not in the pack or `path` cannot be written, GraphError for what is no subnet.
     """
     if backend not in pack.backends:
         raise PackError(f"pack {pack.name!r} has no programs for {backend!r}: it has {', '.join(pack.backends)}")
+    if Path(path).resolve() == pack.path.resolve():
+        raise PackError(f"{path} cannot be replaced by a bundle of itself: choose another name")
+    if overwrite:
+        check_backends(path, [backend])
     if subnets is None:
         kept = pack.graph.blocks
     else:
@@ -42,6 +49,22 @@ def bundle_pack(
         for programs in (*artifacts.values(), *(metric.artifacts for metric in metrics.values())):
             writer.add_blob(pack.read(programs[backend]), SUFFIXES[backend])
         provenance = {**pack.manifest["provenance"], "bundled from": pack.digest}
+        provenance |= {"bundled for": "; ".join(devices)} if (devices := list(dict.fromkeys(fronts_of))) else {}
         return writer.finish(
-            describe(graph, artifacts, metrics, pack.preprocessing, pack.classes, provenance, pack.outputs)
+            describe(
+                graph,
+                artifacts,
+                metrics,
+                pack.preprocessing,
+                pack.classes,
+                provenance,
+                pack.outputs,
+                pack.trained_on,
+            )
         )
+
+
+def in_words(device: Mapping[str, Any]) -> str:
+    """The device of a profile in a few words."""
+    threads = "1 thread" if device["threads"] == 1 else f"{device['threads']} threads"
+    return f"{device['name']}, {device['engine']} {device['engine_version']}, {threads}"

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import click
 from adaptivenet.toolkit.cli.console import Console, print_json, reports_errors, table
 from adaptivenet.toolkit.errors import ExportError
-from adaptivenet.toolkit.pack import MANIFEST, SUFFIXES, BlockPack
-from adaptivenet.toolkit.pack_writer import PackWriter
+from adaptivenet.toolkit.pack.manifest import MANIFEST
+from adaptivenet.toolkit.pack.pack import SUFFIXES, BlockPack
+from adaptivenet.toolkit.pack.writer import PackWriter
+
+_CALIBRATED_ON = 64  # pictures
 
 
 @click.command()
@@ -28,14 +32,31 @@ from adaptivenet.toolkit.pack_writer import PackWriter
     "--metric",
     "metrics",
     multiple=True,
-    help="top1, agreement or fidelity; may be repeated (default: the first two for class scores, else fidelity).",
+    type=click.Choice(["top1", "agreement", "fidelity"]),
+    help="What subnets can be scored by; may be repeated (default: the first two for class scores, else fidelity).",
 )
-@click.option("--classes", type=click.Path(), help="A text file with the name of one class a line.")
+@click.option(
+    "--classes", type=click.Path(), help="A text file with one class name a line (default: those of the supernet)."
+)
 @click.option("--jobs", type=int, help="Worker processes (default: one a core).")
 @click.option("--reuse", type=click.Path(), help="A pack whose unchanged programs are taken over.")
 @click.option("--overwrite", is_flag=True, help="Replace a pack that is there, taking over what has not changed.")
 @click.option(
-    "--profile", "profiles", type=click.Path(), multiple=True, help="With a pack: bundle only its front's blocks."
+    "--profile",
+    "profiles",
+    type=click.Path(),
+    multiple=True,
+    help="Export only what its front needs: of a supernet one block of each stretch that the front's subnets only take "
+    "together, of a pack the front's blocks as they are. May be repeated.",
+)
+@click.option("--int8", is_flag=True, help="Add int8 variants of the whole network and of its blocks (--calibrate).")
+@click.option("--calibrate", type=click.Path(), help="Pictures to set the ranges of int8 by; 64 of them are used.")
+@click.option(
+    "--also",
+    multiple=True,
+    metavar="NAME=MODEL[:WEIGHTS]",
+    help="Another network with the same input and output, such as a smaller sibling: profiled beside the subnets, and "
+    "chosen where it is better. MODEL as in adaptivenet-elastify; WEIGHTS: a file, or pretrained.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one json document instead of a table.")
 @click.option("--dry-run", is_flag=True, help="Say what would be exported, and stop.")
@@ -52,13 +73,18 @@ def main(
     reuse: str | None,
     overwrite: bool,
     profiles: tuple[str, ...],
+    int8: bool,
+    calibrate: str | None,
+    also: tuple[str, ...],
     as_json: bool,
     dry_run: bool,
 ) -> None:
     """Export the supernet SOURCE to the block pack OUT; or bundle the pack SOURCE, smaller, to OUT.
 
-    Every program is verified against torch through the engine that will run it. A bundle holds one backend, and with
-    --profile only the blocks that the profiles' fronts use.
+    Every program is verified against torch through the engine that will run it. Beside the blocks, the pack has the
+    whole network as one program. A bundle holds one backend, and with --profile only the blocks that the profiles'
+    fronts use. A supernet with --profile becomes a pack for these fronts alone, in which what its subnets only take
+    together is one block.
     """
     PackWriter(out, "", overwrite).check_path()  # before the long part, and in a dry run too
     if (Path(source) / MANIFEST).exists():
@@ -69,15 +95,34 @@ def main(
             "--classes": classes,
             "--jobs": jobs,
             "--reuse": reuse,
+            "--int8": int8 or None,
+            "--calibrate": calibrate,
+            "--also": also or None,
         }
         given = [option for option, value in idle.items() if value is not None]
         if given:
             raise ExportError(f"{source} is a pack, to be bundled: {', '.join(given)} is for exporting a supernet")
         document = _bundle(source, out, backends, profiles, overwrite, dry_run)
     else:
-        if profiles:
-            raise ExportError(f"{source} is no pack: --profile is for bundling one; export the supernet first")
-        document = _export(source, out, backends, name, sample, metrics, classes, jobs, reuse, overwrite, dry_run)
+        if int8 != (calibrate is not None):
+            raise click.UsageError("--int8 and --calibrate go together: pictures set the ranges of int8.")
+        others = dict(_network(each) for each in also)
+        document = _export(
+            source,
+            out,
+            backends,
+            name,
+            sample,
+            metrics,
+            classes,
+            jobs,
+            reuse,
+            overwrite,
+            calibrate,
+            others,
+            profiles,
+            dry_run,
+        )
     if as_json:
         print_json(document)
     elif dry_run:
@@ -89,6 +134,28 @@ def main(
             rows.append([backend, str(facts["blocks"]), f"{facts['bytes'] / 1e6:.1f}", worst])
         click.echo(table(rows, right=(1, 2, 3)))
         click.echo(f"\n{out}: {document['name']}, {document['subnets']} subnets")
+        if original := document.get("bundled_from"):
+            share = document["bytes"] / original["bytes"]
+            click.echo(
+                f"{document['bytes'] / 1e6:.2f} MB, {share:.0%} of the {original['bytes'] / 1e6:.2f} MB of "
+                f"{original['path']}; " + _for(document["fronts"])
+            )
+
+
+def _for(fronts: Sequence[str]) -> str:
+    if not fronts:
+        return "with all blocks: no --profile was given"
+    return f"with the blocks of the front{'s' if len(fronts) > 1 else ''} of {'; '.join(fronts)}"
+
+
+def _network(text: str) -> tuple[str, tuple[str, str | None]]:
+    """The name, the model and its weights that `NAME=MODEL[:WEIGHTS]` says; a model has a colon of its own."""
+    name, equals, rest = text.partition("=")
+    family, colon, model = rest.partition(":")
+    if not (name and equals and family and colon and model):
+        raise click.UsageError(f"--also {text}: write NAME=MODEL[:WEIGHTS], such as small=timm:mobilenetv3_small_100")
+    model, _, weights = model.partition(":")
+    return name, (f"{family}:{model}", weights or None)
 
 
 def _export(
@@ -102,37 +169,55 @@ def _export(
     jobs: int | None,
     reuse: str | None,
     overwrite: bool,
+    calibrate: str | None,
+    others: Mapping[str, tuple[str, str | None]],
+    profiles: tuple[str, ...],
     dry_run: bool,
 ) -> dict[str, Any]:
     import torch
     from adaptivenet.toolkit.data import open_data
-    from adaptivenet.toolkit.elastic import Supernet
+    from adaptivenet.toolkit.data.classes import read_classes
+    from adaptivenet.toolkit.elastic import Supernet, load_model
 
-    from .export_pack import export_pack
-    from .metrics import choose_metrics
+    from .exporting import check_export, export_pack, planned
 
     supernet = Supernet.load(source)
     chosen = backends or tuple(SUFFIXES)
-    choose_metrics(metrics or None, supernet.graph.cuts[-1].shape)
+    asked: dict[str, Any] = {
+        "name": name,
+        "metrics": metrics or None,
+        "classes": read_classes(classes, supernet.scores) if classes else None,
+        "jobs": jobs,
+        "reuse": reuse,
+        "overwrite": overwrite,
+    }
+    check_export(supernet, out, chosen, **asked)
+    networks = {other: load_model(model, weights) for other, (model, weights) in others.items()}
     if dry_run:
-        blocks = len(supernet.graph.blocks)
+        blocks = len(planned(supernet, networks, calibrate is not None, profiles)[1].blocks)
         return {"dry_run": True, "blocks": blocks, "programs": blocks * len(chosen), "backends": list(chosen)}
     image = None
     if sample:
         image = torch.from_numpy(open_data(sample, supernet.preprocessing, None, supernet.graph.cuts[0]).image(0))
+    pictures = None
+    if calibrate:
+        found = open_data(calibrate, supernet.preprocessing, None, supernet.graph.cuts[0])
+        some = found.take(min(_CALIBRATED_ON, len(found)), seed=0)
+        pictures = torch.cat([torch.from_numpy(some.image(index)) for index in range(len(some))])
+        image = pictures[:1] if image is None else image
     console = Console()
     console.say(f"exporting {len(supernet.graph.blocks)} blocks for {', '.join(chosen)}; the first takes some seconds")
+    console.progress("export", 0, 0)
     pack = export_pack(
         supernet,
         out,
         chosen,
-        name=name,
         sample=image,
-        metrics=metrics or None,
-        classes=_lines(classes) if classes else None,
-        jobs=jobs,
-        reuse=reuse,
-        overwrite=overwrite,
+        calibrate=pictures,
+        also=networks,
+        profiles=profiles,
+        say=console.say,
+        **asked,
         progress=lambda done, total, what: console.progress("export", done, total, what),
     )
     return _facts(pack)
@@ -141,19 +226,35 @@ def _export(
 def _bundle(
     source: str, out: str, backends: tuple[str, ...], profiles: tuple[str, ...], overwrite: bool, dry_run: bool
 ) -> dict[str, Any]:
-    from adaptivenet.toolkit.profile import Profile
+    from adaptivenet.toolkit.profiling.profile import Profile
 
-    from .bundle import bundle_pack
+    from .bundle import bundle_pack, in_words
 
     if len(backends) > 1:
         raise ExportError(f"a bundle holds one backend, not {', '.join(backends)}: say --backend once")
     pack = BlockPack.open(source)
-    subnets = [point.subnet for path in profiles for point in Profile.load(path, pack).front.points]
+    known = [Profile.load(path, pack) for path in profiles]
+    subnets = [point.subnet for profile in known for point in profile.front.points]
+    fronts = list(dict.fromkeys(in_words(profile.device) for profile in known))
+    original = {"path": str(pack.path), "digest": pack.digest, "bytes": _bytes(pack)}
     if dry_run:
         used = set(pack.graph.oracle).union(*subnets) if profiles else {block.name for block in pack.graph.blocks}
-        return {"dry_run": True, "blocks": len(used), "programs": len(used)}
+        return {"dry_run": True, "blocks": len(used), "programs": len(used), "bundled_from": original, "fronts": fronts}
     backend = backends[0] if backends else pack.backends[0]
-    return _facts(bundle_pack(pack, out, backend=backend, subnets=subnets if profiles else None, overwrite=overwrite))
+    bundle = bundle_pack(
+        pack,
+        out,
+        backend=backend,
+        subnets=subnets if profiles else None,
+        fronts_of=fronts,
+        overwrite=overwrite,
+    )
+    return {**_facts(bundle), "bytes": _bytes(bundle), "bundled_from": original, "fronts": fronts}
+
+
+def _bytes(pack: BlockPack) -> int:
+    """Of all the programs of a pack, each file once."""
+    return sum({artifact.file: artifact.bytes for artifact in pack.artifacts()}.values())
 
 
 def _facts(pack: BlockPack) -> dict[str, Any]:
@@ -171,13 +272,6 @@ def _facts(pack: BlockPack) -> dict[str, Any]:
         "subnets": pack.graph.count(),
         "backends": backends,
     }
-
-
-def _lines(path: str) -> list[str]:
-    try:
-        return Path(path).read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ExportError(f"the class names in {path} cannot be read: {error}") from error
 
 
 if __name__ == "__main__":

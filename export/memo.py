@@ -7,6 +7,7 @@ slower. Every program is verified against torch afterwards, so that a stale tabl
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import importlib
 from typing import Any
@@ -17,17 +18,27 @@ _ALWAYS_THE_SAME = (
     # The table of ONNX translations: it parses the source of 497 functions.
     ("torch.onnx._internal.exporter._registration", "ONNXRegistry.from_torchlib"),
 )
+# Where a node of a graph comes from: copied with every node in every pass, although nobody changes it.
+_NEVER_CHANGED = ("torch.fx.traceback", "NodeSource")
 
 
 def remember_tables() -> None:
-    """Makes this process compute the exporters' tables once."""
+    """Makes this process compute the exporters' tables once, and copy no notes on where nodes come from."""
+    with contextlib.suppress(ImportError, AttributeError):
+        _found(*_NEVER_CHANGED).__deepcopy__ = lambda self, memo: self
     for module_name, path in _ALWAYS_THE_SAME:
         try:
-            owner: Any = importlib.import_module(module_name)
-            *parents, name = path.split(".")
-            for parent in parents:
-                owner = getattr(owner, parent)
+            parent, _, name = path.rpartition(".")
+            owner = _found(module_name, parent)
             cached = functools.cache(getattr(owner, name))
             setattr(owner, name, staticmethod(cached) if isinstance(owner, type) else cached)
         except (ImportError, AttributeError):
             continue
+
+
+def _found(module_name: str, path: str) -> Any:
+    """What a module has under a path of names, or the module itself for none."""
+    found: Any = importlib.import_module(module_name)
+    for name in path.split(".") if path else ():
+        found = getattr(found, name)
+    return found

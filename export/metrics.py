@@ -20,14 +20,17 @@ _LEAST_VARIANCE = 1e-30  # where the oracle's output is constant, only the same 
 
 
 class Top1(nn.Module):
-    """Whether the highest score is the label's. `label` is int64, of the output's shape without its dimension 1."""
+    """Whether the highest score is the label's. `label` is int64, of the output's shape without its dimension 1.
+
+    A label below 0 is not counted.
+    """
 
     operands: ClassVar = ("output", "label")
     sums: ClassVar = ("correct", "count")
 
     def forward(self, output: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
         """The two sums."""
-        return _count(output.argmax(1) == label)
+        return torch.stack((_sum(output.argmax(1) == label), _sum(label >= 0)))
 
 
 class Agreement(nn.Module):
@@ -38,7 +41,8 @@ class Agreement(nn.Module):
 
     def forward(self, output: torch.Tensor, oracle: torch.Tensor) -> torch.Tensor:
         """The two sums."""
-        return _count(output.argmax(1) == oracle.argmax(1))
+        same = output.argmax(1) == oracle.argmax(1)
+        return torch.stack((_sum(same), _sum(torch.ones_like(same))))
 
 
 class Fidelity(nn.Module):
@@ -59,9 +63,8 @@ class Fidelity(nn.Module):
         return torch.stack((fidelity, torch.ones_like(fidelity)))
 
 
-def _count(correct: torch.Tensor) -> torch.Tensor:
-    hits = correct.to(torch.float32).reshape(-1)
-    return torch.stack((hits.sum(), torch.ones_like(hits).sum()))
+def _sum(counted: torch.Tensor) -> torch.Tensor:
+    return counted.to(torch.float32).reshape(-1).sum()
 
 
 MODULES: dict[str, type[Top1 | Agreement | Fidelity]] = {"top1": Top1, "agreement": Agreement, "fidelity": Fidelity}

@@ -1,7 +1,7 @@
 """A process that exports blocks, one task a line: `python -m adaptivenet.export.worker SUPERNET FEATURES OUT`.
 
-Reads tasks as json lines from standard input and answers each with one line on standard output. It loads the saved
-supernet once. Nothing but these lines goes to standard output: what libraries print goes to standard error.
+Reads tasks as json lines from standard input and answers each with one line a program on standard output. It loads the
+saved supernet once. Nothing but these lines goes to standard output: what libraries print goes to standard error.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import json
 import os
 import sys
 from dataclasses import asdict
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -23,41 +24,62 @@ def main() -> None:
     import torch
     from adaptivenet.toolkit.elastic import Supernet
     from adaptivenet.toolkit.errors import AdaptiveNetError
-    from adaptivenet.toolkit.pack import SUFFIXES
+    from adaptivenet.toolkit.pack.pack import SUFFIXES
     from safetensors.torch import load_file
 
+    from .int8 import Calibration
     from .memo import remember_tables
     from .metrics import MODULES, example_inputs
-    from .programs import export_program
+    from .onnx_part import Place
+    from .programs import Exporter
 
     torch.set_num_threads(1)
     supernet_path, features_path, out = (Path(argument) for argument in sys.argv[1:4])
     supernet = Supernet.load(supernet_path)
     features = load_file(features_path)
+
+    @lru_cache(maxsize=4)  # blocks come in the order of their cuts
+    def calibrating(cut: int) -> torch.Tensor:
+        return load_file(out / f"calibration-{cut}.safetensors")["x"]
+
+    @cache
+    def ranges() -> dict[int, tuple[float, float]]:
+        return {int(cut): tuple(ends) for cut, ends in json.loads((out / "ranges.json").read_bytes()).items()}
+
+    def calibration(reads: tuple[int, ...]) -> Calibration:
+        return Calibration([tuple(x.unsqueeze(0) for x in xs) for xs in zip(*map(calibrating, reads))], ranges())
+
+    def made(exporter: Exporter, wanted: dict[str, Any], place: Place | None, known: Calibration | None) -> Any:
+        backend, name = wanted["backend"], wanted["name"]
+        try:
+            program = exporter.export(f"metric {name!r}" if place is None else f"block {name!r}", backend, place, known)
+            file = out / f"{wanted['id']}{SUFFIXES[backend]}"
+            file.write_bytes(program.data)
+            facts = {key: value for key, value in asdict(program).items() if key != "data"}
+            return {"id": wanted["id"], "file": file.name, **facts}
+        except (AdaptiveNetError, OSError) as error:
+            return {"id": wanted["id"], "error": str(error)}
+
     remember_tables()
     gc.disable()  # the exporters allocate so much that looking for garbage all the time is a tenth of their time
     for count, line in enumerate(sys.stdin):
-        if count % 16 == 15:
+        if count % 8 == 7:
             gc.collect()
         task: dict[str, Any] = json.loads(line)
-        backend = task["backend"]
-        try:
-            if "metric" in task:
-                name = f"metric {task['metric']!r}"
-                inputs = list(example_inputs(task["metric"], supernet.graph.cuts[-1].shape))
-                program = export_program(name, MODULES[task["metric"]]().eval(), inputs, backend)
-            else:
-                block = supernet.graph[task["block"]]
-                inputs = [features[str(cut)] for cut in supernet.graph.reads(block)]
-                program = export_program(f"block {block.name!r}", supernet.blocks[block.name], inputs, backend)
-            file = out / f"{task['id']}{SUFFIXES[backend]}"
-            file.write_bytes(program.data)
-            facts = {key: value for key, value in asdict(program).items() if key != "data"}
-            answer: dict[str, Any] = {"id": task["id"], "file": file.name, **facts}
-        except (AdaptiveNetError, OSError) as error:
-            answer = {"id": task["id"], "error": str(error)}
-        answers.write(json.dumps(answer) + "\n")
-        answers.flush()
+        reads: tuple[int, ...] = ()
+        end = 0
+        if "metric" in task:
+            metric = task["metric"]
+            exporter = Exporter(MODULES[metric]().eval(), example_inputs(metric, supernet.graph.cuts[-1].shape))
+        else:
+            block = supernet.graph[task["block"]]
+            reads, end = supernet.graph.reads(block), block.end
+            exporter = Exporter(supernet.blocks[block.name], [features[str(cut)] for cut in reads])
+        known = calibration(reads) if any(each["int8"] for each in task["programs"]) else None
+        for wanted in task["programs"]:
+            place = Place(wanted["name"], reads, end) if reads else None
+            answers.write(json.dumps(made(exporter, wanted, place, known if wanted["int8"] else None)) + "\n")
+            answers.flush()
 
 
 if __name__ == "__main__":

@@ -6,9 +6,9 @@ from collections.abc import Callable, Sequence
 
 import torch
 from adaptivenet.toolkit.elastic import Supernet
-from adaptivenet.toolkit.elastic.options import trainable_copy
-from adaptivenet.toolkit.elastic.trace import trace
-from adaptivenet.toolkit.graph import Block, BlockGraph, Cut
+from adaptivenet.toolkit.elastic.kinds import trainable_copy
+from adaptivenet.toolkit.elastic.tracing.trace import trace
+from adaptivenet.toolkit.graph.graph import Block, BlockGraph, Cut
 from torch import nn
 from torch.nn import functional as F
 

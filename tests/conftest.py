@@ -12,12 +12,14 @@ import numpy as np
 import onnx
 import pytest
 from adaptivenet.toolkit.data import Dataset, open_data
-from adaptivenet.toolkit.devices import Session, connect
-from adaptivenet.toolkit.devices.local import LocalDevice
-from adaptivenet.toolkit.graph import BlockGraph
-from adaptivenet.toolkit.pack import Artifact, BlockPack
-from adaptivenet.toolkit.pack_writer import Metric, PackWriter, describe
+from adaptivenet.toolkit.devices.base import Session
+from adaptivenet.toolkit.devices.connect import connect
+from adaptivenet.toolkit.devices.local.local import LocalDevice
+from adaptivenet.toolkit.graph.graph import BlockGraph
+from adaptivenet.toolkit.pack.pack import Artifact, BlockPack
+from adaptivenet.toolkit.pack.writer import Metric, PackWriter, describe
 from engines import ENGINES, Spy
+from hypothesis import settings
 from onnx import numpy_helper
 from packs import (
     CLASSES,
@@ -40,8 +42,12 @@ from phones import virtual_phone as virtual_phone
 if TYPE_CHECKING:
     from adaptivenet.toolkit.elastic import Supernet
 
+# How long an example takes says something of the computer, and nothing of what is tested.
+settings.register_profile("without deadline", deadline=None)
+settings.load_profile("without deadline")
+
 # An assert in these says as much when it fails as one in a test.
-pytest.register_assert_rewrite("commands", "training")
+pytest.register_assert_rewrite("commands", "small_training")
 
 # One block is exported for the other layout, so that a path crosses from one to the other and back.
 CONTIGUOUS = "b1-p50"
@@ -109,8 +115,9 @@ def _block_pte(program: bytes, shape: tuple[int, ...], layout: str) -> bytes:
             case "Flatten":
                 layers.append(nn.Flatten())
             case "Gemm":
-                linear = nn.Linear(*weights["w"].shape)
-                linear.load_state_dict({"weight": weights["w"].T, "bias": weights["b"]})
+                weight, bias = weights[node.input[1]], weights[node.input[2]]
+                linear = nn.Linear(*weight.shape)
+                linear.load_state_dict({"weight": weight.T, "bias": bias})
                 layers.append(linear)
     formats = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
     return _export(nn.Sequential(*layers), [torch.randn(shape).to(memory_format=formats[layout])])
@@ -183,8 +190,8 @@ def session(address: str, tiny_pack: BlockPack) -> Iterator[Session]:
 
 @pytest.fixture
 def spy(address: str) -> Spy:
-    from adaptivenet.toolkit.devices.executorch_engine import ExecuTorchEngine
-    from adaptivenet.toolkit.devices.onnxruntime_engine import OnnxRuntimeEngine
+    from adaptivenet.toolkit.devices.local.executorch_engine import ExecuTorchEngine
+    from adaptivenet.toolkit.devices.local.onnxruntime_engine import OnnxRuntimeEngine
 
     return Spy(ExecuTorchEngine(1) if address == "local:executorch" else OnnxRuntimeEngine(1))
 
@@ -263,9 +270,9 @@ def seeded() -> None:
 
 @pytest.fixture(scope="module")
 def uninterrupted(one_thread: None) -> Supernet:
-    """The supernet of training.py after its whole run, on one thread as the runs that are compared with it."""
-    from adaptivenet.toolkit.elastic.train import train
-    from training import SETTINGS, Noise, supernet
+    """The supernet of small_training.py after its whole run, on one thread as the runs that are compared with it."""
+    from adaptivenet.toolkit.training.train import train
+    from small_training import SETTINGS, Noise, supernet
 
     net = supernet()
     train(net, Noise(), SETTINGS)

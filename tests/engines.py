@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from adaptivenet.toolkit.devices import Session
-from adaptivenet.toolkit.devices.interpreter import Engine, Program, Tensor, TensorType
-from adaptivenet.toolkit.pack import BlockPack
-from adaptivenet.toolkit.plan import Plan, compile_plan
+from adaptivenet.toolkit.devices.base import Session
+from adaptivenet.toolkit.devices.local.interpreter import Assemble, Engine, Part, Program, Tensor, TensorType
+from adaptivenet.toolkit.pack.pack import BlockPack
+from adaptivenet.toolkit.plan.plan import Plan, compile_plan
 
 ENGINES = ("local:executorch", "local:onnxruntime")
 FAST = ("b0-m2", "b2")
@@ -27,18 +27,28 @@ class Spy:
             engine.threads,
         )
         self.check_threads, self.tensor, self.array = engine.check_threads, engine.tensor, engine.array
+        self.assemble: Assemble | None = self.assembled if engine.assemble else None
         self.loads: list[str] = []
         self.calls: list[str] = []
 
     def load(self, what: str, data: bytes, layout: str, takes: Sequence[TensorType], gives: TensorType) -> Program:
         self.loads.append(what)
-        program = self.engine.load(what, data, layout, takes, gives)
+        return self.noted([what], self.engine.load(what, data, layout, takes, gives))
 
-        def noted(operands: Sequence[Tensor], keep: bool = True) -> Tensor:
-            self.calls.append(what)
+    def assembled(self, parts: Sequence[Part], types: Sequence[TensorType]) -> Program:
+        assert self.engine.assemble
+        names = [part.what for part in parts]
+        self.loads += names
+        return self.noted(names, self.engine.assemble(parts, types))
+
+    def noted(self, names: Sequence[str], program: Program) -> Program:
+        """The program, whose runs are noted as those of its blocks."""
+
+        def run(operands: Sequence[Tensor], keep: bool = True) -> Tensor:
+            self.calls += names
             return program(operands, keep)
 
-        return noted
+        return run
 
 
 def plan_of(pack: BlockPack, subnets: Sequence[Sequence[str]], metrics: Sequence[str] = ("top1", "agreement")) -> Plan:

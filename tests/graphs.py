@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
-from adaptivenet.toolkit.graph import Block, BlockGraph, Cut, Subnet
+from adaptivenet.toolkit.graph.graph import Block, BlockGraph, Cut, Subnet
 from hypothesis import strategies as st
 
 
@@ -19,7 +19,7 @@ def chain(length: int, extra: tuple[Block, ...] = (), taps: tuple[int, ...] = ()
 def block_graphs(draw: st.DrawFn, max_blocks: int = 5, max_alternatives: int = 7) -> BlockGraph:
     """Up to 6 cuts of random shapes and dtypes, up to 7 merged or pruned blocks, perhaps with taps.
 
-    At most some hundreds of paths, so that a test can list them all.
+    Perhaps with whole networks as one program. At most some hundreds of paths, so that a test can list them all.
     """
     length = draw(st.integers(1, max_blocks))
     taps = draw(st.sets(st.integers(1, length - 1), max_size=2)) if length > 1 else set()
@@ -33,6 +33,8 @@ def block_graphs(draw: st.DrawFn, max_blocks: int = 5, max_alternatives: int = 7
         end = draw(st.integers(start + 1, furthest))
         kind = "pruned" if end == start + 1 else "merged"
         blocks.append(Block(f"{kind}{number}", start, end, kind))
+    for precision in draw(st.sets(st.sampled_from(["float32", "int8"]))):
+        blocks.append(Block(f"whole-{precision}", 0, length, "whole", precision=precision))
     return BlockGraph(cuts, draw(st.permutations(blocks)), taps)
 
 

@@ -12,9 +12,9 @@ from zlib import crc32
 
 import numpy as np
 from adaptivenet.toolkit.data import Dataset
-from adaptivenet.toolkit.devices.base import DeviceInfo
-from adaptivenet.toolkit.devices.local import LocalSession
-from adaptivenet.toolkit.graph import BlockGraph, Cut
+from adaptivenet.toolkit.devices.base import DeviceInfo, Evaluation
+from adaptivenet.toolkit.devices.local.local import LocalSession
+from adaptivenet.toolkit.graph.graph import BlockGraph, Cut
 
 METRICS = {"agreement": ("output", "oracle"), "fidelity": ("oracle", "output")}
 ALONE = {"luck": ("output",)}
@@ -43,6 +43,7 @@ class NamedEngine:
     version: str = "0"
     backend: str = "named"
     threads: int = 1
+    assemble = None
 
     def __post_init__(self) -> None:
         self.ran: list[tuple[tuple[str, ...], int]] = []
@@ -104,6 +105,7 @@ class NamedData:
     """Images that are numbers, from `first` on."""
 
     labels = None
+    label_shape = None
 
     def __init__(self, cut: Cut, first: int, count: int) -> None:
         self.cut, self.first, self.count = cut, first, count
@@ -127,3 +129,9 @@ def named_session(graph: BlockGraph, metrics: Mapping[str, tuple[str, ...]]) -> 
 def named_data(graph: BlockGraph, first: int, count: int) -> Dataset:
     """`count` images for a graph."""
     return cast(Dataset, NamedData(graph.cuts[0], first, count))
+
+
+def same(one: Evaluation, other: Evaluation) -> bool:
+    return one.subnets == other.subnets and all(
+        np.array_equal(values, other.sums[metric]) for metric, values in one.sums.items()
+    )

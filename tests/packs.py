@@ -16,10 +16,12 @@ from typing import Any
 
 import numpy as np
 import onnx
-from adaptivenet.toolkit.data import Preprocessing
-from adaptivenet.toolkit.graph import Block, BlockGraph, Cut
-from adaptivenet.toolkit.pack import Artifact, BlockPack, manifest_digest
-from adaptivenet.toolkit.pack_writer import Metric, PackWriter, describe
+from adaptivenet.toolkit.data.preprocessing import Preprocessing
+from adaptivenet.toolkit.devices.local.onnx_assembly import border
+from adaptivenet.toolkit.graph.graph import Block, BlockGraph, Cut
+from adaptivenet.toolkit.pack.manifest import manifest_digest
+from adaptivenet.toolkit.pack.pack import Artifact, BlockPack
+from adaptivenet.toolkit.pack.writer import Metric, PackWriter, describe
 from onnx import TensorProto, helper, numpy_helper
 
 CLASSES = ("daisy", "poppy", "rose", "tulip", "violet")
@@ -130,33 +132,40 @@ def _convolutions(
     """Conv and Relu for each (inputs, outputs, kernel side, stride)."""
     rng = np.random.default_rng(sum(name.encode()))
     nodes, weights = [], []
+    features = [border(start), *(f"{name}/x{at}" for at in range(1, len(layers))), border(end)]
     for at, (inputs, outputs, side, stride) in enumerate(layers):
         weight = rng.normal(0, (2 / (inputs * side * side)) ** 0.5, (outputs, inputs, side, side)).astype(np.float32)
         weights += [
-            numpy_helper.from_array(weight, f"w{at}"),
-            numpy_helper.from_array(rng.normal(0, 0.1, outputs).astype(np.float32), f"b{at}"),
+            numpy_helper.from_array(weight, f"{name}/w{at}"),
+            numpy_helper.from_array(rng.normal(0, 0.1, outputs).astype(np.float32), f"{name}/b{at}"),
         ]
         nodes += [
             helper.make_node(
-                "Conv", [f"x{at}", f"w{at}", f"b{at}"], [f"y{at}"], strides=[stride, stride], pads=[side // 2] * 4
+                "Conv",
+                [features[at], f"{name}/w{at}", f"{name}/b{at}"],
+                [f"{name}/y{at}"],
+                strides=[stride, stride],
+                pads=[side // 2] * 4,
             ),
-            helper.make_node("Relu", [f"y{at}"], [f"x{at + 1}"]),
+            helper.make_node("Relu", [f"{name}/y{at}"], [features[at + 1]]),
         ]
-    return _program(name, nodes, [_feature("x0", start, graph)], _feature(f"x{len(layers)}", end, graph), weights)
+    return _program(name, nodes, [_at(start, graph)], _at(end, graph), weights)
 
 
 def _classifier(name: str, start: int, graph: BlockGraph) -> bytes:
     rng = np.random.default_rng(2)
     weights = [
-        numpy_helper.from_array(rng.normal(0, 1, (graph.cuts[start].shape[1], len(CLASSES))).astype(np.float32), "w"),
-        numpy_helper.from_array(rng.normal(0, 0.1, len(CLASSES)).astype(np.float32), "b"),
+        numpy_helper.from_array(
+            rng.normal(0, 1, (graph.cuts[start].shape[1], len(CLASSES))).astype(np.float32), f"{name}/w"
+        ),
+        numpy_helper.from_array(rng.normal(0, 0.1, len(CLASSES)).astype(np.float32), f"{name}/b"),
     ]
     nodes = [
-        helper.make_node("GlobalAveragePool", ["x"], ["pooled"]),
-        helper.make_node("Flatten", ["pooled"], ["flat"]),
-        helper.make_node("Gemm", ["flat", "w", "b"], ["y"]),
+        helper.make_node("GlobalAveragePool", [border(start)], [f"{name}/pooled"]),
+        helper.make_node("Flatten", [f"{name}/pooled"], [f"{name}/flat"]),
+        helper.make_node("Gemm", [f"{name}/flat", f"{name}/w", f"{name}/b"], [border(graph.end)]),
     ]
-    return _program(name, nodes, [_feature("x", start, graph)], _feature("y", graph.end, graph), weights)
+    return _program(name, nodes, [_at(start, graph)], _at(graph.end, graph), weights)
 
 
 def _share_correct(name: str, target: onnx.ValueInfoProto, right: onnx.NodeProto) -> bytes:
@@ -172,12 +181,12 @@ def _share_correct(name: str, target: onnx.ValueInfoProto, right: onnx.NodeProto
     return _program(name, nodes, [_logits("output"), target], sums, [one])
 
 
-def _feature(name: str, cut: int, graph: BlockGraph = GRAPH) -> onnx.ValueInfoProto:
-    return helper.make_tensor_value_info(name, TensorProto.FLOAT, graph.cuts[cut].shape)
+def _at(cut: int, graph: BlockGraph) -> onnx.ValueInfoProto:
+    return helper.make_tensor_value_info(border(cut), TensorProto.FLOAT, graph.cuts[cut].shape)
 
 
 def _logits(name: str) -> onnx.ValueInfoProto:
-    return _feature(name, GRAPH.end)
+    return helper.make_tensor_value_info(name, TensorProto.FLOAT, GRAPH.cuts[-1].shape)
 
 
 def _program(

@@ -1,41 +1,44 @@
 """Phones for tests: the device of ADAPTIVENET_TEST_DEVICE, and virtual ones, with an adb server of the tests' own.
 
-A virtual phone is the real adbd in a folder that looks like a phone: a program that ADAPTIVENET_PHONE names, by default
-../shared/phone/phone beside the repository. It needs root.
+A virtual phone is the real adbd in a folder that looks like a phone (see `virtual_phone`). Ports are claimed for as
+long as they are used, so that two test runs on one computer never meet.
 """
 
 from __future__ import annotations
 
-import fcntl
 import os
 import re
 import shutil
 import socket
 import subprocess
-import tempfile
+import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from contextlib import closing
+from functools import cache
 from pathlib import Path
 
 import pytest
+from virtual_phone.adbd import built_adbd
+from virtual_phone.needs import PhoneError, lacking
+from virtual_phone.phone import Phone
 
-ROOT = Path(__file__).resolve().parent.parent
-PROGRAM = Path(os.environ.get("ADAPTIVENET_PHONE") or ROOT.parent / "shared" / "phone" / "phone")
+TESTS = Path(__file__).resolve().parent
 DEVICE = os.environ.get("ADAPTIVENET_TEST_DEVICE", "")
-SKIPPED = "no phone: set ADAPTIVENET_TEST_DEVICE to a serial, or ADAPTIVENET_PHONE to a virtual phone (it needs root)"
 WAYS = ("adb-shell", "adb")
-# Even ports: adb looks for emulators at the odd ones.
-_PORTS = range(5562, 5600, 2)
 
 
-@dataclass
 class VirtualPhone:
-    """A virtual phone, running or stopped. `endpoint` is its host:port."""
+    """A virtual phone, running or stopped. It ends with the process of the tests, however that ends."""
 
-    port: int
-    options: tuple[str, ...]
-    lock: int  # a descriptor that keeps other test runs off the port
+    def __init__(self, *options: str) -> None:
+        """`options` are those of `python -m virtual_phone`."""
+        self._claim = claimed_port()
+        self._options = options
+        self._process: subprocess.Popen[str] | None = None
+        self.port = int(self._claim.getsockname()[1])
+        self._phone = Phone(self.port)
+        self._phone.wipe()
 
     @property
     def endpoint(self) -> str:
@@ -44,73 +47,107 @@ class VirtualPhone:
     @property
     def root(self) -> Path:
         """The folder of this computer that is the phone's root."""
-        return Path(_phone("root", "--port", str(self.port)).stdout.strip())
+        return self._phone.root
+
+    @property
+    def adbd(self) -> int:
+        """The process of adbd."""
+        assert self._process
+        keeper = self._process.pid
+        return int(Path(f"/proc/{keeper}/task/{keeper}/children").read_text().split()[0])
 
     def start(self) -> None:
-        started = _phone("start", "--port", str(self.port), *self.options)
-        if started.returncode:
-            raise RuntimeError(started.stderr)
+        self._phone.folder.mkdir(parents=True, exist_ok=True)
+        command = [sys.executable, "-m", "virtual_phone", "run", "--tied", "--port", str(self.port), *self._options]
+        with (self._phone.folder / "log").open("wb") as log:
+            self._process = subprocess.Popen(
+                command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
+                cwd=TESTS,
+                start_new_session=True,
+            )
+        assert self._process.stdout
+        if not self._process.stdout.readline():
+            self.stop()
+            raise RuntimeError((self._phone.folder / "log").read_text(errors="replace"))
+
+    def await_end(self) -> None:
+        """Wait until the phone has ended by itself, because its adbd was killed."""
+        assert self._process
+        self._process.wait(60)
 
     def stop(self) -> None:
         """End adbd and everything that it started, as when the cable is pulled and the battery taken out."""
-        _phone("stop", "--port", str(self.port))
+        if self._process:
+            self._process.communicate()  # closes its input, which ends it
+            self._process = None
+
+    def remove(self) -> None:
+        """Stop it for good."""
+        self.stop()
+        self._phone.wipe()
+        self._claim.close()
 
 
-def _phone(*arguments: str) -> subprocess.CompletedProcess[str]:
-    # Under nohup, what runs on the phone would inherit that a hang-up is ignored, which it is not on a real one.
-    command = ["env", "--default-signal=HUP", str(PROGRAM), *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=600)
+def claimed_port() -> socket.socket:
+    """A socket bound to a free port of 127.0.0.1, which no other claim gets while it is open.
+
+    A server may listen on the port meanwhile when it sets SO_REUSEADDR, as adb and adbd do; so it is on Linux.
+    """
+    claim = socket.socket()
+    claim.bind(("127.0.0.1", 0))
+    # Not before: with it, the kernel would give out ports that others have claimed.
+    claim.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    return claim
+
+
+@cache
+def why_no_virtual_phone() -> str | None:
+    """Why there cannot be a virtual phone here, in one line; None when there can. Builds adbd when that is missing."""
+    if reason := lacking():
+        return reason
+    try:
+        built_adbd()
+    except PhoneError as error:
+        return str(error)
+    return None
 
 
 def skip_without_phone(item: pytest.Item) -> None:
     """Skips a test that needs a phone where there is none. Called by a hook, not by a fixture: so all such tests are
     one line of pytest's summary."""
     needed = {"virtual_phone", "new_phone"} if DEVICE else {"virtual_phone", "new_phone", "phone_address"}
-    if not needed.isdisjoint(getattr(item, "fixturenames", ())) and not (PROGRAM.exists() and os.geteuid() == 0):
-        pytest.skip(SKIPPED)
-
-
-def start_phone(*options: str) -> VirtualPhone:
-    """A new virtual phone on the first port that is free; `options` as `phone --help` lists them."""
-    for port in _PORTS:
-        lock = os.open(f"{tempfile.gettempdir()}/adaptivenet-phone.{port}", os.O_CREAT | os.O_RDWR, 0o666)
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            phone = VirtualPhone(port, options, lock)
-            for left in (phone.root / "data" / "local" / "tmp").glob("*"):  # by whoever had this port before
-                shutil.rmtree(left) if left.is_dir() else left.unlink()
-            phone.start()
-        except (BlockingIOError, RuntimeError) as error:
-            os.close(lock)
-            if isinstance(error, RuntimeError) and "already in use" not in str(error):
-                raise
-        else:
-            return phone
-    raise RuntimeError("no port is free for a virtual phone")
+    if not needed.isdisjoint(getattr(item, "fixturenames", ())) and (reason := why_no_virtual_phone()):
+        pytest.skip(reason)
 
 
 @pytest.fixture(scope="session")
 def virtual_phone() -> Iterator[VirtualPhone]:
     """An arm64 phone that lets everybody in. For tests that leave it as it was."""
-    phone = start_phone()
-    yield phone
-    phone.stop()
-    os.close(phone.lock)
+    phone = VirtualPhone()
+    try:
+        phone.start()
+        yield phone
+    finally:
+        phone.remove()
 
 
 @pytest.fixture
 def new_phone() -> Iterator[Callable[..., VirtualPhone]]:
-    """Starts phones that a test may stop; they are stopped after it."""
+    """Starts phones that a test may stop; they are removed after it."""
     phones: list[VirtualPhone] = []
 
     def start(*options: str) -> VirtualPhone:
-        phones.append(start_phone("--abi", "x86_64", *options))
+        phones.append(VirtualPhone("--abi", "x86_64", *options))
+        phones[-1].start()
         return phones[-1]
 
     yield start
     for phone in phones:
-        phone.stop()
-        os.close(phone.lock)
+        phone.remove()
 
 
 @pytest.fixture(scope="session")
@@ -125,17 +162,19 @@ def adb_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def adb_environment(monkeypatch: pytest.MonkeyPatch, adb_home: Path) -> int:
+def adb_environment(monkeypatch: pytest.MonkeyPatch, adb_home: Path) -> Iterator[int]:
     """The environment of somebody who has nothing but adb on PATH; gives the port where no adb server runs yet."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = int(probe.getsockname()[1])
-    monkeypatch.setenv("HOME", str(adb_home))
-    monkeypatch.setenv("ADB_SERVER_SOCKET", f"tcp:localhost:{port}")
-    monkeypatch.setenv("ADB_EMU", "0")
-    for name in ("ANDROID_HOME", "ANDROID_SDK_ROOT", "ANDROID_SERIAL", "ANDROID_ADB_SERVER_PORT", "ADB_VENDOR_KEYS"):
-        monkeypatch.delenv(name, raising=False)
-    return port
+    with closing(claimed_port()) as claim:
+        port = int(claim.getsockname()[1])
+        if sys.platform != "linux":
+            claim.close()
+        monkeypatch.setenv("HOME", str(adb_home))
+        monkeypatch.setenv("ADB_SERVER_SOCKET", f"tcp:localhost:{port}")
+        monkeypatch.setenv("ADB_EMU", "0")
+        for name in ("ANDROID_HOME", "ANDROID_SDK_ROOT", "ANDROID_SERIAL", "ANDROID_ADB_SERVER_PORT"):
+            monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv("ADB_VENDOR_KEYS", raising=False)
+        yield port
 
 
 def start_adb_server(port: int) -> subprocess.Popen[bytes]:
@@ -145,9 +184,9 @@ def start_adb_server(port: int) -> subprocess.Popen[bytes]:
     log = subprocess.DEVNULL
     command = ["adb", "-L", f"tcp:localhost:{port}", "nodaemon", "server"]
     server = subprocess.Popen(command, stdin=log, stdout=log, stderr=log)
-    for _ in range(100):
+    for _ in range(300):
         with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", port)) == 0:
+            if probe.connect_ex(("127.0.0.1", port)) == 0 and server.poll() is None:
                 return server
         time.sleep(0.1)
     server.kill()

@@ -7,16 +7,15 @@ import signal
 import threading
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
-from adaptivenet.toolkit.devices import Session, clean
-from adaptivenet.toolkit.devices.phone import find_phone
+from adaptivenet.toolkit.devices.adb.discovery import find_phone
+from adaptivenet.toolkit.devices.base import Session
 from adaptivenet.toolkit.devices.phone.device import PhoneDevice
-from adaptivenet.toolkit.pack import BlockPack
+from adaptivenet.toolkit.pack.pack import BlockPack
 from phones import WAYS, VirtualPhone
-from runners import Told, bundle_for, ended, wait_until
+from runners import Told, bundle_for
 
 both_ways = pytest.mark.parametrize("way", WAYS)
 
@@ -29,7 +28,6 @@ class Phone:
         self.virtual = new_phone(*options)
         self.address = f"{way}:{self.virtual.endpoint}"
         self.told = Told()
-        clean(self.address)  # a virtual phone keeps what an earlier one had on the same port
 
     def connect(self, observer: Told | None = None, **options: Any) -> PhoneDevice:
         return PhoneDevice(find_phone(self.address), observer=observer or self.told, **{"idle_s": 20, **options})
@@ -41,13 +39,11 @@ class Phone:
 
     def kill_adbd(self, start_after_s: float = 1.0) -> None:
         """Kill adbd, and nothing else; it starts again a little later."""
-        program = int(Path(f"{self.virtual.root}.pid").read_text())
-        children = Path(f"/proc/{program}/task/{program}/children").read_text().split()
-        os.kill(int(children[0]), signal.SIGKILL)
+        os.kill(self.virtual.adbd, signal.SIGKILL)
 
         def start() -> None:
             time.sleep(start_after_s)
-            wait_until(lambda: ended(program))
+            self.virtual.await_end()
             self.virtual.start()
 
         self.starting = threading.Thread(target=start)

@@ -8,8 +8,8 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from adaptivenet.toolkit.devices import Log
-from adaptivenet.toolkit.devices.phone.bundle import Bundle, find_bundle, presets_for
+from adaptivenet.toolkit.devices.base import Log
+from adaptivenet.toolkit.devices.phone.runner_bundle import Bundle, find_bundle, presets_for
 from adaptivenet.toolkit.errors import DeviceError
 
 

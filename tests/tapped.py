@@ -9,9 +9,9 @@ Cuts 1 and 3 are taps: a head reads cuts 4, 1 and 3. Its output is a map of clas
 from __future__ import annotations
 
 import torch
-from adaptivenet.toolkit.data import Preprocessing
+from adaptivenet.toolkit.data.preprocessing import Preprocessing
 from adaptivenet.toolkit.elastic import Supernet
-from adaptivenet.toolkit.graph import Block, BlockGraph, Cut
+from adaptivenet.toolkit.graph.graph import Block, BlockGraph, Cut
 from torch import fx, nn
 
 CLASSES = ("ant", "bee", "cat", "dog", "emu")

@@ -1,58 +1,110 @@
 """AdaptiveNet: make a pretrained network elastic, and let each device choose its own best version of it.
 
     supernet = elastify("timm:mobilenetv3_small_100", torch.zeros(1, 3, 224, 224))      # elastic; needs torch
-    pack = BlockPack.open("pack")                                                       # made by adaptivenet.export
-    with connect("local").open(pack) as session:
+    train(supernet, pictures)
+    pack = export_pack(supernet, "pack")                                                # of adaptivenet.export
+    with connect("local") as device, device.open(pack) as session:
         result = profile(session, data, Settings(("75%",)))
         session.activate(result.choices[0].point.subnet)
         output = session.infer(x)
 
-The names below are public. `elastify` and `Supernet` import torch when they are first used; nothing else here does.
+The names below are public. `elastify`, `train` and `Supernet` import torch when they are first used; nothing else here
+does.
 """
 
 from typing import TYPE_CHECKING, Any
 
-from .data import Dataset, Preprocessing, open_data
-from .devices import Device, Session, connect
-from .errors import AdaptiveNetError
-from .front import Front, FrontPoint
-from .graph import Block, BlockGraph, Cut, Subnet
-from .latency import Latency, LatencyTable
-from .pack import BlockPack
-from .plan import Plan, compile_plan
-from .profile import Profile, Settings, profile
-from .quality import Quality
-from .sampling import PathSampler
+from .data import Dataset, open_data
+from .data.preprocessing import Preprocessing
+from .devices.base import Device, DeviceInfo, Evaluation, Observer, PageIn, Session
+from .devices.connect import connect
+from .errors import (
+    AdaptiveNetError,
+    BudgetError,
+    ConnectionLost,
+    DataError,
+    DeviceError,
+    EngineMissing,
+    ExportError,
+    FeaturesLost,
+    GraphError,
+    ModelError,
+    NotAuthorized,
+    PackError,
+    PlanError,
+    PreprocessingError,
+    ProfileError,
+    SeveralDevices,
+    TrainingError,
+    WorkerLost,
+)
+from .graph.front import Front, FrontPoint
+from .graph.graph import Block, BlockGraph, Cut, Subnet
+from .graph.latency import Latency, LatencyTable
+from .graph.quality import Quality
+from .graph.sampling import PathSampler
+from .pack.pack import BlockPack
+from .plan.plan import Plan, compile_plan
+from .profiling.profile import Choice, Profile
+from .profiling.profiling import profile
+from .profiling.settings import Budget, Settings
+from .serving.controller import Controller
 
 if TYPE_CHECKING:
     from .elastic import Supernet, elastify
+    from .training.train import train
 
 __all__ = [
     "AdaptiveNetError",
     "Block",
     "BlockGraph",
     "BlockPack",
+    "Budget",
+    "BudgetError",
+    "Choice",
+    "ConnectionLost",
+    "Controller",
     "Cut",
+    "DataError",
     "Dataset",
     "Device",
+    "DeviceError",
+    "DeviceInfo",
+    "EngineMissing",
+    "Evaluation",
+    "ExportError",
+    "FeaturesLost",
     "Front",
     "FrontPoint",
+    "GraphError",
     "Latency",
     "LatencyTable",
+    "ModelError",
+    "NotAuthorized",
+    "Observer",
+    "PackError",
+    "PageIn",
     "PathSampler",
     "Plan",
+    "PlanError",
     "Preprocessing",
+    "PreprocessingError",
     "Profile",
+    "ProfileError",
     "Quality",
     "Session",
     "Settings",
+    "SeveralDevices",
     "Subnet",
     "Supernet",
+    "TrainingError",
+    "WorkerLost",
     "compile_plan",
     "connect",
     "elastify",
     "open_data",
     "profile",
+    "train",
 ]
 
 
@@ -61,4 +113,8 @@ def __getattr__(name: str) -> Any:
         from . import elastic
 
         return getattr(elastic, name)
+    if name == "train":
+        from .training.train import train
+
+        return train
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -7,6 +7,7 @@ AdaptiveNetError
 │   └── WorkerLost       another process of a data-parallel run failed, was killed, or does not answer
 ├── ExportError          a block that does not export, or whose artifact differs from torch
 ├── PackError            a block pack that is damaged, edited, hostile or of another version
+├── PreprocessingError   a recipe for pictures that makes no sense
 ├── DataError            images, labels or tensors of the wrong form
 ├── PlanError            a plan that cannot run, or needs more feature memory than allowed
 ├── BudgetError          a latency budget that no subnet meets
@@ -19,7 +20,8 @@ AdaptiveNetError
 └── ProfileError         a profile that is damaged or belongs to another pack
 
 A message names what failed, the value that made it fail, and what to do. The commands print it on one line and exit
-with status 1; anything that is not in this tree is a defect and keeps its traceback.
+with status 1, as they do with what the operating system refuses (OSError). Anything else is a defect and keeps its
+traceback.
 """
 
 
@@ -49,6 +51,10 @@ class ExportError(AdaptiveNetError):
 
 class PackError(AdaptiveNetError):
     """A block pack that is damaged, edited, hostile or of another version."""
+
+
+class PreprocessingError(AdaptiveNetError):
+    """A recipe for pictures that makes no sense: a field that is missing, or a value that it may not have."""
 
 
 class DataError(AdaptiveNetError):

@@ -8,10 +8,11 @@
 #include <iostream>
 #include <sstream>
 
-#include "engine.h"
-#include "interpreter.h"
-#include "json.h"
-#include "pack.h"
+#include "core/json.h"
+#include "core/pack.h"
+#include "engines/buffers.h"
+#include "engines/engine.h"
+#include "evaluate/interpreter.h"
 
 namespace {
 
@@ -56,7 +57,8 @@ int main(int argc, char** argv) {
     modules.push_back(std::make_unique<Module>(home / artifact.file, Module::LoadMode::Mmap));
   }
   const auto& type = graph.cuts().front();
-  std::vector<float> noise(adaptivenet::elements_of(type.shape));
+  // Programs read their inputs in place, and XNNPACK past their end.
+  std::vector<float> noise(adaptivenet::elements_of(type.shape) + adaptivenet::kRoom / sizeof(float));
   for (std::size_t index = 0; index < noise.size(); ++index)
     noise[index] = static_cast<float>(index % 251) / 251 - 0.5f;
   const Layout layout = pack.block_artifact(subnet.front(), "executorch").layout;
@@ -66,7 +68,8 @@ int main(int argc, char** argv) {
   const bool last = sizes.size() == 4 && layout == Layout::kChannelsLast;
   const auto order =
       last ? std::vector<executorch::aten::DimOrderType>{0, 2, 3, 1} : std::vector<executorch::aten::DimOrderType>{};
-  const auto tensor = executorch::extension::make_tensor_ptr(sizes, noise, order);
+  const auto tensor =
+      executorch::extension::make_tensor_ptr(sizes, noise.data(), order, {}, executorch::aten::ScalarType::Float);
 
   const auto ours = [&] { chain({{0, input}}); };
   const auto bare = [&] {

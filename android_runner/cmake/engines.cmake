@@ -1,7 +1,7 @@
 # The engines, and the program made of everything.
 
-add_library(executorch_engine STATIC src/executorch_engine.cpp)
-target_link_libraries(executorch_engine PUBLIC readers)
+add_library(executorch_engine STATIC engines/buffers.cpp engines/executorch_engine.cpp)
+target_link_libraries(executorch_engine PUBLIC core)
 if(ANDROID)
   include(cmake/executorch_built.cmake)
 else()
@@ -9,18 +9,8 @@ else()
 endif()
 target_compile_definitions(executorch_engine PRIVATE EXECUTORCH_VERSION="${EXECUTORCH_VERSION}")
 
-add_library(runner STATIC
-  src/controller.cpp
-  src/base64.cpp
-  src/engine.cpp
-  src/fields.cpp
-  src/images.cpp
-  src/interpreter.cpp
-  src/kept.cpp
-  src/machine.cpp
-  src/runner.cpp
-  src/session.cpp)
-target_link_libraries(runner PUBLIC readers PRIVATE executorch_engine)
+add_library(engines STATIC engines/engine.cpp)
+target_link_libraries(engines PUBLIC core PRIVATE executorch_engine)
 
 # ONNX Runtime, when its headers and its library are given. Debian's libonnxruntime-dev has the headers, the library of
 # a newer wheel (onnxruntime/capi/libonnxruntime.so.VERSION) serves them as well.
@@ -30,16 +20,32 @@ if(ONNXRUNTIME_INCLUDE)
   if(NOT EXISTS "${ONNXRUNTIME_LIBRARY}")
     message(FATAL_ERROR "ONNXRUNTIME_INCLUDE is given; give ONNXRUNTIME_LIBRARY as well, the path of libonnxruntime.so")
   endif()
-  target_sources(runner PRIVATE src/onnxruntime_engine.cpp)
-  target_compile_definitions(runner PRIVATE RUNNER_ONNXRUNTIME)
-  target_include_directories(runner SYSTEM PRIVATE ${ONNXRUNTIME_INCLUDE})
+  target_sources(engines PRIVATE engines/onnxruntime_engine.cpp)
+  target_compile_definitions(engines PRIVATE RUNNER_ONNXRUNTIME)
+  target_include_directories(engines SYSTEM PRIVATE ${ONNXRUNTIME_INCLUDE})
   # The file may have a longer name than the one that programs look for.
   file(CREATE_LINK ${ONNXRUNTIME_LIBRARY} ${CMAKE_BINARY_DIR}/libonnxruntime.so.1 SYMBOLIC)
-  target_link_libraries(runner PRIVATE ${CMAKE_BINARY_DIR}/libonnxruntime.so.1)
+  target_link_libraries(engines PRIVATE ${CMAKE_BINARY_DIR}/libonnxruntime.so.1)
 endif()
 
-add_executable(adaptivenet-runner src/main.cpp)
-target_link_libraries(adaptivenet-runner PRIVATE runner service)
+add_library(evaluate STATIC
+  evaluate/images.cpp
+  evaluate/interpreter.cpp
+  evaluate/kept.cpp
+  evaluate/stopwatch.cpp)
+target_link_libraries(evaluate PUBLIC engines)
+
+add_library(android STATIC android/machine.cpp)
+target_link_libraries(android PUBLIC core)
+
+add_library(serving STATIC
+  serving/controller.cpp
+  serving/runner.cpp
+  serving/session.cpp)
+target_link_libraries(serving PUBLIC evaluate PRIVATE android)
+
+add_executable(adaptivenet-runner daemon/main.cpp)
+target_link_libraries(adaptivenet-runner PRIVATE serving daemon)
 if(ANDROID)
   set(CMAKE_EXECUTABLE_RUNTIME_CXX_FLAG "-Wl,-rpath,")  # CMake has none for Android, and would leave BUILD_RPATH out
 endif()
@@ -49,6 +55,6 @@ set_target_properties(adaptivenet-runner PROPERTIES
 
 if(RUNNER_TESTS AND NOT CMAKE_CROSSCOMPILING)
   add_executable(runner-overhead bench/overhead.cpp)
-  target_link_libraries(runner-overhead PRIVATE runner executorch_engine)
+  target_link_libraries(runner-overhead PRIVATE evaluate executorch_engine)
   set_target_properties(runner-overhead PROPERTIES BUILD_RPATH "${EXECUTORCH_RUNTIME_LIBRARY_DIR}")
 endif()

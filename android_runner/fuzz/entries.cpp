@@ -5,11 +5,12 @@
 #include <stdexcept>
 #include <string_view>
 
-#include "error.h"
-#include "json.h"
-#include "pack.h"
-#include "plan.h"
-#include "safetensors.h"
+#include "core/error.h"
+#include "core/json.h"
+#include "core/onnx_assembly.h"
+#include "core/pack.h"
+#include "core/plan.h"
+#include "core/safetensors.h"
 #include "tiny_pack.h"
 
 namespace adaptivenet {
@@ -133,18 +134,39 @@ void safetensors(std::span<const std::byte> input) {
   std::size_t total = 0;
   for (const auto& [name, view] : tensors) {
     const std::span values(view.data, static_cast<std::size_t>(bytes_of(view.type)));
-    // The sanitizer sees a byte outside of the file; the sum keeps the compiler from leaving the reading out.
+    // The sanitizer notices when a byte outside of the file is read. Without the sum, the compiler would not read at
+    // all.
     for (const std::byte value : values) total += std::to_integer<std::size_t>(value);
     require(values.size() <= input.size(), "a tensor larger than its file");
   }
   require(total <= 255 * input.size(), "bytes twice");
 }
 
+// The program of a block from cut 0 to cut 1, alone and twice in a row.
+void onnx(std::span<const std::byte> input) {
+  const OnnxPart first{"block 'a'", input, {0}, 1};
+  try {
+    const std::string model = assemble_onnx(std::span(&first, 1));
+    // What was made can be joined again, and stays what it is.
+    const OnnxPart again{"block 'b'", std::as_bytes(std::span(model)), {0}, 1};
+    require(assemble_onnx(std::span(&again, 1)) == model, "a model that changes");
+  } catch (const PackError& error) {
+    return require_message(error);
+  }
+  const OnnxPart same[] = {first, {"block 'c'", input, {1}, 2}};
+  try {
+    assemble_onnx(same);
+  } catch (const PackError& error) {
+    return require_message(error);
+  }
+  throw std::logic_error("a program of cut 0 was taken for one of cut 1");
+}
+
 }  // namespace
 
 const std::map<std::string, Entry>& fuzz_entries() {
   static const std::map<std::string, Entry> entries = {
-      {"json", json}, {"manifest", manifest}, {"plan", plan}, {"safetensors", safetensors}};
+      {"json", json}, {"manifest", manifest}, {"onnx", onnx}, {"plan", plan}, {"safetensors", safetensors}};
   return entries;
 }
 

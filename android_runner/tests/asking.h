@@ -1,15 +1,15 @@
-// What tests ask the service for.
+// What tests ask the daemon for.
 #pragma once
 
 #include <chrono>
 #include <string>
 
-#include "json.h"
-#include "version.h"
+#include "core/json.h"
+#include "core/version.h"
 
 namespace adaptivenet {
 
-// So long a test waits for what must happen before it fails.
+// How long a test waits for something that must happen; then it fails.
 inline constexpr auto kPatience = std::chrono::seconds(60);
 
 inline std::string job_id(int number) {

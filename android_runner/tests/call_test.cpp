@@ -7,12 +7,12 @@
 #include <fstream>
 #include <list>
 
-#include "client.h"
-#include "error.h"
+#include "core/error.h"
+#include "core/version.h"
+#include "daemon/client.h"
+#include "daemon/requests.h"
+#include "daemon/run_folder.h"
 #include "processes.h"
-#include "requests.h"
-#include "run_folder.h"
-#include "version.h"
 
 namespace adaptivenet {
 namespace {

@@ -3,19 +3,19 @@
 //
 // What the readers make of files, one line each: "ok", or the kind of the error and its message. After "ok" comes, for
 // canonical JSON, its SHA-256; for safetensors, an object from name to dtype, shape and the SHA-256 of the values.
-// tests/test_runner_readers.py compares this with what the Python readers say.
+// tests/devices/test_runner_readers.py compares this with what the Python readers say.
 #include <cstdio>
 #include <exception>
 #include <span>
 #include <string>
 
-#include "error.h"
-#include "files.h"
-#include "json.h"
-#include "pack.h"
-#include "plan.h"
-#include "safetensors.h"
-#include "sha256.h"
+#include "core/error.h"
+#include "core/files.h"
+#include "core/json.h"
+#include "core/pack.h"
+#include "core/plan.h"
+#include "core/safetensors.h"
+#include "core/sha256.h"
 
 namespace adaptivenet {
 namespace {

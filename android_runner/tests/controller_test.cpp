@@ -1,12 +1,12 @@
 // The controller decides as the one in Python does: both replay tests/vectors/controller.json.
-#include "controller.h"
+#include "serving/controller.h"
 
 #include <gtest/gtest.h>
 
 #include <fstream>
 
-#include "error.h"
-#include "json.h"
+#include "core/error.h"
+#include "core/json.h"
 
 namespace adaptivenet {
 namespace {

@@ -3,8 +3,8 @@
 
 #include <filesystem>
 
+#include "core/files.h"
 #include "entries.h"
-#include "files.h"
 
 namespace adaptivenet {
 namespace {

@@ -5,9 +5,9 @@
 #include <csignal>
 #include <fstream>
 
+#include "core/version.h"
+#include "daemon/run_folder.h"
 #include "processes.h"
-#include "run_folder.h"
-#include "version.h"
 
 namespace adaptivenet {
 namespace {

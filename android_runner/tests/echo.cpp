@@ -8,7 +8,7 @@
 #include <fstream>
 #include <thread>
 
-#include "last_words.h"
+#include "core/crash_note.h"
 
 namespace adaptivenet {
 namespace {
@@ -55,7 +55,7 @@ Handler echo_handler(const std::filesystem::path& home) {
       for (;;) pause(1000);
     }
     if (verb == "segfault") {
-      const Doing doing("block 'x'", "loaded");
+      const CrashNote note("block 'x'", "loaded");
       raise(SIGSEGV);
     }
     if (verb == "crash") {

@@ -3,7 +3,7 @@
 
 #include <filesystem>
 
-#include "jobs.h"
+#include "daemon/jobs.h"
 
 namespace adaptivenet {
 

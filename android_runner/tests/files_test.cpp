@@ -1,4 +1,4 @@
-#include "files.h"
+#include "core/files.h"
 
 #include <sys/stat.h>
 #include <unistd.h>
@@ -55,6 +55,14 @@ TEST(Files, StayMappedWhenMoved) {
   MappedFile third;
   third = std::move(second);
   EXPECT_EQ(text_of(third), "other");
+}
+
+TEST(Files, KeepTheirBytesWhenTheyLeaveMemory) {
+  const Folder folder;
+  const MappedFile file(folder.write("a", std::string(300000, 'x')));
+  file.leave_memory();
+  EXPECT_EQ(text_of(file), std::string(300000, 'x'));
+  MappedFile().leave_memory();
 }
 
 TEST(Files, ArePlainFiles) {

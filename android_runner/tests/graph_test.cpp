@@ -1,6 +1,6 @@
-#include "graph.h"
+#include "core/graph.h"
 
-#include "error.h"
+#include "core/error.h"
 #include "refusal.h"
 
 namespace adaptivenet {
@@ -40,6 +40,13 @@ TEST(Graph, HeadsReadTheTaps) {
   EXPECT_EQ(made.reads(made.block("o3")), (std::vector<int>{3, 1, 2}));
   EXPECT_EQ(made.reads(made.block("m2")), (std::vector<int>{2, 1}));
   EXPECT_EQ(graph(1).reads(graph(1).block("o0")), (std::vector<int>{0}));
+}
+
+TEST(Graph, ANetworkReadsTheInputAloneAndJumpsOverTaps) {
+  const BlockGraph made = graph(3, {{"whole", 0, 3, false, true}}, {1, 2});
+  EXPECT_EQ(made.reads(made.block("whole")), (std::vector<int>{0}));
+  EXPECT_NO_THROW(made.require_subnet({"whole"}));
+  EXPECT_TRUE(says(refused(3, {{"whole", 0, 2, false, true}}), "must go from the first cut to the last"));
 }
 
 TEST(Graph, RefusesBlocksThatDoNotFit) {

@@ -1,4 +1,4 @@
-#include "jobs.h"
+#include "daemon/jobs.h"
 
 #include <gtest/gtest.h>
 

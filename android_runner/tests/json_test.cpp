@@ -1,11 +1,11 @@
-#include "json.h"
+#include "core/json.h"
 
 #include <cmath>
 #include <limits>
 #include <string>
 #include <vector>
 
-#include "quote.h"
+#include "core/quote.h"
 #include "refusal.h"
 
 namespace adaptivenet {

@@ -1,6 +1,6 @@
-#include "kept.h"
+#include "evaluate/kept.h"
 
-#include "error.h"
+#include "core/error.h"
 #include "refusal.h"
 
 namespace adaptivenet {
@@ -24,9 +24,7 @@ TEST(KeptFeatures, AreThereOnceForThePlanThatNamesThem) {
   const auto features = two_images();
   kept.put(plan_of({}, {{4, "path"}}), kData, features);
   EXPECT_EQ(kept.take(plan_of({{4, "path"}}, {}), kData, 2), features);
-  EXPECT_TRUE(says(refusal<FeaturesLost>([&] {
-                     kept.take(plan_of({{4, "path"}}, {}), kData, 2);
-                   }),
+  EXPECT_TRUE(says(refusal<FeaturesLost>([&] { kept.take(plan_of({{4, "path"}}, {}), kData, 2); }),
                    "under key 4, which a plan begins from, are not kept here"));
 }
 

@@ -1,13 +1,13 @@
-#include "pack.h"
+#include "core/pack.h"
 
 #include <functional>
 #include <span>
 
-#include "error.h"
+#include "core/error.h"
+#include "core/manifest.h"
+#include "core/sha256.h"
 #include "folder.h"
-#include "manifest.h"
 #include "refusal.h"
-#include "sha256.h"
 #include "tiny_pack.h"
 
 namespace adaptivenet {
@@ -93,16 +93,16 @@ TEST(Pack, ChecksInTheOrderOfThePage) {
   EXPECT_TRUE(says(said(std::string(kManifestLimit + 1, ' ')), "more than 16777216 bytes"));
   EXPECT_TRUE(says(said(std::string(kManifestLimit, ' ')), "cannot be read as JSON"));
   EXPECT_TRUE(says(said(""), "cannot be read as JSON"));
-  EXPECT_TRUE(says(said(R"({"format": "adaptivenet-pack", "version": 1, "version": 1})"), "'version' twice"));
+  EXPECT_TRUE(says(said(R"({"format": "adaptivenet-pack", "version": 2, "version": 2})"), "'version' twice"));
   EXPECT_TRUE(says(said("[]"), "not a block pack's manifest"));
   EXPECT_TRUE(says(said("{}"), "not a block pack's manifest"));
   EXPECT_TRUE(says(said(R"({"format": "cheese", "version": 9})"), "not a block pack's manifest"));
-  for (const std::string version : {"0", "2", "1.0", "true", "\"1\"", "null", "[1]"}) {
+  for (const std::string version : {"0", "1", "2.0", "true", "\"2\"", "null", "[2]"}) {
     EXPECT_TRUE(says(said("{\"format\": \"adaptivenet-pack\", \"version\": " + version + "}"),
-                     "but this program reads version 1"));
+                     "but this program reads version 2"));
   }
   EXPECT_TRUE(says(said(R"({"format": "adaptivenet-pack"})"), "is of format version null"));
-  EXPECT_TRUE(says(said(R"({"format": "adaptivenet-pack", "version": 1})"), "edited or damaged"));
+  EXPECT_TRUE(says(said(R"({"format": "adaptivenet-pack", "version": 2})"), "edited or damaged"));
 }
 
 TEST(Pack, RefusesMissingAndUnknownFieldsEverywhere) {
@@ -174,6 +174,24 @@ TEST(Pack, RefusesValuesThatAreTooSmallOrTooLarge) {
   refused(set("/metrics/top1/operands", {"secret"}));
   accepted(set("/metrics/top1/operands", {"label", "oracle", "output"}));
   refused(set(kArtifact + "/layout", "nhwc"));
+}
+
+TEST(Pack, AnInt8BlockMayNameTheFloat32BlockThatItWasMadeFrom) {
+  const auto twin = [](const Json& precision, const Json& of) {
+    return [=](Json& manifest) {
+      manifest["blocks"][4]["precision"] = precision;  // p0, from cut 0 to cut 1
+      manifest["blocks"][4]["twin_of"] = of;
+    };
+  };
+  accepted(twin("int8", "o0"));
+  accepted(twin("int8", "not-here"));
+  accepted(twin("int8", nullptr));
+  accepted(twin("float32", nullptr));
+  EXPECT_TRUE(says(refused(twin("float32", "o0")), "'p0' says that it was quantised from 'o0'"));
+  EXPECT_TRUE(says(refused(twin("int8", "o1")), "between the same cuts"));
+  EXPECT_TRUE(says(refused(twin("int8", "p0")), "between the same cuts"));
+  refused(twin("int8", "no name"));
+  refused(twin("int8", 1));
 }
 
 TEST(Pack, RefusesTooManyEntries) {

@@ -1,6 +1,6 @@
-#include "plan.h"
+#include "core/plan.h"
 
-#include "error.h"
+#include "core/error.h"
 #include "refusal.h"
 #include "tiny_pack.h"
 

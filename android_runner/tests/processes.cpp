@@ -46,7 +46,7 @@ Process::Process(const std::vector<std::string>& command, const std::filesystem:
   if (id_ == 0) {
     dup2(out.write.get(), STDOUT_FILENO);
     dup2(err.write.get(), STDERR_FILENO);
-    const int another = dup(err.write.get());  // of a number that a daemon must not keep either
+    const int another = dup(err.write.get());  // a second number for the pipe, which a daemon must close as well
     if (another > 0 && chdir(folder.c_str()) == 0) execv(arguments[0], arguments.data());
     _exit(127);
   }

@@ -7,8 +7,8 @@
 #include <vector>
 
 #include "asking.h"
+#include "daemon/sockets.h"
 #include "folder.h"
-#include "sockets.h"
 
 namespace adaptivenet {
 
@@ -69,8 +69,8 @@ class Home {
   int next_ = 100000;
 };
 
-// Waits until a daemon has ended. This process gets the status of daemons as their parent's heir: the exit status, or
-// 128 + the signal.
+// Waits until a daemon has ended and returns its exit status, or 128 + the signal. This process gets it because it
+// becomes the parent of daemons whose own parent has ended.
 int wait_for_end(pid_t daemon);
 
 // Whether a socket of this name is in the abstract namespace.

@@ -1,10 +1,10 @@
-#include "requests.h"
+#include "daemon/requests.h"
 
 #include <gtest/gtest.h>
 
 #include "asking.h"
-#include "events.h"
-#include "version.h"
+#include "core/version.h"
+#include "daemon/events.h"
 
 namespace adaptivenet {
 namespace {

@@ -1,10 +1,10 @@
-#include "safetensors.h"
+#include "core/safetensors.h"
 
 #include <cstring>
 #include <span>
 
-#include "error.h"
-#include "json.h"
+#include "core/error.h"
+#include "core/json.h"
 #include "refusal.h"
 
 namespace adaptivenet {

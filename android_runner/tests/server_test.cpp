@@ -1,4 +1,4 @@
-#include "server.h"
+#include "daemon/server.h"
 
 #include <gtest/gtest.h>
 #include <sys/eventfd.h>
@@ -380,7 +380,7 @@ TEST_F(ServerTest, KeepsNoFileOpenForAClientThatHasGone) {
     Client(name_).send(request_json(1000, "count", {{"to", 1}}));
     Client gone(name_);
   }
-  // The server notices a client's end by itself, and soon: this one comes after those that went.
+  // The server notices soon, by itself, that a client went: this one comes after those that went.
   ask(request_json(2000, "count", {{"to", 1}}));
   for (int i = 0; open_files() > before && i < 1000; ++i) std::this_thread::sleep_for(milliseconds(10));
   EXPECT_EQ(open_files(), before);

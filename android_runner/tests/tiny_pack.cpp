@@ -2,7 +2,7 @@
 
 #include <span>
 
-#include "sha256.h"
+#include "core/sha256.h"
 
 namespace adaptivenet {
 namespace {
@@ -30,7 +30,7 @@ Json tiny_manifest() {
   }
   return {
       {"format", "adaptivenet-pack"},
-      {"version", 1},
+      {"version", 2},
       {"name", "tiny"},
       {"cuts", cuts},
       {"taps", {1}},

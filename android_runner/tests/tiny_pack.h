@@ -7,7 +7,7 @@
 
 #include <string>
 
-#include "json.h"
+#include "core/json.h"
 
 namespace adaptivenet {
 

@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
-import json
-import os
-import sys
+import math
+import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from .console import Console, print_json, reports_errors, table
+from ..errors import TrainingError
+from .console import Console, is_verbose, print_json, reports_errors, table
+from .elastified import block_rows, document, left_out, outcome, quality_rows, summary
+
+_LABELS_HELP = "The folder in --data with label maps (default: labels, masks and other usual names)."
 
 if TYPE_CHECKING:
-    from ..data import Preprocessing
+    from ..data import Dataset
     from ..elastic import Supernet
-    from ..elastic.phases import Training
-    from ..elastic.train import Trained
-    from ..elastic.validate import Validation
+    from ..training.phases import Training
+    from ..training.train import Trained
+    from ..training.validate import Validation
+
+
+_SMALL_BATCH = 64  # with fewer pictures than this, they may come more than once in a batch
 
 
 def _numbers(kind: Callable[[str], Any]) -> Callable[[click.Context, click.Parameter, str], tuple[Any, ...]]:
@@ -27,49 +33,94 @@ def _numbers(kind: Callable[[str], Any]) -> Callable[[click.Context, click.Param
         try:
             return tuple(kind(part) for part in value.split(",") if part.strip())
         except ValueError:
-            raise click.BadParameter(f"{value!r} is no list of numbers such as {parameter.default}") from None
+            such = parameter.default or "0.5,0.25"
+            raise click.BadParameter(f"{value!r} is no list of numbers such as {such}") from None
 
     return parse
+
+
+def _storage(context: click.Context, parameter: click.Parameter, value: str | None) -> float | str | None:
+    if value is None or value == "all":
+        return value
+    try:
+        times = float(value)
+    except ValueError:
+        times = math.nan
+    if not (math.isfinite(times) and times > 1):
+        raise click.BadParameter(f"{value!r} is neither a number above 1 nor 'all'")
+    return times
+
+
+def _finite(context: click.Context, parameter: click.Parameter, value: float | None) -> float | None:
+    if value is not None and not math.isfinite(value):
+        raise click.BadParameter(f"{value} is no number that something can last")
+    return value
 
 
 @click.command()
 @click.argument("model")
 @click.option("--out", type=click.Path(), help="The folder to write the supernet to.")
-@click.option("--weights", help="A state dict (.safetensors or .pth), or 'pretrained'.")
+@click.option(
+    "--weights",
+    help="A file of weights (.safetensors or .pth; averaged ones in it, 'ema', are preferred), or 'pretrained'.",
+)
 @click.option("--data", type=click.Path(), help="Pictures to train on; without them nothing is trained.")
 @click.option(
-    "--classes", type=click.Path(), help="The network's classes, one name a line: what the folders of --data are."
+    "--classes",
+    type=click.Path(),
+    help="The network's classes, one name a line: what the folders of --data are, and what the packs tell.",
 )
+@click.option("--labels", metavar="FOLDER", help=_LABELS_HELP)
 @click.option(
-    "--size", type=click.IntRange(min=1), default=224, show_default=True, help="Height and width of the model's input."
+    "--size",
+    type=click.IntRange(min=1, max=16384),
+    help="Height and width of the model's input (default: as the preprocessing says, 224 where nothing says it).",
 )
 @click.option(
     "--preprocessing",
     default="auto",
     show_default=True,
-    help="auto (timm's own, else imagenet), imagenet, or a json file as in docs/pack.md.",
+    help="auto (as timm, or torchvision's pretrained weights, state it, else imagenet), imagenet, or a json file as in "
+    "docs/pack.md.",
 )
 @click.option("--output", help="Of a model that answers with several tensors, keep only this one, such as 'out'.")
 @click.option("--merge", default="2,3", show_default=True, callback=_numbers(int), help="How many blocks to merge.")
 @click.option(
     "--prune", default="0.25,0.5", show_default=True, callback=_numbers(float), help="Shares of channels to take out."
 )
+@click.option(
+    "--lowrank", default="", callback=_numbers(float), help="Shares of their MACs that factorised layers keep."
+)
 @click.option("--skip/--no-skip", default=True, show_default=True, help="Let residual blocks be left out.")
 @click.option(
     "--recipe",
-    type=click.Choice(["ours", "paper", "naive"]),
+    type=click.Choice(["ours", "uniform", "front", "paper", "naive"]),
     default="ours",
     show_default=True,
-    help="ours: every block from the original one's features, then subnets from its outputs. paper: AdaptiveNet's "
-    "branch distillation, then tuning with labels. naive: labels from the first step.",
+    help="ours: every block from the original one's features, then subnets from its outputs. uniform: the same with "
+    "all alternatives. front: blocks fitted to what arrives in subnets near the expected front, then such subnets. "
+    "paper: AdaptiveNet's branch distillation, then tuning with labels. naive: labels from the first step.",
 )
 @click.option(
-    "--epochs", type=click.FloatRange(min=0), help="Times that every picture is seen (default: the recipe's own steps)."
+    "--storage",
+    callback=_storage,
+    metavar="TIMES",
+    help="Leave out the alternatives that another one dominates, whatever the limit, then the least useful ones, until "
+    "all blocks have at most so many times the original network's parameters; 'all' keeps them (default: 2.0 with the "
+    "recipes ours and front, else all).",
+)
+@click.option(
+    "--epochs",
+    type=click.FloatRange(min=0),
+    callback=_finite,
+    help="Times that every picture is seen (default: the recipe's own steps).",
 )
 @click.option(
     "--max-minutes",
     type=click.FloatRange(min=0, min_open=True),
-    help="Finish within so many minutes, resumed parts together: the schedule is shortened to fit.",
+    callback=_finite,
+    help="Finish the whole command within so many minutes, the training's resumed parts together: its schedule is "
+    "shortened to fit, and the validation cut to what is left.",
 )
 @click.option("--batch-size", default=32, show_default=True, help="Pictures a step, on all workers together.")
 @click.option("--seed", default=0, show_default=True)
@@ -77,11 +128,11 @@ def _numbers(kind: Callable[[str], Any]) -> Callable[[click.Context, click.Param
 @click.option("--shift", default=0, show_default=True, help="Move every picture by up to so many pixels.")
 @click.option(
     "--precision",
-    type=click.Choice(["float32", "bfloat16"]),
-    default="float32",
+    type=click.Choice(["auto", "float32", "bfloat16"]),
+    default="auto",
     show_default=True,
-    help="bfloat16 helps where the hardware multiplies it: GPUs since Ampere, CPUs with AMX or AVX512-BF16. Elsewhere "
-    "it is slower.",
+    help="bfloat16 helps where the hardware multiplies it: GPUs since Ampere, CPUs with AMX or AVX512-BF16. auto "
+    "times a step of both. Losses and weights are float32 in either.",
 )
 @click.option(
     "--device",
@@ -100,6 +151,7 @@ def _numbers(kind: Callable[[str], Any]) -> Callable[[click.Context, click.Param
     help="Validate on this share of --data, and do not train on it.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one json document instead of a table.")
+@click.option("--blocks", is_flag=True, help="Print the table of all blocks too.")
 @click.option("--dry-run", is_flag=True, help="Show the blocks and their alternatives, and stop.")
 @click.option("--explain", "explained", is_flag=True, help="Show where the model was cut, as a tree, and stop.")
 @reports_errors
@@ -107,13 +159,15 @@ def main(
     model: str,
     out: str | None,
     weights: str | None,
-    size: int,
+    size: int | None,
     preprocessing: str,
     output: str | None,
     merge: tuple[int, ...],
     prune: tuple[float, ...],
+    lowrank: tuple[float, ...],
     skip: bool,
     as_json: bool,
+    blocks: bool,
     dry_run: bool,
     explained: bool,
     **options: Any,
@@ -123,11 +177,18 @@ def main(
     MODEL is timm:NAME, torchvision:NAME or package.module:function, which may lie in the current folder. On several
     GPUs or machines: torchrun --nproc-per-node N -m adaptivenet.toolkit.cli.elastify MODEL ...
     """
+    clock = _Clock(options["max_minutes"])  # before torch is imported, which takes a while
+    from ..data.classes import read_classes
     from ..elastic import elastify, example_input, load_model
-    from ..elastic import options as kinds_of
+    from ..elastic import kinds as kinds_of
+    from ..elastic.class_names import class_names
     from ..elastic.explain import explain
-    from ..elastic.parallel import is_first_worker
+    from ..elastic.models import current_folder_last
+    from ..elastic.own_pictures import find_preprocessing
     from ..elastic.supernet import check_path
+    from ..training.checkpoint import check_checkpoint
+    from ..training.logs import check_logs
+    from ..training.parallel import is_first_worker
 
     dry_run = dry_run or explained
     if out is None and not dry_run:
@@ -139,143 +200,183 @@ def main(
     say = console.say if console else lambda text: None
     training = _training(options)
     if out is not None:
-        check_path(Path(out))  # not only after an hour of training
-    sys.path.insert(0, os.getcwd())  # package.module:function is looked for here too, as `python -m` does
+        check_path(Path(out))  # this and what follows: not only after an hour of training
+    if options["checkpoint"]:
+        check_checkpoint(Path(options["checkpoint"]))
+    if options["tensorboard"]:
+        check_logs(Path(options["tensorboard"]))
+    current_folder_last()
     say(f"loading {model}")
     module = load_model(model, weights)
-    prepared = _preprocessing(preprocessing, module, size)
-    kinds = [*map(kinds_of.merge, merge), *map(kinds_of.prune, prune), *([kinds_of.skip()] if skip else [])]
-    supernet = elastify(module, example_input(size, size), kinds=kinds, output=output, preprocessing=prepared)
+    prepared = find_preprocessing(preprocessing, model, module, weights, size)
+    kinds = [
+        *map(kinds_of.merge, merge),
+        *map(kinds_of.prune, prune),
+        *map(kinds_of.lowrank, lowrank),
+        *([kinds_of.skip()] if skip else []),
+    ]
+    example = example_input(size or prepared.height, size or prepared.width)
+    supernet = elastify(module, example, kinds=kinds, output=output, preprocessing=prepared)
     supernet.source = model
+    if options["classes"]:
+        supernet.classes = tuple(read_classes(options["classes"], supernet.scores))
+    elif supernet.scores is not None:
+        supernet.classes = class_names(module, model, weights, supernet.scores[1])
+    if not dry_run:
+        supernet.document()  # a model that cannot be saved is refused before it is trained
     trained: Trained | None = None
     validation: Validation | None = None
     if not dry_run:
+        held_out = None
         if options["data"]:
-            trained, validation = _train(supernet, training, options, console)
+            pictures, held_out = _open(supernet, training, options, console)
+            trained = _train(supernet, pictures, training, options, console, clock.for_training(held_out is not None))
         else:
             say("no --data: the alternatives are as they were made, not trained")
         if console and out is not None:
             supernet.save(out)
             say(f"supernet written to {out}")
+        if console and held_out:
+            validation = _validate(supernet, held_out, training, options, console, clock.left())
     if not console:
         return
-    if explained:
+    if as_json:
+        tree = {"tree": explain(supernet.graph, model).splitlines()} if explained else {}
+        print_json({**({"dry_run": True} if dry_run else {}), **document(supernet, trained, validation), **tree})
+    elif explained:
         click.echo(explain(supernet.graph, model))
-    elif as_json:
-        print_json({**({"dry_run": True} if dry_run else {}), **_document(supernet, trained, validation)})
     else:
-        click.echo(table(_rows(supernet), right=(3, 4, 5)))
-        click.echo(f"\n{len(supernet.graph.blocks)} blocks, {supernet.graph.count()} subnets")
+        if blocks or dry_run or is_verbose():
+            click.echo(table(block_rows(supernet), right=(3, 4, 5)) + "\n")
+        click.echo(summary(supernet))
         if validation:
-            click.echo("\n" + table(_quality_rows(validation), right=(1, 2, 3, 4)))
+            click.echo("\n" + table(quality_rows(validation), right=(1, 2, 3, 4)))
             click.echo(
-                f"\n{validation.metric} on {validation.images} pictures; a budget is a share of the oracle's MACs"
+                f"\n{validation.metric} on {validation.images} pictures; a budget is a share of the MACs of "
+                "the oracle, the original network"
             )
+    for warning in validation.warnings if validation else ():
+        console.say(f"warning: {warning}")
 
 
 def _training(options: Mapping[str, Any]) -> Training:
-    from ..elastic.phases import RECIPES
+    from ..training.phases import RECIPES
 
     names = ("batch_size", "seed", "flip", "shift", "precision", "max_minutes")
-    return replace(RECIPES[options["recipe"]](), **{name: options[name] for name in names})
+    training = replace(RECIPES[options["recipe"]](), **{name: options[name] for name in names})
+    match options["storage"]:
+        case None:
+            return training
+        case "all":
+            return replace(training, storage=None)
+        case times:
+            return replace(training, storage=times)
+
+
+class _Clock:
+    """How the minutes of the whole command are shared out among its parts."""
+
+    def __init__(self, minutes: float | None) -> None:
+        self._until = None if minutes is None else time.monotonic() + 60 * minutes
+
+    def left(self) -> float | None:
+        """Seconds, at least 1; None without a limit."""
+        return None if self._until is None else max(1.0, self._until - time.monotonic())
+
+    def for_training(self, validates: bool) -> float | None:
+        """The minutes for training: a part of what is left is for saving, and for the validation where there is one."""
+        left = self.left()
+        return None if left is None else left / 60 * (0.77 if validates else 0.97)
+
+
+def _open(
+    supernet: Supernet, training: Training, options: Mapping[str, Any], console: Console | None
+) -> tuple[Dataset, Dataset | None]:
+    """The pictures to train on, and those to validate on, which are checked before anything is trained."""
+    from ..data import open_data
+    from ..training.validate import check
+
+    def opened(path: str) -> Dataset:
+        recipe, names, first = supernet.preprocessing, supernet.classes, supernet.graph.cuts[0]
+        return open_data(path, recipe, names, first, scores=supernet.scores, labels=options["labels"])
+
+    pictures = opened(options["data"])
+    held_out = opened(options["held_out"]) if options["held_out"] else None
+    if console:
+        console.notes(pictures, *([held_out] if held_out else []))
+    if share := options["hold_out"]:
+        pictures, held_out = pictures.split((1 - share, share), training.seed)
+    if held_out:
+        check(supernet, held_out)
+    return pictures, held_out
 
 
 def _train(
-    supernet: Supernet, training: Training, options: Mapping[str, Any], console: Console | None
-) -> tuple[Trained, Validation | None]:
-    """Trains, on the pictures that are not held out, and, on the first worker, validates on those that are."""
-    from ..data import open_data
-    from ..elastic.train import train
-    from ..elastic.validate import validate
+    supernet: Supernet,
+    pictures: Dataset,
+    training: Training,
+    options: Mapping[str, Any],
+    console: Console | None,
+    minutes: float | None,
+) -> Trained:
+    from ..training.train import train
 
-    names = None if options["classes"] is None else _class_names(options["classes"])
-    first = supernet.graph.cuts[0]
-    pictures = open_data(options["data"], supernet.preprocessing, names, first)
-    held_out = open_data(options["held_out"], supernet.preprocessing, names, first) if options["held_out"] else None
-    if share := options["hold_out"]:
-        pictures, held_out = pictures.split((1 - share, share), training.seed)
+    if training.batch_size > max(len(pictures), _SMALL_BATCH):
+        raise TrainingError(
+            f"--batch-size {training.batch_size} is more than there are pictures: {len(pictures)}; take fewer a step"
+        )
     if options["epochs"] is not None:
         training = training.lasting(round(options["epochs"] * len(pictures) / training.batch_size))
+    if console:
+        console.progress("train", 0, 0)
     trained = train(
         supernet,
         pictures,
-        training,
+        replace(training, max_minutes=minutes),
         checkpoint=options["checkpoint"],
         logs=options["tensorboard"],
         progress=lambda kind, done, total, loss: _show(console, kind, done, total, loss),
+        preparing=lambda what, done, total: console.progress(what, done, total) if console else None,
         device=options["device"],
     )
-    if not (held_out and console):
-        return trained, None
+    if console:
+        if trained.thinned and trained.thinned.names:
+            console.say(left_out(trained.thinned))
+        console.say(outcome(trained))
+    return trained
+
+
+def _validate(
+    supernet: Supernet,
+    held_out: Dataset,
+    training: Training,
+    options: Mapping[str, Any],
+    console: Console,
+    seconds: float | None,
+) -> Validation:
+    from ..training.validate import validate
+
     console.say(f"validating on {len(held_out)} pictures")
-    return trained, validate(supernet, held_out, batch_size=training.batch_size, device=options["device"])
+    validation = validate(
+        supernet,
+        held_out,
+        batch_size=training.batch_size,
+        device=options["device"],
+        seconds=seconds,
+        progress=lambda done, total: console.progress("validate", done, total),
+    )
+    most = max((at.subnets for at in validation.budgets), default=0)
+    if seconds is not None and validation.images < len(held_out):
+        console.say(
+            f"validated on {validation.images} of {len(held_out)} pictures, {most} subnets a budget: for more there "
+            "was no time left"
+        )
+    return validation
 
 
 def _show(console: Console | None, kind: str, done: int, total: int, loss: float) -> None:
     if console:
         console.progress("train", done, total, f"{kind} {loss:.3f}")
-
-
-def _class_names(path: str) -> list[str]:
-    """One name a line. Raises DataError for a file that cannot be read."""
-    from ..errors import DataError
-
-    try:
-        return [line.strip() for line in Path(path).read_text(encoding="utf-8").splitlines() if line.strip()]
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"--classes {path} cannot be read: {error}") from error
-
-
-def _document(supernet: Supernet, trained: Trained | None, validation: Validation | None) -> dict[str, Any]:
-    graph = supernet.graph
-    return {
-        "source": supernet.source,
-        "cuts": [{"index": cut.index, "shape": list(cut.shape), "dtype": cut.dtype} for cut in graph.cuts],
-        "blocks": [dict(vars(block)) for block in graph.blocks],
-        "subnets": graph.count(),
-        "training": None if trained is None else asdict(trained),
-        "validation": None if validation is None else asdict(validation),
-    }
-
-
-def _quality_rows(validation: Validation) -> list[list[str]]:
-    oracle = validation.oracle
-    rows = [["budget", "subnets", "mean", "lowest", "highest"]]
-    rows.append(["oracle", "1", f"{oracle.value:.1%}", f"{oracle.value:.1%}", f"{oracle.value:.1%}"])
-    for at in validation.budgets:
-        values = [f"{value:.1%}" if value is not None else "" for value in (at.mean, at.lowest, at.highest)]
-        rows.append([f"{at.budget:.0%}", str(at.subnets), *values])
-    return rows
-
-
-def _rows(supernet: Supernet) -> list[list[str]]:
-    rows = [["block", "made from", "cuts", "MMACs", "k params", "local loss"]]
-    for block in supernet.graph.blocks:
-        loss = "" if block.loss is None else f"{block.loss:.3f}"
-        cuts = f"{block.start} → {block.end}"
-        rows.append([block.name, block.source, cuts, f"{block.macs / 1e6:.1f}", f"{block.params / 1e3:.1f}", loss])
-    return rows
-
-
-def _preprocessing(choice: str, model: Any, size: int) -> Preprocessing:
-    """How pictures become the model's inputs. Raises ModelError for a file that is not such a recipe."""
-    from ..data import Preprocessing
-    from ..errors import ModelError
-
-    config = getattr(model, "pretrained_cfg", None)
-    if choice == "auto" and isinstance(config, dict) and "mean" in config:
-        interpolation = "bilinear" if config.get("interpolation") == "bilinear" else "bicubic"
-        short = int(size / config.get("crop_pct", 0.875))
-        return Preprocessing(size, size, short, "center", interpolation, tuple(config["mean"]), tuple(config["std"]))
-    if choice in ("auto", "imagenet"):
-        mean, std = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-        return Preprocessing(size, size, round(size / 0.875), "center", "bilinear", mean, std)
-    try:
-        return Preprocessing.from_json(json.loads(Path(choice).read_text()))
-    except OSError as error:
-        raise ModelError(f"--preprocessing {choice}: neither auto, imagenet nor a file ({error.strerror})") from error
-    except ValueError as error:
-        raise ModelError(f"--preprocessing {choice} is not JSON: {error}") from error
 
 
 if __name__ == "__main__":

@@ -21,11 +21,11 @@ from numpy.typing import NDArray
 
 from ..data import Dataset
 from ..errors import DeviceError, PlanError
-from ..graph import Block, Subnet
-from ..latency import Latency
-from ..pack import BlockPack
-from ..plan import Plan
-from ..quality import Quality
+from ..graph.graph import Block, Subnet
+from ..graph.latency import Latency
+from ..graph.quality import Quality
+from ..pack.pack import BlockPack
+from ..plan.plan import Plan
 from .checks import chain_of, check_plan, check_rounds, check_sums, empty_sums, labels_for, sample_for
 from .conditions import Conditions
 
@@ -110,6 +110,11 @@ class PageIn:
         """A plain dictionary with the same names; tuples become lists."""
         return {**asdict(self), "loaded": list(self.loaded), "released": list(self.released)}
 
+    @classmethod
+    def from_json(cls, doc: Mapping[str, Any]) -> PageIn:
+        """What `to_json` made."""
+        return cls(**{**doc, "loaded": tuple(doc["loaded"]), "released": tuple(doc["released"])})
+
 
 @dataclass(frozen=True)
 class Resident:
@@ -145,6 +150,15 @@ class Evaluation:
         totals = self.sums[metric].sum(axis=1).tolist()
         return [Quality.from_counts(metric, correct, count, self.images) for correct, count in totals]
 
+    def scores(self, metric: str) -> NDArray[np.float64]:
+        """What each subnet got on each image, as a share: float64 (subnets, images).
+
+        Where an image has nothing to be scored, a label map of no class, no subnet gets anything for it.
+        """
+        reached, possible = np.moveaxis(self.sums[metric], 2, 0)
+        shares: NDArray[np.float64] = np.divide(reached, possible, out=np.zeros_like(reached), where=possible > 0)
+        return shares
+
 
 class Session(ABC):
     """One block pack open on one device. A context manager: leaving it closes it.
@@ -162,6 +176,11 @@ class Session(ABC):
     def keeps_features(self) -> bool:
         """Whether plans may keep features here for the plans to come (see `Plan.kept`)."""
         return False
+
+    @property
+    def stamps_cuts(self) -> bool:
+        """Whether the blocks of a chain are told apart in `samples_in_situ`: not where it runs as one program."""
+        return True
 
     _open = True
 
@@ -199,12 +218,15 @@ class Session(ABC):
         """The milliseconds that each block of each chain takes while the chain runs, round by round.
 
         `[chain][block][round]`: the clock is read when a chain begins and at each of its cuts, so the times of a round
-        add up to the chain's (a look at the clock takes 0.1 to 0.2 µs in Python). A block is a chain of one, a subnet a
-        chain of many. Every round runs each chain once, in an order shuffled anew, so that a slow moment of the device
-        falls on all of them alike; the first `warmup` rounds are not counted. A chain's input is the feature that the
-        oracle has at the cut where the chain starts, computed from `sample` (shape and dtype of cut 0) or, without one,
-        from noise; a head is also given the oracle's features at the taps before its chain. Raises GraphError for a
-        chain that is not one, DataError for a sample that does not fit.
+        add up to the chain's (a look at the clock takes 0.1 to 0.2 µs in Python). Where a session does not
+        `stamps_cuts`, every chain has one list, of what it took whole. A block is a chain of one, a subnet a chain of
+        many. Every round times each chain once, in an order shuffled anew, so that a slow moment of the
+        device falls on all of them alike; the first `warmup` rounds are not counted. A chain runs once more just before
+        it is timed: so what ran before does not matter, and its blocks lie in the caches as they do when it serves. Its
+        input is the feature that the oracle has at the cut where the chain starts, computed from `sample` (shape and
+        dtype of cut 0) or, without one, from noise; a head is also given the oracle's features at the taps before its
+        chain. What starts at cut 0 is timed from the caller's array, what ends at the last cut to a new array, as
+        `infer` is. Raises GraphError for a chain that is not one, DataError for a sample that does not fit.
         """
         self._ready()
         check_rounds(rounds)
@@ -292,7 +314,7 @@ class Session(ABC):
     def _measure(
         self, chains: Sequence[Sequence[Block]], rounds: int, warmup: int, sample: NDArray[Any], progress: Progress
     ) -> list[list[list[float]]]:
-        """`[chain][block][round]`: milliseconds, warm-up left out. What it is given has been checked."""
+        """See `samples_in_situ`: milliseconds, warm-up left out. What it is given has been checked."""
 
     @abstractmethod
     def _evaluate(
@@ -319,14 +341,29 @@ def _nobody(done: int, total: int) -> None:
 
 
 class Device(ABC):
-    """A place where blocks run, found by `connect`."""
+    """A place where blocks run, found by `connect`. A context manager: leaving it closes it."""
 
     info: DeviceInfo
 
+    def open(self, pack: BlockPack | str | os.PathLike[str]) -> Session:
+        """A session for `pack`, or for the pack in that folder.
+
+        Raises PackError when the pack is damaged, or has no artifacts for this device's engine.
+        """
+        return self._open(pack if isinstance(pack, BlockPack) else BlockPack.open(pack))
+
     @abstractmethod
-    def open(self, pack: BlockPack) -> Session:
-        """A session for `pack`. Raises PackError when the pack has no artifacts for this device's engine."""
+    def _open(self, pack: BlockPack) -> Session:
+        """See `open`."""
 
     @abstractmethod
     def close(self) -> None:
         """Let go of the device. Its sessions end with it; closing twice is harmless."""
+
+    def __enter__(self) -> Device:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from ..data import Dataset
 from ..errors import DataError, DeviceError, GraphError, PackError, PlanError
-from ..graph import Block, BlockGraph, Cut
-from ..pack import BlockPack
-from ..plan import LABEL, Plan, Run, Score
+from ..graph.graph import Block, BlockGraph, Cut
+from ..pack.pack import BlockPack
+from ..plan.plan import LABEL, Plan, Run, Score
 
 
 def check_backend(pack: BlockPack, backend: str, address: str) -> None:
@@ -32,11 +32,18 @@ def check_rounds(rounds: int) -> None:
 
 
 def check_times(
-    times: Sequence[Sequence[Sequence[float]]], chains: Sequence[Sequence[Block]], rounds: int, where: str
+    times: Sequence[Sequence[Sequence[float]]],
+    chains: Sequence[Sequence[Block]],
+    rounds: int,
+    where: str,
+    stamps_cuts: bool = True,
 ) -> None:
-    """Raise DeviceError unless every block of every chain has a time, finite and not negative, for every round."""
-    if [[len(block) for block in chain] for chain in times] != [[rounds] * len(chain) for chain in chains]:
-        raise DeviceError(f"not every block of every chain was timed {rounds} times on {where}")
+    """Raise DeviceError unless every block of every chain has a time, finite and not negative, for every round, or the
+    chain as a whole where its cuts are not stamped."""
+    lists = [len(chain) if stamps_cuts else 1 for chain in chains]
+    if [[len(block) for block in chain] for chain in times] != [[rounds] * count for count in lists]:
+        what = "block of every chain" if stamps_cuts else "chain"
+        raise DeviceError(f"not every {what} was timed {rounds} times on {where}")
     if not all(0 <= ms < math.inf for chain in times for block in chain for ms in block):
         raise DeviceError(f"some times are no numbers of milliseconds on {where}")
 
@@ -100,16 +107,16 @@ def labels_for(pack: BlockPack, plan: Plan, data: Dataset) -> NDArray[np.int64] 
     """
     if not len(data):
         raise DataError("there are no images to evaluate on")
-    labels = data.labels
+    shape = data.label_shape
     needs = [metric for metric in plan.metrics if "label" in pack.metrics[metric]]
-    if needs and labels is None:
+    if needs and shape is None:
         raise DataError(f"metric {needs[0]!r} needs labels and the data has none: label it or use another metric")
-    if needs and labels is not None and labels.shape[1:] != pack.label[1:]:
+    if needs and shape is not None and shape != pack.label[1:]:
         raise DataError(
             f"metric {needs[0]!r} needs labels of shape {pack.label}, and those of the data have "
-            f"{(1, *labels.shape[1:])}: label it so or use another metric"
+            f"{(1, *shape)}: label it so or use another metric"
         )
-    return labels
+    return data.labels if shape == pack.label[1:] else None
 
 
 def empty_sums(pack: BlockPack, plan: Plan, images: int) -> dict[str, NDArray[np.float64]]:

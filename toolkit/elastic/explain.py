@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from ..graph import Block, BlockGraph
+from ..graph.graph import Block, BlockGraph
 
 
 @dataclass
@@ -37,7 +37,7 @@ def explain(graph: BlockGraph, name: str) -> str:
             branch = branch.under(part)
         label = ".".join(path[shared:]) + (f"…{'.'.join(ends[shared:]) or last}" if joined else "")
         branch.branches.append(_Branch(label or "(its own operations)", _note(graph, block)))
-    elastic = {block.start for block in graph.blocks if block.kind != "original"}
+    elastic = {block.start for block in graph.blocks if not block.is_original}
     taps = {0: "no taps", 1: "1 tap"}.get(len(graph.taps), f"{len(graph.taps)} taps")
     head = (
         f"{name}: {len(graph.cuts)} cuts, {taps}, {len(graph.oracle)} original blocks, "

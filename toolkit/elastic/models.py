@@ -3,25 +3,31 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 import operator
+import os
+import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import nn
 
 from ..errors import ModelError
+from .defaults import ordinary_defaults
+from .weights import load_weights
 
 _FORMS = "a model is named timm:NAME, torchvision:NAME or package.module:function"
+_Result = TypeVar("_Result")
+_definitions: list[torch.library.Library] = []  # they hold as long as these objects live
 
 
 def load_model(name: str, weights: str | Path | None = None) -> nn.Module:
     """Builds the model that `name` stands for, in eval mode.
 
-    For timm and torchvision the weights are random unless `weights` names a file of a state dict (`.safetensors`, or
-    `.pth` read without unpickling code) or is the word `pretrained`, which lets the library fetch its own.
+    For timm and torchvision the weights are random unless `weights` names a file (`.safetensors`, or what `torch.save`
+    wrote, read without running code; see `weights`) or is the word `pretrained`, which lets the library fetch its own.
     `package.module:function` is called without arguments and returns a model with whatever weights it gives it.
     Raises ModelError when the name, the library, the model or the weights are not there or do not fit.
     """
@@ -29,70 +35,115 @@ def load_model(name: str, weights: str | Path | None = None) -> nn.Module:
     if not separator or not rest:
         raise ModelError(f"{name!r} is no name of a model: {_FORMS}")
     pretrained = weights == "pretrained"
-    if family == "timm":
-        model = _call(name, lambda: _module("timm").create_model(rest, pretrained=pretrained))
-    elif family == "torchvision":
-        choice = "DEFAULT" if pretrained else None
-        model = _call(name, lambda: _module("torchvision.models").get_model(rest, weights=choice))
-    else:
-        model = _call(name, operator.attrgetter(rest)(_module(family)) if _has(family, rest) else None)
+    with ordinary_defaults():  # a module of the user's own may change torch's defaults, for us as well
+        if family == "timm":
+            model = _call(name, lambda: _module("timm").create_model(rest, pretrained=pretrained))
+        elif family == "torchvision":
+            model = _call(name, lambda: _torchvision_model(rest, pretrained))
+        elif pretrained:
+            raise ModelError(f"{name} has no weights called 'pretrained': let the function load them, or name a file")
+        else:
+            model = _call(name, _function(family, rest))
     if not isinstance(model, nn.Module):
         raise ModelError(f"{name} returned {type(model).__name__}, not a torch.nn.Module")
+    model = unwrapped(model)
     if weights is not None and not pretrained:
-        _load_weights(model, Path(weights))
+        load_weights(model, Path(weights))
     return model.eval()
+
+
+def unwrapped(model: nn.Module) -> nn.Module:
+    """The model itself, without what `torch.compile` and `DataParallel` put around it.
+
+    Raises ModelError where it is a TorchScript module, or holds one with weights: these cannot be followed.
+    """
+    while True:
+        if isinstance(model, torch._dynamo.OptimizedModule):
+            model = model._orig_mod
+        elif isinstance(model, (nn.DataParallel, nn.parallel.DistributedDataParallel)):
+            model = model.module
+        else:
+            break
+    for path, module in model.named_modules():
+        if isinstance(module, torch.jit.ScriptModule) and any(True for _ in module.parameters()):
+            raise ModelError(
+                f"{path or 'the model'} is a TorchScript module, which cannot be cut into blocks: build the model in "
+                "Python, and give it this one's state_dict() as its weights"
+            )
+    return model
 
 
 def example_input(height: int, width: int) -> torch.Tensor:
     """A picture-shaped input to trace a model with: float32 of shape (1, 3, height, width)."""
-    return torch.randn(1, 3, height, width, generator=torch.Generator().manual_seed(0))
+    generator = torch.Generator().manual_seed(0)
+    return torch.randn(1, 3, height, width, generator=generator, dtype=torch.float32, device="cpu")
+
+
+def current_folder_last() -> None:
+    """Lets modules be named that lie in the current folder, without hiding any that are installed.
+
+    A file there that is called `onnx.py` is then not run in place of the library.
+    """
+    here = os.getcwd()
+    sys.path[:] = [*(entry for entry in sys.path if entry not in ("", here)), here]
+
+
+def with_torchvision(build: Callable[[], _Result]) -> _Result:
+    """What `build` returns, which may import torchvision where its compiled operators do not fit the torch installed.
+
+    Two of these operators are then declared without a body and `build` is called again. No model needs them: they
+    choose among boxes, on the host.
+    """
+    try:
+        return build()
+    except RuntimeError as error:
+        if "operator torchvision::" not in str(error) or _definitions:
+            raise
+    library = torch.library.Library("torchvision", "FRAGMENT")
+    for operator_name in ("nms", "qnms"):
+        library.define(f"{operator_name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+    _definitions.append(library)
+    return build()
+
+
+def _torchvision_model(name: str, pretrained: bool) -> Any:
+    models = _module("torchvision.models")
+    options: dict[str, str | None] = {"weights": "DEFAULT" if pretrained else None}
+    # Segmentation models and detectors fetch weights for their backbone unless they are told not to.
+    if "weights_backbone" in inspect.signature(models.get_model_builder(name)).parameters:
+        options["weights_backbone"] = None
+    return models.get_model(name, **options)
 
 
 def _module(name: str) -> Any:
     try:
-        return importlib.import_module(name)
+        return with_torchvision(lambda: importlib.import_module(name))
     except Exception as error:  # a module of the user's own may fail in any way
         raise ModelError(f"cannot import {name!r}: {type(error).__name__}: {error}") from error
 
 
-def _has(module: str, attribute: str) -> bool:
+def _function(module: str, attribute: str) -> Any:
+    found = _module(module)
     try:
-        operator.attrgetter(attribute)(_module(module))
+        return operator.attrgetter(attribute)(found)
     except AttributeError:
+        root = module.partition(".")[0]
+        file = getattr(found, "__file__", None) or "built into Python"
+        twin = next((path for path in (Path(f"{root}.py"), Path(root)) if path.exists()), None)
+        if twin is not None and Path.cwd() not in Path(file).parents:
+            raise ModelError(
+                f"module {module!r} has no {attribute!r}: it is {file}, and {twin} in this folder has the name of a "
+                "module that is installed; rename it"
+            ) from None
         raise ModelError(f"module {module!r} has no {attribute!r}; {_FORMS}") from None
-    return True
 
 
-def _call(name: str, build: Any) -> Any:
+def _call(name: str, build: Callable[[], Any]) -> Any:
     try:
-        return build()
+        return with_torchvision(build)
     except ModelError:
         raise
     except Exception as error:
         raise ModelError(
             f"{name} could not be built: {str(error).splitlines()[0] if str(error) else error!r}"
         ) from error
-
-
-def _load_weights(model: nn.Module, path: Path) -> None:
-    state: Any
-    try:
-        if path.suffix == ".safetensors":
-            state = load_file(path)
-        else:
-            state = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        raise ModelError(f"there is no file of weights at {path}") from None
-    except (SafetensorError, OSError, RuntimeError, ValueError, EOFError, KeyError, ImportError) as error:
-        raise ModelError(f"{path} is no state dict that can be read safely: {str(error).splitlines()[0]}") from error
-    except Exception as error:  # torch raises pickle.UnpicklingError, among others
-        raise ModelError(f"{path} is no state dict that can be read safely: {type(error).__name__}") from error
-    state = state.get("state_dict", state) if isinstance(state, dict) else state
-    if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
-        raise ModelError(f"{path} holds {type(state).__name__}, not a state dict of tensors")
-    state = {key.removeprefix("module."): value for key, value in state.items()}
-    try:
-        model.load_state_dict(state)
-    except RuntimeError as error:
-        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-        raise ModelError(f"the weights of {path} do not fit the model: {' '.join(lines[1:3])[:300]}") from error

@@ -67,9 +67,11 @@ def to_json(block: nn.Module) -> dict[str, Any]:
             for node in block.graph.nodes
         ],
         "modules": {
-            _matching(_PATH, path): _module_json(path, module) for path, module in block.named_modules() if path
+            _matching(_PATH, path): _module_json(path, module)
+            for path, module in block.named_modules(remove_duplicate=False)
+            if path
         },
-        "buffers": list(block._buffers),
+        "buffers": sorted(block._buffers),
     }
 
 
@@ -132,14 +134,14 @@ def _module_json(path: str, module: nn.Module) -> dict[str, Any]:
             f"{path!r} is a {kind.__qualname__}, which cannot be saved as data: it is not part of torch.nn"
         )
     if module._forward_hooks or module._forward_pre_hooks:
-        raise ModelError(f"{path!r} has a hook, which cannot be saved as data")
+        raise ModelError(f"{path!r} has a hook, which is code and cannot be saved as data: remove it from the model")
     attributes = {key: value for key, value in vars(module).items() if key not in _MODULE_INTERNALS}
     return {
         "class": f"{kind.__module__}.{kind.__qualname__}",
         "attributes": {key: _encode(value, f"{path}.{key}") for key, value in attributes.items()},
         "absent": [key for key, value in module._parameters.items() if value is None]
         + [key for key, value in module._buffers.items() if value is None],
-        "buffers": [key for key, value in module._buffers.items() if value is not None],
+        "buffers": sorted(key for key, value in module._buffers.items() if value is not None),
     }
 
 

@@ -1,15 +1,14 @@
 """Search strategies: what to evaluate next, and what is best for each budget."""
 
+from ..graph.best_paths import best_paths
 from .annealing import Annealing
 from .base import Result, Strategy, Trial
-from .best_paths import best_paths
 from .evaluator import Evaluator
 from .evolutionary import Evolutionary
 from .random_search import Random
-from .run import Searched, search
+from .registry import STRATEGIES, strategy_class, strategy_name
+from .run import Searched, complete, search
 from .surrogate import Surrogate, first_look
-
-STRATEGIES = ("surrogate", "evolutionary", "annealing", "random")
 
 __all__ = [
     "STRATEGIES",
@@ -23,6 +22,9 @@ __all__ = [
     "Surrogate",
     "Trial",
     "best_paths",
+    "complete",
     "first_look",
     "search",
+    "strategy_class",
+    "strategy_name",
 ]

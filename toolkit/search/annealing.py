@@ -10,8 +10,8 @@ import math
 import random
 from collections.abc import Mapping, Sequence
 
-from ..graph import BlockGraph, Subnet
-from ..sampling import PathSampler
+from ..graph.graph import BlockGraph, Subnet
+from ..graph.sampling import PathSampler
 from .base import Result, Strategy, Trial
 from .moves import mutant, near_budget, require_reachable
 
@@ -48,6 +48,19 @@ class Annealing(Strategy):
         self._at: list[Subnet] = []
         self._next = [graph.oracle, self._sampler.fastest]  # the two ends of every front come first
         self._step = 0
+
+    @classmethod
+    def for_profile(
+        cls,
+        graph: BlockGraph,
+        cost: Mapping[str, float],
+        targets: Sequence[float],
+        images: int,
+        evaluations: int,
+        seed: int,
+    ) -> Strategy:
+        """See `Strategy.for_profile`."""
+        return cls(graph, cost, targets, images, walkers=1, steps=max(1, evaluations // len(targets)), seed=seed)
 
     def ask(self, n: int) -> list[Trial]:
         """See `Strategy.ask`."""

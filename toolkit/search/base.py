@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..graph import Subnet
+from ..errors import ProfileError
+from ..graph.graph import BlockGraph, Subnet
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,24 @@ class Strategy(ABC):
 
     results: dict[Subnet, Result]
     """All that it was told, the newest of each subnet."""
+
+    @classmethod
+    def for_profile(
+        cls,
+        graph: BlockGraph,
+        cost: Mapping[str, float],
+        targets: Sequence[float],
+        images: int,
+        evaluations: int,
+        seed: int,
+    ) -> Strategy:
+        """The strategy for one search of a profile: the door that a class of one's own comes in by.
+
+        `cost` is the predicted milliseconds of each block, `targets` are the latencies to search for, also in
+        milliseconds; there are `images` to search on, and as many evaluations as of `evaluations` subnets on all of
+        them.
+        """
+        raise ProfileError(f"the search strategy {cls.__qualname__} has no for_profile: define it, see {__name__}")
 
     @abstractmethod
     def ask(self, n: int) -> list[Trial]:

@@ -12,11 +12,11 @@ from types import TracebackType
 import numpy as np
 
 from ..data import Dataset
-from ..devices import Evaluation, Progress, Session
+from ..devices.base import Evaluation, Progress, Session
 from ..errors import ConnectionLost, FeaturesLost, PlanError
-from ..graph import Subnet
-from ..plan import Plan, compile_plan
-from ..prefix_cache import PrefixCache
+from ..graph.graph import Subnet
+from ..plan.plan import Plan, compile_plan
+from ..plan.prefix_cache import PrefixCache
 
 
 class Evaluator:

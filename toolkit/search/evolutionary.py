@@ -8,15 +8,17 @@ is evaluated on all images.
 
 from __future__ import annotations
 
+import itertools
 import math
 import random
 from collections.abc import Callable, Mapping, Sequence
 
-from ..graph import BlockGraph, Subnet
-from ..sampling import PathSampler
+from ..graph.graph import BlockGraph, Subnet
+from ..graph.sampling import PathSampler
 from .base import Result, Strategy, Trial
 from .moves import crossover, mutant, near_budget, require_reachable
 
+_GENERATIONS = 10  # in a profile, where evaluations are few
 _TRIES = 50  # for a child within the budget that is not known yet
 
 
@@ -51,31 +53,50 @@ class Evolutionary(Strategy):
         self._waiting = list(dict.fromkeys([graph.oracle, self._sampler.fastest]))
         for budget in budgets:
             require_reachable(self._sampler, budget)
-        self._rounds = [budget for budget in budgets for _ in range(generations)]
-        self._round = 0
-        self._generation: list[Subnet] = []
+        self._budgets = tuple(budgets)
+        self._populations: list[list[Subnet]] = [[] for _ in budgets]
+        self._generation = 0
+
+    @classmethod
+    def for_profile(
+        cls,
+        graph: BlockGraph,
+        cost: Mapping[str, float],
+        targets: Sequence[float],
+        images: int,
+        evaluations: int,
+        seed: int,
+    ) -> Strategy:
+        """See `Strategy.for_profile`."""
+        each = max(1, evaluations // len(targets))
+        population = max(4, each // _GENERATIONS)
+        return cls(graph, cost, targets, images, population=population, generations=_GENERATIONS, seed=seed)
 
     def ask(self, n: int) -> list[Trial]:
         """See `Strategy.ask`."""
         while not any(subnet not in self.results for subnet in self._waiting):
-            if self._round == len(self._rounds):
+            if self._generation == self.generations or not self._budgets:
                 return []
-            self._waiting = self._next_generation(self._rounds[self._round], self._round % self.generations == 0)
-            self._round += 1
+            self._populations = [
+                self._next_generation(budget, before)
+                for budget, before in zip(self._budgets, self._populations, strict=True)
+            ]
+            self._generation += 1
+            # One subnet of each budget in turn: wherever the evaluations end, every budget had its share of them.
+            in_turn = itertools.zip_longest(*self._populations)
+            self._waiting = list(dict.fromkeys(subnet for some in in_turn for subnet in some if subnet is not None))
         return [Trial(subnet, self.images) for subnet in self._waiting if subnet not in self.results][:n]
 
-    def _next_generation(self, budget: float, first: bool) -> list[Subnet]:
-        if first:
-            self._generation = list(dict.fromkeys(near_budget(self._sampler, budget, self.population, self._rng)))
-            return self._generation
-        ranked = sorted(self._generation, key=lambda subnet: self.results[subnet].quality, reverse=True)
+    def _next_generation(self, budget: float, before: Sequence[Subnet]) -> list[Subnet]:
+        if not before:
+            return list(dict.fromkeys(near_budget(self._sampler, budget, self.population, self._rng)))
+        ranked = sorted(before, key=lambda subnet: self.results[subnet].quality, reverse=True)
         best = ranked[: max(2, math.ceil(self.parents * self.population))]
         children = dict.fromkeys(best)
         for index in range(self.population - len(best)):
             breed = self._mutant if index % 2 else self._crossover
             children[self._child(breed, best, budget)] = None
-        self._generation = list(children)
-        return self._generation
+        return list(children)
 
     def _child(self, breed: Callable[[Sequence[Subnet]], Subnet], parents: Sequence[Subnet], budget: float) -> Subnet:
         """A child within the budget, if possible one that was not evaluated yet; else one of the parents."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 import random
 
 from ..errors import BudgetError
-from ..graph import BlockGraph, Subnet
-from ..sampling import PathSampler
+from ..graph.graph import BlockGraph, Subnet
+from ..graph.sampling import PathSampler
 
 
 def mutant(graph: BlockGraph, parent: Subnet, rng: random.Random) -> Subnet:

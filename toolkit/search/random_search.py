@@ -5,8 +5,8 @@ from __future__ import annotations
 import random
 from collections.abc import Mapping, Sequence
 
-from ..graph import BlockGraph, Subnet
-from ..sampling import PathSampler
+from ..graph.graph import BlockGraph, Subnet
+from ..graph.sampling import PathSampler
 from .base import Result, Strategy, Trial
 from .moves import near_budget, require_reachable
 
@@ -36,6 +36,19 @@ class Random(Strategy):
         in_turn = [subnet for subnets in zip(*drawn, strict=True) for subnet in subnets]
         # The two ends of every front come first.
         self._order = list(dict.fromkeys([graph.oracle, sampler.fastest, *in_turn]))
+
+    @classmethod
+    def for_profile(
+        cls,
+        graph: BlockGraph,
+        cost: Mapping[str, float],
+        targets: Sequence[float],
+        images: int,
+        evaluations: int,
+        seed: int,
+    ) -> Strategy:
+        """See `Strategy.for_profile`."""
+        return cls(graph, cost, targets, images, draws=max(1, evaluations // len(targets)), seed=seed)
 
     def ask(self, n: int) -> list[Trial]:
         """See `Strategy.ask`."""

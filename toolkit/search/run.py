@@ -6,13 +6,14 @@ import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..data import Dataset
-from ..devices import Session
-from ..graph import Subnet
+from ..devices.base import Session
+from ..graph.graph import Subnet
 from .base import Result, Strategy, Trial
 from .evaluator import Evaluator
 
@@ -27,6 +28,16 @@ class Searched:
     images: int
     block_runs: int
     seconds: float
+
+    def __add__(self, other: Searched) -> Searched:
+        """This search and then `other`, which went on with it."""
+        return Searched(
+            other.subnets,
+            self.image_evaluations + other.image_evaluations,
+            other.images,
+            self.block_runs + other.block_runs,
+            self.seconds + other.seconds,
+        )
 
 
 def search(
@@ -43,13 +54,14 @@ def search(
     """Makes the trials that `strategy` asks for, on the images of `data` in their order, by `metric`.
 
     One subnet on one image is one image evaluation; so many are made at most, the trials of at most `at_once` subnets
-    in one plan. `limit_bytes` bounds the memory for features, those kept between plans included (see `Evaluator`).
-    `progress(done, total)` counts image evaluations, the total being the most. Raises PlanError over the limit,
-    DataError for images that do not fit.
+    in one plan. What the strategy has results of already is not evaluated again. `limit_bytes` bounds the memory for
+    features, those kept between plans included (see `Evaluator`). `progress(done, total)` counts image evaluations, the
+    total being the most. Raises PlanError over the limit, DataError for images that do not fit.
     """
     done = 0
     with Evaluator(session, {metric: session.pack.metrics[metric]}, limit_bytes) as evaluator:
         heats = _Heats(evaluator, data, metric)
+        heats.scores |= {subnet: result.scores for subnet, result in strategy.results.items()}
         while trials := _affordable(strategy.ask(at_once), heats.scores, image_evaluations - done):
 
             def report(more: int, before: int = done) -> None:
@@ -59,6 +71,32 @@ def search(
             done += heats.run(trials, report)
             strategy.tell([Result(trial.subnet, heats.scores[trial.subnet]) for trial in trials])
     return Searched(len(heats.scores), done, len(data), heats.block_runs, heats.seconds)
+
+
+def complete(
+    session: Session, strategy: Strategy, subnets: Sequence[Subnet], data: Dataset, metric: str, **options: Any
+) -> Searched:
+    """Has `subnets` seen on all images of `data`, where they were not, and tells the strategy; see `search`."""
+    missing = [subnet for subnet in subnets if subnet not in strategy.results or strategy.results[subnet].n < len(data)]
+    rest = _Rest(strategy, [Trial(subnet, len(data)) for subnet in missing])
+    return search(session, rest, data, metric, image_evaluations=len(missing) * len(data), **options)
+
+
+class _Rest(Strategy):
+    """Certain trials, whose results go to another strategy."""
+
+    def __init__(self, of: Strategy, trials: list[Trial]) -> None:
+        self.of, self.trials = of, trials
+        self.results = of.results
+
+    def ask(self, n: int) -> list[Trial]:
+        """See `Strategy.ask`."""
+        asked, self.trials = self.trials[:n], self.trials[n:]
+        return asked
+
+    def tell(self, results: Sequence[Result]) -> None:
+        """See `Strategy.tell`."""
+        self.of.tell(results)
 
 
 def _affordable(trials: Sequence[Trial], scores: dict[Subnet, NDArray[np.float64]], left: int) -> list[Trial]:
@@ -98,8 +136,6 @@ class _Heats:
         )
         self.block_runs += evaluation.block_runs
         self.seconds += evaluation.seconds
-        reached, possible = np.moveaxis(evaluation.sums[self.metric], 2, 0)
-        # Where an image has nothing to be scored, a label map of no class, no subnet gets anything for it.
-        scores = np.divide(reached, possible, out=np.zeros_like(reached), where=possible > 0)
+        scores = evaluation.scores(self.metric)
         for subnet, row in zip(subnets, scores, strict=True):
             self.scores[subnet] = np.concatenate([self.scores.get(subnet, row[:0]), row])

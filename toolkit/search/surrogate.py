@@ -17,10 +17,10 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from ..graph import BlockGraph, Subnet
-from ..latency import fastest_and_slowest, within
+from ..graph.best_paths import best_paths
+from ..graph.graph import BlockGraph, Subnet
+from ..graph.ticks import fastest_and_slowest, within
 from .base import Result, Strategy, Trial
-from .best_paths import best_paths
 from .quality_model import Posterior, QualityModel
 from .racing import is_worse
 
@@ -67,6 +67,19 @@ class Surrogate(Strategy):
         self._fastest, _ = fastest_and_slowest(graph, cost)
         self._seeds = _seeds(graph, self._fastest)
 
+    @classmethod
+    def for_profile(
+        cls,
+        graph: BlockGraph,
+        cost: Mapping[str, float],
+        targets: Sequence[float],
+        images: int,
+        evaluations: int,
+        seed: int,
+    ) -> Strategy:
+        """See `Strategy.for_profile`."""
+        return cls(graph, cost, targets, images, seed=seed)
+
     def ask(self, n: int) -> list[Trial]:
         """See `Strategy.ask`."""
         waiting = [subnet for subnet in self._seeds if subnet not in self.results]
@@ -85,12 +98,14 @@ class Surrogate(Strategy):
         self._posterior = None
 
     def estimate(self) -> dict[Subnet, float]:
-        """What the model, which has seen more images than any one subnet, thinks the evaluated ones are at least.
+        """What the evaluated subnets scored, where that is on all images: it outweighs any model. Of the others, what
+        the model, which has seen more images than any one subnet, thinks they are at least.
 
         Of two that are expected to be equally good, the one that was seen on more images is chosen: among many that
         were seen on few, some always look better than they are.
         """
-        return self._fitted().cautious(list(self.results)) if self.results else {}
+        open_ones = [subnet for subnet in self.results if not self._is_done(subnet)]
+        return super().estimate() | (self._fitted().cautious(open_ones) if open_ones else {})
 
     def _fitted(self) -> Posterior:
         if self._posterior is None:
@@ -105,13 +120,16 @@ class Surrogate(Strategy):
         """For each budget the subnets to evaluate further, likeliest best first; none when it is clear."""
         subnets, fits = self._contenders()
         expected, drawn = self._fitted().draw(subnets, _DRAWS, self._rng)
+        for number, subnet in enumerate(subnets):
+            if self._is_done(subnet):  # as it will be estimated
+                expected[number] = drawn[:, number] = self.results[subnet].quality
         return [self._of_budget(subnets, np.flatnonzero(fit), expected, drawn) for fit in fits]
 
     def _contenders(self) -> tuple[list[Subnet], NDArray[np.bool_]]:
         """What may be the best of some budget, evaluated or not, and whether it fits: bool (budgets, subnets)."""
         subnets = list(dict.fromkeys([*self.results, *self._proposals()]))
-        mean, covariance = self._fitted().log_qualities(subnets)
-        hope = mean + 2 * np.sqrt(np.maximum(np.diag(covariance), 0.0))
+        _, hope = self._fitted().between(subnets, 2.0)
+        expected, _ = self._fitted().between(subnets, 0.0)
         cost = [sum(self.cost[name] for name in subnet) for subnet in subnets]
         fits = np.array([[within(0.0, each, budget) for each in cost] for budget in self.budgets], dtype=bool)
         fits = fits.reshape(len(self.budgets), len(subnets))
@@ -119,7 +137,7 @@ class Surrogate(Strategy):
         for fit in fits:
             ranked = np.flatnonzero(fit)[np.argsort(-hope[fit], kind="stable")]
             best = [number for number in ranked if subnets[number] in self.results]
-            kept |= {*ranked[:_CONTENDERS].tolist(), *sorted(best, key=lambda number: -mean[number])[:1]}
+            kept |= {*ranked[:_CONTENDERS].tolist(), *sorted(best, key=lambda number: -expected[number])[:1]}
         numbers = sorted(kept)
         return [subnets[number] for number in numbers], fits[:, numbers]
 
@@ -144,8 +162,11 @@ class Surrogate(Strategy):
         leader = max(known, key=lambda number: expected[number])
         racing = [number for number in fitting if not self._is_out(subnets[number], subnets[leader])]
         regret = np.maximum(drawn[:, racing].max(axis=1) - drawn[:, leader], 0).mean()
-        if regret < self.tolerance:  # what is chosen has seen all images: a lucky few do not make it so
-            return [] if self._is_done(subnets[leader]) else [subnets[leader]]
+        if regret < self.tolerance:
+            # What is chosen has seen all images: a lucky few do not make it so. So has the original where it fits:
+            # it is on every front, and a few images tell little of one that is nearly perfect.
+            needed = {subnets[leader], *(subnets[number] for number in fitting if subnets[number] == self.graph.oracle)}
+            return [subnet for subnet in sorted(needed) if not self._is_done(subnet)]
         wins = np.bincount(drawn[:, racing].argmax(axis=1), minlength=len(racing))
         order = [racing[place] for place in np.argsort(-wins, kind="stable") if wins[place]]
         open_ones = [subnets[number] for number in order if not self._is_done(subnets[number])]
@@ -174,5 +195,13 @@ def _seeds(graph: BlockGraph, fastest: Subnet) -> list[Subnet]:
 
 
 def _replace_one(graph: BlockGraph) -> list[Subnet]:
-    """For every alternative, the oracle with that one block in it."""
-    return [graph.replace(graph.oracle, block) for block in graph.blocks if block.kind != "original"]
+    """For every alternative, the oracle with that one block in it.
+
+    Not for the int8 variant of one: what it is in float32 says nearly all of it.
+    """
+    floats = {block.name: graph.in_float32(block) for block in graph.blocks}
+    return [
+        graph.replace(graph.oracle, block)
+        for block in graph.blocks
+        if not block.is_original and ((known := floats[block.name]) is None or known.is_original or block.is_network)
+    ]

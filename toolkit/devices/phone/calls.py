@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import secrets
 import shlex
 import time
@@ -17,10 +18,10 @@ from typing import Any, TypeVar
 
 from ... import errors
 from ...errors import AdaptiveNetError, ConnectionLost, DeviceError
+from ..adb.transport import Transport
 from ..base import Observer
-from .bundle import PROGRAM, Bundle
 from .push import Item, Store
-from .transport import Transport
+from .runner_bundle import PROGRAM, Bundle
 
 Event = Mapping[str, Any]
 OnEvent = Callable[[Event], None]
@@ -32,11 +33,11 @@ _OWN = f"{PROGRAM}: "  # how the program begins what it has to say itself
 
 
 class Forgotten(DeviceError):
-    """The daemon does not know the job that was to be continued: it has to be done from its beginning."""
+    """The daemon does not know the job that the host wants to continue: the job has to be done from its beginning."""
 
 
 class Calls:
-    """Calls the runner of `bundle`, which lies in `store` already. Not for several threads."""
+    """Calls the runner of `bundle`, which `store` has pushed already. One thread at a time may use it."""
 
     def __init__(
         self,
@@ -63,7 +64,7 @@ class Calls:
             f"--home {shlex.quote(store.home)} --idle {idle_s} "
         )
         self._may_stop_foreign = True
-        self._events = 0  # that have come in, of all calls
+        self._events = 0  # how many have come in, of all calls
 
     def __call__(self, verb: str, on_event: OnEvent | None = None, **fields: Any) -> Event:
         """The result of a request, an event; `on_event` gets every other event but `started` and `waiting`.
@@ -83,9 +84,9 @@ class Calls:
         self._once({"version": self._version, "verb": "stop"}, "", 0, None)
 
     def patiently(self, step: Callable[[], Done]) -> Done:
-        """What `step` returns, which is called again while the connection is lost: it must be able to go on.
+        """What `step` returns. It is called again when the connection was lost, so it must be able to go on.
 
-        A connection that comes back and gets something done may be lost again, as often as it likes.
+        A connection that comes back and makes progress may be lost again, any number of times.
         """
         lost_at, reached, waits = 0.0, -1, iter(_WAITS_S)
         while True:
@@ -190,7 +191,7 @@ class Calls:
         return DeviceError(f"the runner on {self._transport.address} refuses: {message} ({kind})")
 
     def _replace(self, differs: VersionDiffers) -> None:
-        """Ends a daemon of another version, which an earlier installation or another host has left, if it is idle."""
+        """Ends a daemon of another version if it is idle: an earlier installation or another host has left it."""
         if not self._may_stop_foreign:
             raise differs
         self._may_stop_foreign = False
@@ -200,7 +201,7 @@ class Calls:
             if event["type"] == "waiting":
                 raise busy
 
-        # Asked in its own version, it says whether jobs are before this one.
+        # The daemon answers a request of its own version, and says whether other jobs are before this one.
         job = _Job({"version": differs.version, "verb": "info"})
         try:
             self._once({**job.request, "job": job.id}, job.id, 0, refuse_to_wait)
@@ -211,7 +212,7 @@ class Calls:
 
 
 class VersionDiffers(DeviceError):
-    """The daemon on the phone is of another version, and so does not do what this one asks for."""
+    """The daemon on the phone is of another version, and refuses the request."""
 
     def __init__(self, address: str, theirs: str, ours: str) -> None:
         super().__init__(
@@ -243,16 +244,26 @@ class _Job:
 
 
 def parse_event(line: str) -> Event | None:
-    """The event in a line; None for a line that is none, as a loader's warning."""
+    """The event in a line; None for any other line, such as a warning of the loader.
+
+    Raises DeviceError for a number that is not finite.
+    """
     if not line.lstrip().startswith("{"):
         return None
     try:
-        event = json.loads(line)
+        event = json.loads(line, parse_constant=_number, parse_float=_number, parse_int=_number)
     except ValueError:
         return None
     if not isinstance(event, dict) or not isinstance(event.get("type"), str) or "job" not in event:
         return None
     return event if type(event.get("event")) is int else None
+
+
+def _number(text: str) -> float:
+    value: float = int(text) if len(text) < 20 and text.lstrip("-").isdigit() else float(text)
+    if not math.isfinite(value):
+        raise DeviceError(f"the runner answered with the number {text[:40]}: nothing that it counts or measures is so")
+    return value
 
 
 def read_result(verb: str, read: Callable[[], Done]) -> Done:

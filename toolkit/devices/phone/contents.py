@@ -1,4 +1,4 @@
-"""What a phone must have, as items to push: the runner, packs, and images.
+"""The files that a phone needs, as items to push: the runner, packs, and images.
 
 Images and labels go as safetensors files of a few megabytes each, named by their SHA-256.
 """
@@ -15,11 +15,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...data import Dataset
-from ...pack import BlockPack
+from ...pack.pack import BlockPack
 from ..checks import check_input
-from .bundle import PROGRAM, Bundle
 from .push import Item
+from .runner_bundle import PROGRAM, Bundle
 
+BACKENDS = {"executorch": "executorch", "onnxruntime": "onnx"}
+"""For each engine, the pack's name for the programs that it reads."""
 FILE_BYTES = 16 << 20  # of images in one file, at most; but always one image
 
 
@@ -40,7 +42,7 @@ def pack_items(pack: BlockPack, backend: str) -> list[Item]:
     items = [Item(f"packs/{pack.digest}.json", hashlib.sha256(manifest).hexdigest(), len(manifest), lambda: manifest)]
     blocks = [pack.artifact(block.name, backend) for block in pack.graph.blocks]
     for artifact in dict.fromkeys([*blocks, *(pack.metric_artifact(metric, backend) for metric in pack.metrics)]):
-        # Read through the pack, which compares with the digest: a damaged blob is the pack's fault, not the cable's.
+        # The pack compares a blob with its digest when it reads it: so a blob that is damaged here is never pushed.
         items.append(Item(artifact.file, artifact.sha256, artifact.bytes, partial(pack.read, artifact)))
     return items
 
@@ -58,9 +60,7 @@ def data_files(pack: BlockPack, data: Dataset) -> list[Item]:
     does not fit cut 0.
     """
     cut = pack.graph.cuts[0]
-    labels = data.labels
-    if labels is not None and labels.shape[1:] != pack.label[1:]:
-        labels = None
+    labels = data.labels if data.label_shape == pack.label[1:] else None
     count = max(1, FILE_BYTES // cut.bytes)
 
     def content(first: int) -> bytes:

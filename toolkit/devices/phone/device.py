@@ -2,29 +2,32 @@
 
 from __future__ import annotations
 
+import hashlib
 import platform
 import shlex
 import weakref
 from collections.abc import Sequence
 from contextlib import suppress
+from pathlib import Path
+from typing import Any
 
+from ...data import Dataset
 from ...errors import AdaptiveNetError, EngineMissing
-from ...pack import BlockPack
+from ...pack.pack import BlockPack
+from ..adb.transport import Transport
 from ..base import Device, DeviceInfo, Log, Observer
 from ..checks import check_backend
 from ..conditions import spell_cores
-from .bundle import PROGRAM, Bundle, find_bundle, presets_for
 from .calls import Calls, read_result
-from .contents import pack_items, runner_items
+from .contents import BACKENDS, data_files, pack_items, runner_items
 from .cores import choose_cores
 from .heat import ask_thermalservice, cool_down
 from .push import Item, Store
+from .runner_bundle import PROGRAM, Bundle, find_bundle, presets_for
 from .session import PhoneSession
 from .steady import keep_steady, put_back
-from .transport import Transport
 
 HOME = "/data/local/tmp/adaptivenet"
-BACKENDS = {"executorch": "executorch", "onnxruntime": "onnx"}  # an engine and the pack's name for what it reads
 
 
 class PhoneDevice(Device):
@@ -44,12 +47,14 @@ class PhoneDevice(Device):
         home: str = HOME,
         idle_s: int = 300,
         temporary: bool = False,
+        runner: str | Path | None = None,
     ) -> None:
         """Pushes the runner where it is missing, and asks it who the phone is.
 
         `cores` as for `choose_cores`; `home` is the folder on the phone, `idle_s` how long the runner stays when nobody
-        calls it. With `temporary`, both go when the device is closed or forgotten. `cool_c` is for `cool_down`,
-        `fixed_performance` for `keep_steady`, which is undone when the device is closed or forgotten.
+        calls it. `runner` is for `bundle_for`, `cool_c` for `cool_down`, `fixed_performance` for `keep_steady`. When
+        the device is closed or forgotten, the phone's settings are put back and the pictures that were pushed are
+        removed; with `temporary`, the runner ends and `home` is removed, too.
 
         Raises DeviceError when no runner is built for the phone or it does not answer, EngineMissing when it has no
         such engine.
@@ -57,12 +62,14 @@ class PhoneDevice(Device):
         self.observer = observer or Log()
         self._leave = weakref.finalize(self, remove_everything, transport, home) if temporary else None
         address = address or transport.address
-        bundle = bundle_for(transport)
+        bundle = bundle_for(transport, runner)
         self.store = Store(transport, home, self.observer)
+        self._restore = weakref.finalize(self, _leave_as_it_was, transport, self.store)
         self.calls = Calls(transport, self.store, bundle, self.observer, idle_s=idle_s)
         self.put(runner_items(bundle))
         self._transport = transport
         self._cool_c = cool_c
+        self._pushed: dict[tuple[Any, ...], tuple[str, ...]] = {}
 
         info = self.calls("info")
         engines = read_result("info", lambda: dict(info["engines"]))
@@ -96,10 +103,9 @@ class PhoneDevice(Device):
                 evaluation_threads=evaluation_threads,
             ),
         )
-        self._restore = weakref.finalize(self, _put_back, transport, home)
         self.observer.explain(f"{address}: {keep_steady(transport, home, fixed_performance)}")
 
-    def open(self, pack: BlockPack) -> PhoneSession:
+    def _open(self, pack: BlockPack) -> PhoneSession:
         """See `Device.open`. Pushes the pack, as far as it is not on the phone."""
         backend = BACKENDS[self.info.engine]
         check_backend(pack, backend, self.info.address)
@@ -109,6 +115,28 @@ class PhoneDevice(Device):
     def put(self, items: Sequence[Item]) -> None:
         """Have these files on the phone, however often the connection is lost in between."""
         self.calls.patiently(lambda: self.store.put(items))
+
+    def mend(self, items: Sequence[Item]) -> bool:
+        """Pushes those of these files again that are damaged or missing on the phone, and says so. False: none was."""
+        differing = self.calls.patiently(lambda: self.store.mend(items))
+        if differing:
+            files = "1 file was" if differing == 1 else f"{differing} files were"
+            self.observer.say(f"{files} damaged or missing on {self.info.address}: pushed again")
+        return differing > 0
+
+    def put_data(self, pack: BlockPack, data: Dataset) -> tuple[str, ...]:
+        """Have the images of `data` on the phone, with the labels that fit `pack`; returns the SHA-256 of the files.
+
+        The files are made and hashed once for the same content, also when it comes in another `Dataset`.
+        """
+        # The digest is of the pictures as they are stored. The first picture also tells how they were prepared.
+        prepared = hashlib.sha256(data.image(0).tobytes()).hexdigest()
+        key = (data.digest, prepared, pack.graph.cuts[0], pack.label)
+        if key not in self._pushed:
+            files = data_files(pack, data)
+            self.put(files)
+            self._pushed[key] = tuple(file.sha256 for file in files)
+        return self._pushed[key]
 
     def temperatures(self) -> dict[str, float]:
         """What Android says of its sensors, name to degrees Celsius; empty where it says nothing."""
@@ -130,16 +158,20 @@ class PhoneDevice(Device):
         self._transport.close()
 
 
-def _put_back(transport: Transport, home: str) -> None:
+def _leave_as_it_was(transport: Transport, store: Store) -> None:
     with suppress(AdaptiveNetError):  # where the phone is gone, the daemon does it
-        put_back(transport, home)
+        store.remove_private()
+        put_back(transport, store.home)
 
 
-def bundle_for(transport: Transport) -> Bundle:
-    """The runner for the phone behind a transport. Raises DeviceError when none is built."""
+def bundle_for(transport: Transport, runner: str | Path | None = None) -> Bundle:
+    """The runner for the phone behind a transport, or the one in the folder `runner`.
+
+    Raises DeviceError when none is built, or that one is not for this phone.
+    """
     said = transport.shell('abi=$(getprop ro.product.cpu.abi 2>/dev/null); echo "abi=$abi"; uname -m').text.split()
     abi = next((word.removeprefix("abi=") for word in said if word.startswith("abi=")), "")
-    return find_bundle(presets_for(abi, said[-1] if said else "", platform.machine()))
+    return find_bundle(presets_for(abi, said[-1] if said else "", platform.machine()), runner=runner)
 
 
 def remove_everything(transport: Transport, home: str = HOME) -> bool:
@@ -155,8 +187,8 @@ def remove_everything(transport: Transport, home: str = HOME) -> bool:
     return True
 
 
-# A daemon that was stopped (SIGSTOP) is woken. Any of the runners that are there can tell it to end, and it ends within
-# 5 s; it must have ended before its folder goes, because it may have settings of the phone to put back.
+# A daemon that was stopped (SIGSTOP) is woken. Any of the runners in the folder can tell it to end, and it ends within
+# 5 s. The folder is removed after that, because the daemon may have to put settings of the phone back.
 _END = f"""cd {{home}} 2>/dev/null || exit 1
 p=$(sed -n 's/^adaptivenet-runner .*, process \\([0-9]*\\)$/\\1/p' run/log 2>/dev/null)
 runs() {{{{ [ -n "$p" ] && [ "$(cat "/proc/$p/comm" 2>/dev/null)" = adaptivenet ]; }}}}

@@ -7,9 +7,9 @@ import time
 from collections.abc import Callable, Mapping
 
 from ...errors import DeviceError
+from ..adb.transport import Transport
 from ..base import Observer
 from ..conditions import hottest
-from .transport import Transport
 
 PATIENCE_S = 900.0
 PAUSE_S = 2.0

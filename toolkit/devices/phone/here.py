@@ -1,6 +1,6 @@
-"""This very computer in the place of a phone: the same runner, called in the same way, without a cable.
+"""This computer in the place of a phone: the same runner, called in the same way, without a cable.
 
-`connect("runner")` uses it. It is how the C++ runner is used on an edge server or a laptop, and how it is tested.
+`connect("runner")` uses it. So the C++ runner is used on an edge server or a laptop, and tested.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from io import FileIO
 from pathlib import Path
 
 from ...errors import ConnectionLost, DeviceError
-from .pipes import pieces
-from .transport import PushProgress, Transport
+from ..adb.pipes import pieces
+from ..adb.transport import PushProgress, Transport
 
 
 class Here(Transport):

@@ -1,8 +1,11 @@
-"""The folder on the phone: what is there already is not sent again, and what has its final name is whole.
+"""The folder on the phone: a file that is there already is not sent again, and a file with its final name is whole.
 
 A file goes to the phone as `.part-NAME`, is compared there with its SHA-256, and renamed. After a broken connection the
 same `put` goes on where it was: files that had arrived are only compared. Everything is done for many files at once,
 because a command costs a round trip.
+
+Pictures are private. Before the first of them is sent, the phone is given a script that removes them (see `steady`).
+The host removes the pictures that it has pushed when it has finished.
 """
 
 from __future__ import annotations
@@ -16,8 +19,9 @@ from pathlib import Path
 from typing import TypeAlias
 
 from ...errors import DeviceError
+from ..adb.transport import ShellResult, Transport
 from ..base import Observer
-from .transport import ShellResult, Transport
+from .steady import remove_data_later
 
 Content: TypeAlias = Path | bytes
 FOLDERS = ("blobs", "data", "packs", "requests", "runner")
@@ -25,10 +29,11 @@ PART = ".part-"
 COMMAND_LIMIT = 16 << 10  # characters: what every shell and every adbd takes
 _BATCH_BYTES = 64 << 20  # of files that are pushed before they are compared and renamed
 _NO_SHA256SUM = 9  # an exit status
-_ATTEMPTS = 3  # to have a file arrive as it was sent; two hosts that push the same file can cost each other one
+_ATTEMPTS = 3  # to push a file; when two hosts push the same file, one of them may need another attempt
 _SPARE_BYTES = 16 << 20  # that are left free on the phone
-_TOLD_BYTES = 1 << 20  # a smaller transfer, as of a request or a picture, is over before it can be looked at
-_AGING = ("data", "requests")  # what lies there goes when it was not used for a week; the rest stays until --clean
+_TOLD_BYTES = 1 << 20  # of a smaller transfer, such as a request or a picture, no progress is shown
+_PRIVATE = "data/"  # pictures of the user: they go with the command that has pushed them
+_AGING = ("data", "requests")  # files there go when they were not used for a week; the rest stays until --clean
 _PATH = re.compile(r"(?:[A-Za-z0-9][A-Za-z0-9._+-]*/)+[A-Za-z0-9][A-Za-z0-9._+-]*")
 _LISTED = re.compile(r"(\d+) (?:\./)?(\S+)")
 _FREE = re.compile(r"\d+\s+\d+\s+(-?\d+)\s+\d+%")  # 1K-blocks, used, available, use
@@ -38,6 +43,10 @@ _ACCEPT = (
     'if [ "${s%% *}" = "$3" ]; then chmod "$4" "$p" && mv -f "$p" "$1/$2" || echo "unmoved $1/$2"; '
     'else rm -f "$p"; echo "differs $1/$2"; fi; }'
 )
+
+
+# $1 path, $2 SHA-256. A file that is not there differs, too.
+_CHECK = 'c() { s=$(sha256sum "$1" 2>/dev/null); [ "${s%% *}" = "$2" ] && return; rm -f "$1"; echo "differs $1"; }'
 
 
 @dataclass(frozen=True)
@@ -61,13 +70,12 @@ class Item:
     @property
     def part(self) -> str:
         """Its place until it is whole."""
-        folder, _, name = self.path.rpartition("/")
-        return f"{folder}/{PART}{name}"
+        return _part(self.path)
 
 
 @dataclass(frozen=True)
 class Transfer:
-    """What has to be done for some files: those to send, and those that are there and only have to be compared."""
+    """How to get some files onto the phone: those to send, and those that have arrived and only have to be compared."""
 
     send: tuple[Item, ...]
     arrived: tuple[Item, ...]
@@ -79,7 +87,7 @@ class Transfer:
 
 
 def plan_transfer(items: Iterable[Item], there: Mapping[str, int]) -> Transfer:
-    """What it takes to have all of `items` on a phone that has the files `there`, path to size in bytes."""
+    """How to get all of `items` onto a phone that has the files `there` (path to size in bytes)."""
     missing = {item.path: item for item in items if there.get(item.path) != item.bytes}
     arrived = tuple(item for item in missing.values() if there.get(item.part) == item.bytes)
     return Transfer(tuple(item for item in missing.values() if item not in arrived), arrived)
@@ -107,6 +115,12 @@ def accept_command(home: str, items: Iterable[Item]) -> str:
     return "\n".join([start, _ACCEPT, *map(_accept_line, items), "exit 0"])
 
 
+def check_command(home: str, items: Iterable[Item]) -> str:
+    """The shell command that removes files which are not as they were pushed, and prints `differs PATH` for each."""
+    lines = (f"c {item.path} {item.sha256}" for item in items)
+    return "\n".join([f"cd {shlex.quote(home)} || exit 1", _CHECK, *lines, "exit 0"])
+
+
 def parse_listing(output: str) -> dict[str, int]:
     """Path to size, from lines of `stat -c '%s %n'`; lines of another form are no files."""
     return {found[2]: int(found[1]) for line in output.splitlines() if (found := _LISTED.fullmatch(line.strip()))}
@@ -130,7 +144,8 @@ class Store:
         self._transport = transport
         self._observer = observer
         self._there: dict[str, int] | None = None
-        self._used: set[str] = set()  # what this object has pushed or touched
+        self._used: set[str] = set()  # files that this object has pushed or touched
+        self._private: set[str] = set()  # private files that this object has pushed, or has begun to push
 
     def put(self, items: Sequence[Item]) -> int:
         """Have all of `items` on the phone; returns how many bytes were sent.
@@ -146,7 +161,7 @@ class Store:
                 transfer = plan_transfer(items, there)
                 if not transfer.send and not transfer.arrived:
                     return sent
-                self._require_space(transfer.bytes)
+                self._prepare(transfer)
                 sent += transfer.bytes
                 if not self._transfer(transfer):
                     return sent
@@ -159,6 +174,28 @@ class Store:
             f"files arrive damaged at {self._transport.address} ({items[0].path}, …): try another cable or port"
         )
 
+    def mend(self, items: Sequence[Item]) -> int:
+        """Compares files on the phone with what they should be, and pushes those that differ or are missing again.
+
+        Returns how many these were. Raises what `put` raises.
+        """
+        differing = 0
+        for batch in batches(items):
+            megabytes = sum(item.bytes for item in batch) / 1e6
+            result = self._transport.shell(check_command(self.home, batch), 60 + megabytes)
+            differing += sum(line.startswith("differs ") for line in result.text.splitlines())
+        self._there = None
+        self.put(items)
+        return differing
+
+    def remove_private(self) -> None:
+        """Removes the private files that this object has pushed. Raises ConnectionLost when the phone is gone."""
+        while self._private:
+            some = [self._private.pop() for _ in range(min(100, len(self._private)))]
+            names = shlex.join([name for path in some for name in (path, _part(path))])
+            self._there = None
+            self._transport.shell(f"cd {shlex.quote(self.home)} 2>/dev/null && rm -f {names}", 30)
+
     def clean(self) -> None:
         """Removes the folder with all that is in it. Raises DeviceError when it is still there after that."""
         self._there = None
@@ -167,7 +204,7 @@ class Store:
             raise DeviceError(f"{self.home} cannot be removed from {self._transport.address}: {_line(result)}")
 
     def _use(self, paths: Iterable[str]) -> None:
-        """Has files that were there before count as used today."""
+        """Marks files that were there before as used today."""
         old = [path for path in paths if path.startswith(_AGING) and path not in self._used]
         if old:
             self._transport.shell(f"cd {shlex.quote(self.home)} && touch -c {shlex.join(old)}", 30)
@@ -228,10 +265,17 @@ class Store:
             if result.status:
                 raise DeviceError(f"no folder can be made on {self._transport.address}: {_line(result)}")
 
-    def _require_space(self, needed: int) -> None:
+    def _prepare(self, transfer: Transfer) -> None:
+        """Before files are sent: sees that there is space, and that private ones go even when this host is gone."""
+        private = [item.path for item in (*transfer.send, *transfer.arrived) if item.path.startswith(_PRIVATE)]
+        self._private.update(private)
+        needed = transfer.bytes
         if not needed:
             return
-        free = parse_free(self._transport.shell(f"df -k {shlex.quote(self.home)}", 30).text)
+        command = f"df -k {shlex.quote(self.home)}"
+        if private:
+            command = f"{remove_data_later(self.home)}; {command}"
+        free = parse_free(self._transport.shell(command, 30).text)
         if free is not None and free < needed + _SPARE_BYTES:
             raise DeviceError(
                 f"not enough space on {self._transport.address}: {(needed + _SPARE_BYTES) / 1e6:.0f} MB are needed in "
@@ -263,6 +307,11 @@ class Meter:
         if self._total >= _TOLD_BYTES:
             rate = done / 1e6 / max(time.monotonic() - self._begun, 1e-3)
             self._observer.progress("push (kB)", round(done / 1e3), round(self._total / 1e3), f"{rate:.1f} MB/s")
+
+
+def _part(path: str) -> str:
+    folder, _, name = path.rpartition("/")
+    return f"{folder}/{PART}{name}"
 
 
 def _accept_line(item: Item) -> str:

@@ -1,48 +1,43 @@
-"""A block pack open on a phone: what is asked of it becomes requests to the runner there."""
+"""A block pack that is open on a phone: each method becomes a request to the runner there."""
 
 from __future__ import annotations
 
-import statistics
 from base64 import b64decode
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
-from weakref import WeakKeyDictionary
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ...data import Dataset
-from ...errors import AdaptiveNetError, ConnectionLost, DeviceError
-from ...graph import Block
-from ...pack import BlockPack
-from ...plan import Plan
+from ...errors import AdaptiveNetError, ConnectionLost, DataError, DeviceError, PackError
+from ...graph.graph import Block
+from ...pack.pack import BlockPack
+from ...plan.plan import Plan
 from ..base import PageIn, Progress, Resident, Session
 from ..checks import check_input, check_times
 from ..conditions import Conditions
 from .calls import Event, OnEvent, read_result
-from .contents import data_files, one_image
-from .throttling import throttling, warning
-
-if TYPE_CHECKING:
-    from .device import PhoneDevice
+from .contents import BACKENDS, data_files, one_image, pack_items
+from .push import Item
+from .runner import Runner
 
 
 class PhoneSession(Session):
     """A pack open on a phone; see `Session`. A lost connection is connected again, and jobs go on in between."""
 
-    def __init__(self, device: PhoneDevice, pack: BlockPack) -> None:
+    def __init__(self, device: Runner, pack: BlockPack) -> None:
         self.pack = pack
         self.info = device.info
         self._device = device
         self._resident = Resident((), 0)
-        self._keeps = False  # features there, as far as is known
-        self._pushed: WeakKeyDictionary[Dataset, list[str]] = WeakKeyDictionary()  # the digests of its files
+        self._keeps = False  # whether plans have kept features on the phone, as far as this host knows
 
     def _measure(
         self, chains: Sequence[Sequence[Block]], rounds: int, warmup: int, sample: NDArray[Any], progress: Progress
     ) -> list[list[list[float]]]:
-        """See `Session._measure`. The observer is told when the phone got slower on the way."""
+        """See `Session._measure`."""
         self._device.cool_down()
         names = [[block.name for block in chain] for chain in chains]
         data = one_image(sample)
@@ -53,21 +48,23 @@ class PhoneSession(Session):
                 progress(event["done"], event["total"])
 
         before = self._device.temperatures()
-        result = self._call("measure", on_event, chains=names, rounds=rounds, warmup=warmup, data=data.sha256)
+        fields = {"chains": names, "rounds": rounds, "warmup": warmup, "data": data.sha256}
+        result = self._call("measure", on_event, lambda: [data], **fields)
         times = read_result(
             "measure", lambda: [[[float(ms) for ms in block] for block in chain] for chain in result["blocks_ms"]]
         )
-        check_times(times, chains, rounds, self._where)
+        check_times(times, chains, rounds, self._where, self.stamps_cuts)
         after = self._device.temperatures()
         self.conditions = read_result("measure", lambda: self._conditions(result, before, after))
-        whole = ([sum(each) for each in zip(*blocks)] for blocks in times)
-        anchor = max(whole, key=statistics.median, default=[])
-        if anchor and (slowdown := throttling(anchor)):
-            self._device.observer.say(warning(slowdown, rounds, self.conditions))
         return times
 
+    @property
+    def stamps_cuts(self) -> bool:
+        """See `Session.stamps_cuts`. With ONNX Runtime a chain runs as one program."""
+        return self.info.engine != "onnxruntime"
+
     def _conditions(self, result: Event, before: Mapping[str, float], after: Mapping[str, float]) -> Conditions:
-        """The phone's own sensors are read where there are any: of a whole phone they tell more than its kernel's."""
+        """The sensors that Android reports come first: they tell more about a whole phone than those of its kernel."""
         cores, state = self._device.cores, (result["before"], result["after"])
         clocks = [tuple(None if khz is None else int(khz) for khz in each["khz"]) for each in state]
         heat = [{str(name): float(value) for name, value in each["temperatures"].items()} for each in state]
@@ -79,6 +76,7 @@ class PhoneSession(Session):
             khz_after=clocks[1],
             celsius_before=before or heat[0],
             celsius_after=after or heat[1],
+            waited=float(result["waited"]),
         )
 
     def _evaluate(
@@ -90,10 +88,7 @@ class PhoneSession(Session):
         progress: Progress,
     ) -> int:
         """See `Session._evaluate`. The images and labels are pushed first; `seconds` counts that too."""
-        if data not in self._pushed:
-            files = data_files(self.pack, data)
-            self._device.put(files)
-            self._pushed[data] = [file.sha256 for file in files]
+        files = self._device.put_data(self.pack, data)
         done = 0
 
         def note_scores(image: int, by_metric: Mapping[str, Any]) -> None:
@@ -108,7 +103,8 @@ class PhoneSession(Session):
                 progress(done, len(data))
 
         keeps, self._keeps = self._keeps or bool(plan.keeps), False
-        result = self._call("evaluate", on_event, plan=plan.to_json(), data=self._pushed[data], **self._evaluating)
+        fields = {"plan": plan.to_json(), "data": list(files), **self._evaluating}
+        result = self._call("evaluate", on_event, lambda: data_files(self.pack, data), **fields)
         self._keeps = keeps
         return read_result("evaluate", lambda: int(result["block_runs"]))
 
@@ -130,7 +126,7 @@ class PhoneSession(Session):
 
     @property
     def _evaluating(self) -> dict[str, Any]:
-        """On what to evaluate: other threads and cores would make the runner release the active subnet."""
+        """The threads and cores to evaluate on: with others, the runner would release the active subnet."""
         cores = self._device.cores if self._resident.blocks else self._device.evaluation_cores
         return {"threads": self.evaluation_threads, "cores": cores}
 
@@ -167,8 +163,12 @@ class PhoneSession(Session):
         check_input(self.pack.graph.cuts[0], x, "the input")
         data = one_image(x)
         self._device.put([data])
+
+        def infer() -> Event:
+            return self._call("infer", None, lambda: [data], subnet=list(self._resident.blocks), data=data.sha256)
+
         try:
-            result = self._call("infer", subnet=list(self._resident.blocks), data=data.sha256)
+            result = infer()
         except ConnectionLost:
             raise
         except DeviceError:
@@ -176,7 +176,7 @@ class PhoneSession(Session):
                 raise
             self._device.observer.explain("the active subnet was released in the meantime, and is paged in again")
             self.activate(self._resident.blocks)
-            result = self._call("infer", subnet=list(self._resident.blocks), data=data.sha256)
+            result = infer()
         return read_result("infer", lambda: (_tensor(result["outputs"][0]), float(result["ms"][0])))
 
     @property
@@ -192,14 +192,27 @@ class PhoneSession(Session):
         super().close()
         self._resident = Resident((), 0)
 
-    def _call(self, verb: str, on_event: OnEvent | None = None, **fields: Any) -> Event:
-        return self._device.calls(
-            verb,
-            on_event,
-            pack=self.pack.digest,
-            engine=self.info.engine,
-            **{"threads": self.info.threads, "cores": self._device.cores, **fields},
-        )
+    def _call(
+        self,
+        verb: str,
+        on_event: OnEvent | None = None,
+        items: Callable[[], Sequence[Item]] = lambda: (),
+        **fields: Any,
+    ) -> Event:
+        """The result of a request. When the runner cannot read a file of the pack or of `items`, the files that are
+        damaged or missing on the phone are pushed again, and the request is made once more."""
+        given = {"pack": self.pack.digest, "engine": self.info.engine, "threads": self.info.threads}
+        given |= {"cores": self._device.cores, **fields}
+        for _ in range(2):  # once for the pack, once for the data
+            try:
+                return self._device.calls(verb, on_event, **given)
+            except PackError:
+                if not self._device.mend(pack_items(self.pack, BACKENDS[self.info.engine])):
+                    raise
+            except DataError:
+                if not self._device.mend(items()):
+                    raise
+        return self._device.calls(verb, on_event, **given)
 
     def _was_released(self) -> bool:
         """Whether the runner has other blocks loaded: somebody else used it, or it had ended and was started anew."""

@@ -1,0 +1,1 @@
+"""The C++ runner: its sources, and what builds it here."""

@@ -1,0 +1,63 @@
+// The block pack as the phone has it: a manifest, and blobs in a folder that several packs share.
+#pragma once
+
+#include <filesystem>
+#include <map>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "core/files.h"
+#include "core/graph.h"
+#include "core/tensor.h"
+
+namespace adaptivenet {
+
+struct Artifact {
+  std::string file;  // "blobs/<sha256>.pte" or ".onnx"
+  std::int64_t bytes = 0;
+  Layout layout = Layout::kContiguous;
+
+  std::string sha256() const;
+};
+
+enum class Operand { kOutput, kOracle, kLabel };
+
+struct Metric {
+  std::vector<Operand> operands;
+  std::vector<std::string> sums;
+  std::map<std::string, Artifact> artifacts;  // by backend: "executorch", "onnx"
+};
+
+class Pack {
+ public:
+  // What the manifest in `text` describes; checks 3 to 11 of docs/pack.md. Throws PackError at the first that fails.
+  static Pack parse(std::string_view text);
+
+  // The same for the manifest in `file` (check 2), whose blobs lie in the folder `blobs` under the names that the
+  // manifest gives them without "blobs/".
+  static Pack open(const std::filesystem::path& file, std::filesystem::path blobs);
+
+  const std::string& name() const { return name_; }
+  const std::string& digest() const { return digest_; }
+  const BlockGraph& graph() const { return graph_; }
+  const std::map<std::string, Metric>& metrics() const { return metrics_; }
+  TensorType label() const;  // int64, of the output's shape without its dimension 1
+
+  // Throw PackError for a backend that the pack is not exported for; GraphError, PackError for unknown names.
+  const Artifact& block_artifact(const std::string& block, const std::string& backend) const;
+  const Artifact& metric_artifact(const std::string& metric, const std::string& backend) const;
+
+  // The bytes of a program: checks 12 to 14. Throws PackError.
+  MappedFile read(const Artifact& artifact) const;
+
+ private:
+  std::string name_;
+  std::string digest_;
+  BlockGraph graph_;
+  std::map<std::string, std::map<std::string, Artifact>> blocks_;
+  std::map<std::string, Metric> metrics_;
+  std::filesystem::path blobs_;
+};
+
+}  // namespace adaptivenet

@@ -1,0 +1,15 @@
+// adaptivenet-runner: see docs/phone.md.
+#include <memory>
+
+#include "daemon/command_line.h"
+#include "serving/runner.h"
+
+int main(int argc, char** argv) {
+  using namespace adaptivenet;
+  return run_command_line(argc, argv, [](const std::filesystem::path& home) -> Handler {
+    const auto runner = std::make_shared<Runner>(home);
+    return [runner](const Json& request, const Emit& emit, const Cancelled& cancelled) {
+      return runner->handle(request, emit, cancelled);
+    };
+  });
+}

@@ -1,0 +1,63 @@
+// Memory for the features of an engine. In a chain that runs again and again, the same few buffers go round: none is
+// allocated, and what a block has just read is still in the cache when the next one writes to it.
+#pragma once
+
+#include <cstddef>
+#include <cstdlib>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <vector>
+
+namespace adaptivenet {
+
+// A buffer starts where the longest vector of a processor is loaded at once, and ends with kRoom bytes that nobody
+// uses: XNNPACK may read past the end of an input (XNN_EXTRA_BYTES, at most 16), and ignores what it reads.
+inline constexpr std::size_t kAlignment = 64;
+inline constexpr std::size_t kRoom = 64;
+
+struct FreeMemory {
+  void operator()(std::byte* memory) const { std::free(memory); }
+};
+using Memory = std::unique_ptr<std::byte, FreeMemory>;
+
+// `bytes` of new memory and the room behind them, not initialised. Throws std::bad_alloc.
+Memory allocate(std::size_t bytes);
+
+class Buffers;
+
+// Memory that goes back to where it was taken from when this object is destroyed.
+class Buffer {
+ public:
+  Buffer(Buffer&&) = default;
+  Buffer& operator=(Buffer&&) = delete;
+  ~Buffer();
+
+  std::byte* data() const { return memory_.get(); }
+
+ private:
+  friend class Buffers;
+  Buffer(std::shared_ptr<Buffers> from, Memory memory, std::size_t bytes)
+      : from_(std::move(from)), memory_(std::move(memory)), bytes_(bytes) {}
+
+  std::shared_ptr<Buffers> from_;
+  Memory memory_;
+  std::size_t bytes_;
+};
+
+// The buffers that are free, by their size. Of each size a few are held; the others are let go. May be used from
+// several threads, and lives as long as the last buffer.
+class Buffers : public std::enable_shared_from_this<Buffers> {
+ public:
+  // A buffer of `bytes`: the one that was given back last, or a new one. Throws std::bad_alloc.
+  Buffer take(std::size_t bytes);
+
+ private:
+  friend class Buffer;
+  void give_back(Memory memory, std::size_t bytes);
+
+  std::mutex mutex_;
+  std::map<std::size_t, std::vector<Memory>> free_;
+};
+
+}  // namespace adaptivenet

@@ -1,0 +1,52 @@
+#include "engines/engine.h"
+
+#include <stdexcept>
+
+#include "core/error.h"
+#include "core/quote.h"
+#include "engines/executorch_engine.h"
+#ifdef RUNNER_ONNXRUNTIME
+#include "engines/onnxruntime_engine.h"
+#endif
+
+namespace adaptivenet {
+namespace {
+
+std::string joined(const std::vector<TensorType>& types) {
+  std::string text;
+  for (const TensorType& type : types) text += (text.empty() ? "" : " + ") + to_string(type);
+  return text.empty() ? "nothing" : text;
+}
+
+}  // namespace
+
+void check_signature(const std::string& what, const Signature& pack, const Signature& program) {
+  if (pack == program) return;
+  throw PackError(what + " takes " + joined(program.takes) + " and gives " + joined(program.gives) +
+                  ", but its pack says " + joined(pack.takes) + " and " + joined(pack.gives) +
+                  "; export the pack again");
+}
+
+std::unique_ptr<Program> Engine::assemble(const std::vector<Part>& parts, const std::vector<TensorType>& cuts) {
+  throw std::logic_error(name() + " makes no program of several");
+}
+
+std::vector<std::pair<std::string, std::string>> engines() {
+  std::vector<std::pair<std::string, std::string>> known{{"executorch", executorch_version()}};
+#ifdef RUNNER_ONNXRUNTIME
+  known.emplace_back("onnxruntime", onnxruntime_version());
+#endif
+  return known;
+}
+
+std::unique_ptr<Engine> make_engine(const std::string& name, int threads) {
+  if (name == "executorch") return make_executorch_engine(threads);
+#ifdef RUNNER_ONNXRUNTIME
+  if (name == "onnxruntime") return make_onnxruntime_engine(threads);
+#endif
+  std::string has;
+  for (const auto& [known, version] : engines()) has += (has.empty() ? "" : ", ") + known;
+  throw DeviceError("this runner has no engine " + quote(name) + "; it has: " + has);
+}
+
+}  // namespace adaptivenet

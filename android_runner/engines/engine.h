@@ -1,0 +1,85 @@
+// What the runner needs of a library that runs artifacts.
+#pragma once
+
+#include <memory>
+#include <span>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "core/files.h"
+#include "core/tensor.h"
+
+namespace adaptivenet {
+
+// A tensor of an engine, in the layout that it was made with. Only that engine makes and reads it.
+class Feature {
+ public:
+  virtual ~Feature() = default;
+};
+using FeaturePtr = std::shared_ptr<Feature>;
+
+// A block or a metric, loaded.
+class Program {
+ public:
+  virtual ~Program() = default;
+
+  // Runs the program and returns its one output. With keep = false the output may lie in the program's own memory: it
+  // must be read before the program runs again or is destroyed. Throws DeviceError.
+  virtual FeaturePtr run(std::span<const FeaturePtr> operands, bool keep) = 0;
+};
+
+struct Signature {
+  std::vector<TensorType> takes;
+  std::vector<TensorType> gives;
+
+  bool operator==(const Signature&) const = default;
+};
+
+// Throws PackError unless a program has the inputs and outputs that its pack says. The pack and the bytes of the
+// program were checked before; this check finds a program that has the name of another one.
+void check_signature(const std::string& what, const Signature& pack, const Signature& program);
+
+// A block to make one program of with others: what it is in errors, its artifact, the cuts that it reads and gives.
+struct Part {
+  std::string what;
+  MappedFile file;
+  std::vector<int> takes;
+  int gives = 0;
+};
+
+class Engine {
+ public:
+  virtual ~Engine() = default;
+
+  virtual std::string name() const = 0;  // as addresses and requests name it: "executorch", "onnxruntime"
+  virtual std::string version() const = 0;
+  virtual std::string backend() const = 0;  // the pack's name for its artifacts: "executorch", "onnx"
+
+  // The program in `file`, whose 4-D inputs it wants in `layout`; `what` names it in errors. Throws DeviceError when it
+  // does not load, PackError when it does not take and give what `signature` says.
+  virtual std::unique_ptr<Program> load(const std::string& what, MappedFile file, Layout layout,
+                                        const Signature& signature) = 0;
+
+  // Whether this engine makes one program of several.
+  virtual bool assembles() const { return false; }
+
+  // The program of consecutive parts. It takes what no part gives, in the order in which it is first read, and gives
+  // what the last part gives; `cuts` are the types of all cuts of the graph. Throws what `load` throws, and PackError
+  // for parts that do not fit together. Only of an engine that `assembles`.
+  virtual std::unique_ptr<Program> assemble(const std::vector<Part>& parts, const std::vector<TensorType>& cuts);
+
+  // A tensor with the values of `view`; in `layout` when it has four dimensions.
+  virtual FeaturePtr feature(const TensorView& view, Layout layout) = 0;
+
+  virtual Tensor tensor(const Feature& feature) = 0;  // a contiguous copy
+};
+
+// Makes an engine whose programs run on `threads` threads. Throws DeviceError for a name that this build does not have,
+// naming those that it has, and when the engine cannot have its threads. One engine of a kind lives at a time.
+std::unique_ptr<Engine> make_engine(const std::string& name, int threads);
+
+// The names and versions of the engines in this build.
+std::vector<std::pair<std::string, std::string>> engines();
+
+}  // namespace adaptivenet

@@ -1,0 +1,179 @@
+#include "engines/onnxruntime_engine.h"
+
+#include <onnxruntime_cxx_api.h>
+
+#include <algorithm>
+#include <cstring>
+#include <set>
+#include <utility>
+
+#include "core/crash_note.h"
+#include "core/error.h"
+#include "core/onnx_assembly.h"
+
+namespace adaptivenet {
+namespace {
+
+constexpr std::pair<DType, ONNXTensorElementDataType> kTypes[] = {
+    {DType::kFloat32, ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT},
+    {DType::kFloat16, ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT16},
+    {DType::kBFloat16, ONNX_TENSOR_ELEMENT_DATA_TYPE_BFLOAT16},
+    {DType::kInt64, ONNX_TENSOR_ELEMENT_DATA_TYPE_INT64},
+    {DType::kInt32, ONNX_TENSOR_ELEMENT_DATA_TYPE_INT32},
+    {DType::kInt8, ONNX_TENSOR_ELEMENT_DATA_TYPE_INT8},
+    {DType::kUInt8, ONNX_TENSOR_ELEMENT_DATA_TYPE_UINT8},
+    {DType::kBool, ONNX_TENSOR_ELEMENT_DATA_TYPE_BOOL},
+};
+
+ONNXTensorElementDataType to_onnxruntime(DType dtype) {
+  return std::find_if(std::begin(kTypes), std::end(kTypes), [&](auto& pair) { return pair.first == dtype; })->second;
+}
+
+DType from_onnxruntime(const std::string& what, ONNXTensorElementDataType type) {
+  const auto* found =
+      std::find_if(std::begin(kTypes), std::end(kTypes), [&](auto& pair) { return pair.second == type; });
+  if (found == std::end(kTypes)) {
+    throw PackError(what + " has a tensor of ONNX's type " + std::to_string(type) +
+                    ", which no pack may have; export the pack again");
+  }
+  return found->first;
+}
+
+class OrtFeature final : public Feature {
+ public:
+  explicit OrtFeature(Ort::Value value) : value(std::move(value)) {}
+
+  Ort::Value value;
+};
+
+OrtFeature& feature_of(const FeaturePtr& feature) { return static_cast<OrtFeature&>(*feature); }
+
+class OrtProgram final : public Program {
+ public:
+  OrtProgram(std::string what, Ort::Session session, const Signature& signature)
+      : what_(std::move(what)), session_(std::move(session)) {
+    Ort::AllocatorWithDefaultOptions allocator;
+    Signature own;
+    for (std::size_t index = 0; index < session_.GetInputCount(); ++index) {
+      input_names_.emplace_back(session_.GetInputNameAllocated(index, allocator).get());
+      own.takes.push_back(type_of(session_.GetInputTypeInfo(index)));
+    }
+    for (std::size_t index = 0; index < session_.GetOutputCount(); ++index) {
+      own.gives.push_back(type_of(session_.GetOutputTypeInfo(index)));
+    }
+    check_signature(what_, signature, own);
+    output_name_ = session_.GetOutputNameAllocated(0, allocator).get();
+    for (const std::string& name : input_names_) names_.push_back(name.c_str());
+  }
+
+  FeaturePtr run(std::span<const FeaturePtr> operands, bool keep) override {
+    std::vector<const OrtValue*> inputs;
+    for (const FeaturePtr& operand : operands) inputs.push_back(feature_of(operand).value);
+    const char* name = output_name_.c_str();
+    const CrashNote note(what_.c_str(), "run");
+    OrtValue* output = nullptr;  // every run makes a new one, so it may always be kept
+    const Ort::Status status(
+        Ort::GetApi().Run(session_, nullptr, names_.data(), inputs.data(), inputs.size(), &name, 1, &output));
+    if (!status.IsOK()) throw DeviceError(what_ + " failed on onnxruntime: " + status.GetErrorMessage());
+    return std::make_shared<OrtFeature>(Ort::Value(output));
+  }
+
+ private:
+  TensorType type_of(const Ort::TypeInfo& info) const {
+    const auto tensor = info.GetONNXType() == ONNX_TYPE_TENSOR ? info.GetTensorTypeAndShapeInfo()
+                                                               : Ort::ConstTensorTypeAndShapeInfo{nullptr};
+    if (tensor == nullptr)
+      throw PackError(what_ + " takes or gives something that is no tensor; export the pack again");
+    return {tensor.GetShape(), from_onnxruntime(what_, tensor.GetElementType())};
+  }
+
+  std::string what_;
+  Ort::Session session_;
+  std::vector<std::string> input_names_;
+  std::vector<const char*> names_;  // the same, as the library wants them
+  std::string output_name_;
+};
+
+// Tensors are always contiguous: ONNX knows no other order.
+class OrtEngine final : public Engine {
+ public:
+  explicit OrtEngine(int threads) : environment_(ORT_LOGGING_LEVEL_FATAL, "adaptivenet") {
+    // Every block is a session with its own threads. If they kept spinning after their block, they would take the cores
+    // from the next block. An assembled network has no next block.
+    for (auto [options, spinning] : {std::pair(&of_block_, "0"), std::pair(&of_network_, "1")}) {
+      options->SetIntraOpNumThreads(threads);
+      options->SetInterOpNumThreads(1);
+      options->AddConfigEntry("session.intra_op.allow_spinning", spinning);
+    }
+  }
+
+  std::string name() const override { return "onnxruntime"; }
+  std::string version() const override { return onnxruntime_version(); }
+  std::string backend() const override { return "onnx"; }
+
+  std::unique_ptr<Program> load(const std::string& what, MappedFile file, Layout layout,
+                                const Signature& signature) override {
+    return load(what, file.bytes(), of_block_, signature);
+  }
+
+  bool assembles() const override { return true; }
+
+  std::unique_ptr<Program> assemble(const std::vector<Part>& parts, const std::vector<TensorType>& cuts) override {
+    std::vector<OnnxPart> programs;
+    std::set<int> made;
+    Signature signature{{}, {cuts.at(parts.back().gives)}};
+    for (const Part& part : parts) {
+      programs.push_back({part.what, part.file.bytes(), part.takes, part.gives});
+      for (const int cut : part.takes) {
+        if (made.insert(cut).second) signature.takes.push_back(cuts.at(cut));
+      }
+      made.insert(part.gives);
+    }
+    const std::string& first = parts.front().what;
+    const std::string what = parts.size() == 1 ? first : "the network from " + first + " to " + parts.back().what;
+    const std::string model = assemble_onnx(programs);
+    return load(what, std::as_bytes(std::span(model)), of_network_, signature);
+  }
+
+  FeaturePtr feature(const TensorView& view, Layout layout) override {
+    Ort::AllocatorWithDefaultOptions allocator;
+    Ort::Value value = Ort::Value::CreateTensor(allocator, view.type.shape.data(), view.type.shape.size(),
+                                                to_onnxruntime(view.type.dtype));
+    std::memcpy(value.GetTensorMutableRawData(), view.data, bytes_of(view.type));
+    return std::make_shared<OrtFeature>(std::move(value));
+  }
+
+  Tensor tensor(const Feature& feature) override {
+    const Ort::Value& value = static_cast<const OrtFeature&>(feature).value;
+    const auto info = value.GetTensorTypeAndShapeInfo();
+    Tensor made;
+    made.type.shape = info.GetShape();
+    made.type.dtype = from_onnxruntime("a feature", info.GetElementType());
+    const auto* data = static_cast<const std::byte*>(value.GetTensorRawData());
+    made.data.assign(data, data + bytes_of(made.type));
+    return made;
+  }
+
+ private:
+  std::unique_ptr<Program> load(const std::string& what, std::span<const std::byte> bytes,
+                                const Ort::SessionOptions& options, const Signature& signature) {
+    try {
+      const CrashNote note(what.c_str(), "loaded");
+      return std::make_unique<OrtProgram>(what, Ort::Session(environment_, bytes.data(), bytes.size(), options),
+                                          signature);
+    } catch (const Ort::Exception& error) {
+      throw DeviceError(what + " does not load on onnxruntime " + version() + ": " + error.what());
+    }
+  }
+
+  Ort::Env environment_;
+  Ort::SessionOptions of_block_, of_network_;
+};
+
+}  // namespace
+
+std::unique_ptr<Engine> make_onnxruntime_engine(int threads) { return std::make_unique<OrtEngine>(threads); }
+
+std::string onnxruntime_version() { return OrtGetApiBase()->GetVersionString(); }
+
+}  // namespace adaptivenet

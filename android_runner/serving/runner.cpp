@@ -1,0 +1,219 @@
+#include "serving/runner.h"
+
+#include <unistd.h>
+
+#include <chrono>
+#include <optional>
+#include <tuple>
+#include <utility>
+
+#include "android/machine.h"
+#include "core/base64.h"
+#include "core/error.h"
+#include "core/fields.h"
+#include "core/quote.h"
+#include "core/version.h"
+#include "engines/engine.h"
+#include "evaluate/images.h"
+#include "serving/controller.h"
+#include "serving/session.h"
+
+namespace adaptivenet {
+namespace {
+
+double ms_since(Clock::time_point begin) {
+  return std::chrono::duration<double, std::milli>(Clock::now() - begin).count();
+}
+
+constexpr std::int64_t kMany = 1'000'000'000;
+
+}  // namespace
+
+struct Runner::State {
+  using Key = std::tuple<std::string, std::string, int, std::vector<int>>;  // pack, engine, threads, cores
+
+  std::filesystem::path home;
+  std::optional<Key> key;
+  std::optional<Session> session;
+
+  static Key key_from(Fields& fields) {
+    return {fields.digest("pack"), fields.text("engine"), fields.whole("threads", 1, 256),
+            fields.wholes_or_null("cores")};
+  }
+
+  // The session that a request asks for. When it is another one than before, everything that was loaded is released
+  // first. The threads of an engine stay on the cores on which the thread that made them was running, so other cores
+  // need a new engine.
+  Session& open(Fields& fields) {
+    Key wanted = key_from(fields);
+    if (key == wanted) return *session;
+    key.reset();
+    session.reset();
+    const auto& [digest, engine, threads, cores] = wanted;
+    pin(cores);
+    Pack pack = Pack::open(home / "packs" / (digest + ".json"), home / "blobs");
+    if (pack.digest() != digest) {
+      throw PackError("the pack under the name " + digest + " is " + pack.digest() + "; copy it again");
+    }
+    session.emplace(std::move(pack), make_engine(engine, threads));
+    key = std::move(wanted);
+    return *session;
+  }
+
+  Images images(const std::vector<std::string>& digests) const { return {home / "data", digests}; }
+
+  Json resident() const {
+    if (!session) return {{"blocks", Json::array()}, {"bytes", 0}};
+    return {{"blocks", session->active()}, {"bytes", session->bytes_of(session->active())}};
+  }
+
+  Json info(Fields& fields) const {
+    fields.require_no_others();
+    Json result = describe_machine();
+    result["engines"] = Json::object();
+    for (const auto& [name, version] : engines()) result["engines"][name] = version;
+    result["version"] = RUNNER_VERSION;
+    result["pid"] = getpid();
+    result["resident"] = resident();
+    return result;
+  }
+
+  Json measure(Fields& fields, const Emit& emit, const Cancelled& cancelled) {
+    Session& opened = open(fields);
+    const auto chains = fields.lists_of_texts("chains");
+    const auto rounds = fields.whole("rounds", 1, kMany);
+    const auto warmup = fields.whole("warmup", 0, kMany);
+    const Images sample = images({fields.digest("data")});
+    fields.require_no_others();
+    const std::vector<int>& cores = std::get<3>(*key);
+    const Json before = machine_state(cores);
+    const Measured measured =
+        opened.measure(chains, rounds, warmup, sample.image(0), [&](std::size_t done, std::size_t total) {
+          emit({{"type", "progress"}, {"done", done}, {"total", total}});
+          return !cancelled;
+        });
+    return {
+        {"blocks_ms", measured.ms}, {"waited", measured.waited}, {"before", before}, {"after", machine_state(cores)}};
+  }
+
+  Json evaluate(Fields& fields, const Emit& emit, const Cancelled& cancelled) {
+    const auto begin = Clock::now();
+    Session& opened = open(fields);
+    const DataName name = fields.digests("data");
+    const Images data = images(name);
+    Plan plan = Plan::from_json(opened.pack(), fields.any("plan"));
+    fields.require_no_others();
+    Session::Evaluation evaluation(opened, std::move(plan), name, data.size());
+    for (std::size_t index = 0; index < data.size() && !cancelled; ++index) {
+      const auto sums = evaluation(data.image(index), data.label(index));
+      Json by_metric = Json::object();
+      for (std::size_t metric = 0; metric < sums.size(); ++metric) {
+        by_metric[evaluation.plan().metrics[metric]] = sums[metric];
+      }
+      emit({{"type", "scores"}, {"image", index}, {"sums", std::move(by_metric)}});
+    }
+    if (!cancelled) evaluation.finish();
+    return {{"images", data.size()}, {"block_runs", evaluation.block_runs()}, {"seconds", ms_since(begin) / 1e3}};
+  }
+
+  // No session is opened for this: when another one was opened meanwhile, nothing is kept any more.
+  Json forget(Fields& fields) {
+    const Key wanted = key_from(fields);
+    fields.require_no_others();
+    if (key == wanted) session->forget();
+    return Json::object();
+  }
+
+  Json activate(Fields& fields) {
+    const auto begin = Clock::now();
+    Session& opened = open(fields);
+    const Subnet subnet = fields.texts("subnet");
+    fields.require_no_others();
+    const PageIn page_in = opened.activate(subnet);
+    return {{"loaded", page_in.loaded},       {"released", page_in.released}, {"bytes_in", page_in.bytes_in},
+            {"bytes_out", page_in.bytes_out}, {"ms", ms_since(begin)},        {"resident", resident()}};
+  }
+
+  Json infer(Fields& fields, const Cancelled& cancelled) {
+    Session& opened = open(fields);
+    const Subnet subnet = fields.texts("subnet");
+    const Images data = images({fields.digest("data")});
+    fields.require_no_others();
+    if (opened.active() != subnet) {
+      throw DeviceError(
+          "the subnet to infer with is not the active one; activate it (another host may have activated "
+          "its own)");
+    }
+    Json outputs = Json::array();
+    Json times = Json::array();
+    for (std::size_t index = 0; index < data.size() && !cancelled; ++index) {
+      const auto begin = Clock::now();
+      const Tensor output = opened.infer(data.image(index));
+      times.push_back(ms_since(begin));
+      outputs.push_back(
+          {{"dtype", name_of(output.type.dtype)}, {"shape", output.type.shape}, {"base64", base64(output.data)}});
+    }
+    return {{"outputs", outputs}, {"ms", times}};
+  }
+
+  Json adapt(Fields& fields, const Emit& emit, const Cancelled& cancelled) {
+    Session& opened = open(fields);
+    std::vector<Subnet> subnets;
+    std::vector<double> latencies_ms;
+    const Json& front = fields.any("front");
+    if (!front.is_array()) throw ProtocolError("the request's 'front' must be a list");
+    for (const Json& entry : front) {
+      Fields point(entry);
+      subnets.push_back(point.texts("subnet"));
+      opened.pack().graph().require_subnet(subnets.back());
+      latencies_ms.push_back(point.number("latency_ms"));
+      point.require_no_others();
+    }
+    Controller controller(latencies_ms, fields.number("budget_ms"));
+    const auto inferences = fields.whole("inferences", 1, kMany);
+    const Images data = images({fields.digest("data")});
+    fields.require_no_others();
+    std::vector<std::int64_t> ran(subnets.size());
+    std::int64_t switches = 0;
+    opened.activate(subnets[controller.point()]);
+    for (std::int64_t index = 0; index < inferences && !cancelled; ++index) {
+      const std::size_t point = controller.point();
+      const auto begin = Clock::now();
+      opened.infer(data.image(index % data.size()));
+      const double ms = ms_since(begin);
+      controller.observe(ms);
+      const bool switched = controller.point() != point;
+      if (switched) opened.activate(subnets[controller.point()]);
+      ++ran[point];
+      switches += switched;
+      emit({{"type", "inference"}, {"index", index}, {"point", point}, {"ms", ms}, {"switched", switched}});
+    }
+    return {{"points", ran}, {"switches", switches}};
+  }
+
+  Json handle(const Json& request, const Emit& emit, const Cancelled& cancelled) {
+    Fields fields(request);
+    const std::string verb = fields.text("verb");
+    if (verb == "info") return info(fields);
+    if (verb == "measure") return measure(fields, emit, cancelled);
+    if (verb == "evaluate") return evaluate(fields, emit, cancelled);
+    if (verb == "forget") return forget(fields);
+    if (verb == "activate") return activate(fields);
+    if (verb == "infer") return infer(fields, cancelled);
+    if (verb == "adapt") return adapt(fields, emit, cancelled);
+    throw ProtocolError("there is no verb " + quote(verb) +
+                        "; there are info, measure, evaluate, forget, activate, infer, adapt, cancel and stop");
+  }
+};
+
+Runner::Runner(std::filesystem::path home) : state_(std::make_unique<State>()) { state_->home = std::move(home); }
+
+Runner::~Runner() = default;
+
+Json Runner::handle(const Json& request, const Emit& emit, const Cancelled& cancelled) {
+  Json result = state_->handle(request, emit, cancelled);
+  if (cancelled) throw DeviceError("the job was cancelled before its end");
+  return result;
+}
+
+}  // namespace adaptivenet

@@ -1,0 +1,603 @@
+"""The page about a profile: its scales, what it escapes, what it loads (nothing), and the command that writes it."""
+
+from __future__ import annotations
+
+import copy
+import json
+import math
+import re
+import subprocess
+import sys
+import zipfile
+from collections.abc import Callable
+from html.parser import HTMLParser
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+from adaptivenet.toolkit.cli.profile import main as profile
+from adaptivenet.toolkit.pack.pack import BlockPack
+from adaptivenet.toolkit.profiling.profile import Profile
+from adaptivenet.toolkit.report import text as texts
+from adaptivenet.toolkit.report.page import page, write_report
+from adaptivenet.toolkit.report.page.block_figure import shade, shades
+from adaptivenet.toolkit.report.page.facts import Facts
+from adaptivenet.toolkit.report.page.free_parts import spelled
+from adaptivenet.toolkit.report.page.markup import data_script, joined, tag
+from adaptivenet.toolkit.report.page.scales import Scale, around, decimals, lanes, ticks
+from adaptivenet.toolkit.report.text import footnotes, front_rows, headline, whole_rows
+from commands import QUICK, call, error_of
+from hypothesis import given
+from hypothesis import strategies as st
+from packs import GRAPH
+
+TOOLKIT = Path(__file__).resolve().parents[2] / "toolkit"
+HOSTILE = "</script><img src=x onerror=alert(1)>\"' --> <!-- ${title} $title &amp; \u2028\u202e"
+VOID = {"meta"}
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(),
+    lambda each: st.lists(each) | st.dictionaries(st.text(), each),
+    max_leaves=5,
+)
+MILLISECONDS = st.floats(0, 1e9, allow_subnormal=False)
+
+
+def latency(ms: float) -> dict[str, Any]:
+    return {"median_ms": ms, "spread_ms": ms / 10, "repetitions": 21}
+
+
+def quality(metric: str, value: float) -> dict[str, Any]:
+    return {"metric": metric, "value": value, "low": value / 2, "high": (1 + value) / 2, "n": 40}
+
+
+def point(names: list[str], ms: float, value: float) -> dict[str, Any]:
+    return {
+        "subnet": names,
+        "predicted_ms": 0.9 * ms,
+        "predicted_error_ms": 0.2 * ms,
+        "measured_ms": ms,
+        "spread_ms": 0.25,
+        "repetitions": 30,
+        "quality": quality("top1", value),
+        "also": [quality("agreement", min(1.0, value + 0.1))],
+    }
+
+
+def page_in(ms: float, size: int) -> dict[str, Any]:
+    rest = {"released": [], "bytes_out": 0, "engine": "executorch", "threads": 2}
+    return {"loaded": ["b0-m2"] if size else [], "bytes_in": size, "ms": ms, **rest}
+
+
+def page_of(document: dict[str, Any]) -> str:
+    return page(Profile.from_json(document))
+
+
+@pytest.fixture
+def document() -> dict[str, Any]:
+    """A profile's document with every part that there is."""
+    alone = {"b0": 4.0, "b1": 2.0, "b2": 1.0, "b0-m2": 1.5, "b0-p50": 3.2, "b1-p50": 2.4}
+    front = [point(["b0-m2", "b2"], 2.75, 0.5), point(["b0", "b1", "b2"], 7.5, 0.9)]
+    conditions = {
+        "threads": 2,
+        "cores": [4, 5, 7],
+        "governors": ["schedutil", None],
+        "khz_before": [1_800_000, 2_400_000, None],
+        "khz_after": [],
+        "celsius_before": {"cpu": 41.4, "off": -40},
+        "celsius_after": {"cpu": 47.6},
+        "khz_lowest": [800_000, 1_200_000, None],
+        "khz_highest": [1_800_000, 2_900_000, None],
+        "celsius_highest": {"cpu": 52.3, "off": -40},
+    }
+    return {
+        "format": "adaptivenet-profile",
+        "version": 2,
+        "pack": {"name": "tiny", "digest": "0123abcd" * 8},
+        "device": {
+            "address": "R58N",
+            "name": "A phone",
+            "os": "Android 15",
+            "engine": "executorch",
+            "engine_version": "1.5",
+            "threads": 2,
+            "cores": 8,
+            "evaluation_threads": None,
+        },
+        "conditions": {"measure": conditions},
+        "settings": {"budgets": ["50%"], "metric": None, "memory_bytes": 268435456, "seed": 0},
+        "oracle_latency_ms": 7.5,
+        "oracle_latency": latency(7.5),
+        "reference": {"subnet": ["b0", "b1", "b2"], **latency(7.5)},
+        "blocks": [
+            {"name": b.name, "start": b.start, "end": b.end, "kind": b.kind, "ratio": b.ratio, "precision": "float32"}
+            | latency(alone[b.name])
+            | {"in_subnet_ms": 1.1 * alone[b.name]}
+            for b in GRAPH.blocks
+        ],
+        "search": {
+            "strategy": "surrogate",
+            "metric": "top1",
+            "images": 12,
+            "subnets": 5,
+            "image_evaluations": 60,
+            "seconds": 1.25,
+        },
+        "verify": {"images": 40},
+        "front": front,
+        "whole": [],
+        "budgets": [
+            {"budget": "50%", "budget_ms": 3.75, "tolerance": 0.0, **front[0], "page_in": page_in(12.5, 1_500_000)},
+            {"budget": "900ms", "budget_ms": 900.0, "tolerance": 0.0, **front[1], "page_in": page_in(0.5, 0)},
+        ],
+        "seconds": {"measure": 3.5, "search": 1.5},
+        "samples": {"measure": {"anchor_ms": [7.4, 7.5]}},
+    }
+
+
+class Page(HTMLParser):
+    """The tags of a page, their attributes and the text outside and inside of scripts; every tag must be closed."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.scripts: list[str] = []
+        self.text: list[str] = []
+        self.open: list[str] = []
+        self.feed(html)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        inside = self.open[-1] if self.open else ""
+        (self.scripts if inside == "script" else self.text).append(data)
+
+    def words(self) -> str:
+        return " ".join(" ".join(self.text).split())
+
+
+def assert_harmless(html: str) -> Page:
+    """Nothing is loaded from anywhere, and no script is there but the package's own and the data."""
+    parsed = Page(html)
+    assert not re.search(r"https?:|//[a-z]|@import|url\(", html.replace(json_of(parsed), ""))
+    for name, attributes in parsed.tags:
+        assert name not in {"img", "iframe", "link", "object", "embed", "base", "form", "a", "image", "use"}, name
+        assert not [key for key in attributes if key in {"src", "href", "srcset", "style"} or key.startswith("on")]
+    assert [attributes.get("type") for name, attributes in parsed.tags if name == "script"] == [
+        "application/json",
+        None,
+    ]
+    assert parsed.scripts[1] == (TOOLKIT / "report/page/page.js").read_text("utf-8")
+    return parsed
+
+
+def json_of(parsed: Page) -> str:
+    return parsed.scripts[0]
+
+
+# Scales
+
+
+@given(st.lists(MILLISECONDS, min_size=1), st.integers(1, 12))
+def test_ticks_are_round_even_and_within(values: list[float], at_most: int) -> None:
+    low, high = around(values)
+    assert low <= min(values) <= max(values) <= high
+    assert low < high
+    found = ticks(low, high, at_most)
+    assert len(found) <= at_most + 1
+    assert at_most < 2 or found
+    edge = 1e-6 * (high - low)
+    assert all(low - edge <= value <= high + edge for value, _ in found)
+    texts = [text for _, text in found]
+    assert len(set(texts)) == len(texts), "two ticks that read the same"
+    if len(found) > 1:
+        step = found[1][0] - found[0][0]
+        assert f"{step:.0e}"[0] in "125"
+        for (value, text), (following, _) in pairwise(found):
+            assert math.isclose(following - value, step, rel_tol=1e-3)
+            assert math.isclose(float(text), value, abs_tol=1e-3 * step)
+
+
+def test_ticks_of_known_ranges() -> None:
+    assert [text for _, text in ticks(0, 100, 5)] == ["0", "20", "40", "60", "80", "100"]
+    assert [text for _, text in ticks(0.12, 0.31, 4)] == ["0.15", "0.20", "0.25", "0.30"]
+    assert [text for _, text in ticks(0, 18, 18)] == [str(cut) for cut in range(19)]
+
+
+@given(MILLISECONDS, MILLISECONDS, st.floats(0, 1))
+def test_scales_keep_order_and_ends(one: float, other: float, between: float) -> None:
+    low, high = around([one, other])
+    scale = Scale(low, high, 10, 300)
+    assert scale(low) == 10
+    assert scale(high) == pytest.approx(300)
+    assert 10 - 1e-6 <= scale(low + between * (high - low)) <= 300 + 1e-6
+    assert Scale(low, high, 300, 10)(low) == 300
+
+
+def test_an_axis_of_shares_ends_at_nothing_and_at_all() -> None:
+    assert around([0.0, 100.0], most=100) == (0.0, 100.0)
+    assert around([0.0]) == (0.0, pytest.approx(0, abs=1e-8))
+
+
+@given(st.lists(st.tuples(st.integers(0, 30), st.integers(1, 5)).map(lambda pair: (pair[0], sum(pair)))))
+def test_lanes_hold_no_overlap_and_are_as_few_as_can_be(spans: list[tuple[int, int]]) -> None:
+    found = lanes(spans)
+    for at, (begin, end) in enumerate(spans):
+        for other, (begins, ends) in enumerate(spans[:at]):
+            assert found[at] != found[other] or end <= begins or ends <= begin
+    deepest = max((sum(begin <= at < end for begin, end in spans) for at in range(36)), default=0)
+    assert len(set(found)) == deepest
+
+
+@pytest.mark.parametrize(("values", "expected"), [([], 2), ([12.0], 2), ([0.0, 0.5], 2), ([0.034, 7], 3), ([1e-9], 6)])
+def test_decimals_show_the_smallest_number(values: list[float], expected: int) -> None:
+    assert decimals(values) == expected
+
+
+@given(st.floats(0, 100))
+def test_every_share_has_one_of_the_shades(share: float) -> None:
+    assert shade(share) in dict(shades())
+
+
+def test_shades() -> None:
+    assert [shade(share) for share in (0.0, 0.29, 0.3, 0.899, 0.9, 1.0, 1.1, 1.5, 9.0)] == [
+        *("h0", "h0", "h1", "h3", "h4", "h4", "h5", "h6", "h6")
+    ]
+    assert dict(shades())["h1"] == "30% to 50%"
+
+
+# Markup
+
+
+@given(st.text())
+def test_any_text_is_text(text: str) -> None:
+    parsed = Page(tag("p", text, title=text))
+    assert [name for name, _ in parsed.tags] == ["p"]
+    if text.isprintable():
+        assert "".join(parsed.text) == text
+        assert parsed.tags[0][1]["title"] == text
+
+
+def test_markup_is_not_escaped_twice() -> None:
+    assert tag("p", tag("b", "<"), class_="a", data_head=None, x=1.50) == '<p class="a" x="1.5"><b>&lt;</b></p>'
+    assert joined("a", tag("i"), "&") == "a<i></i>&amp;"
+
+
+@given(JSON)
+def test_json_in_a_script_stays_there(value: Any) -> None:
+    text = data_script({"value": value, "hostile": HOSTILE})
+    assert not set("<>&") & set(text)
+    assert json.loads(text) == {"value": value, "hostile": HOSTILE}
+
+
+# Parts that may be anything
+
+
+def test_unknown_parts_are_spelled_whatever_they_hold() -> None:
+    part = {
+        "seconds": 1.2345,
+        "memory_bytes": 2e6,
+        "race": {"won": [1, 2], "all": list(range(99))},
+        "on": True,
+        "of": [],
+    }
+    assert dict(spelled(part)) == {
+        "seconds": "1.234 s",
+        "memory bytes": "2e+06",
+        "race, won": "1, 2",
+        "race, all": "99 entries",
+        "on": "yes",
+        "of": "none",
+    }
+    assert list(spelled(None)) == []
+    assert list(spelled(["anything"])) == []
+
+
+# Pages
+
+
+def test_a_page_says_what_is_in_the_profile(document: dict[str, Any]) -> None:
+    parsed = assert_harmless(page_of(document))
+    words = parsed.words()
+    for said in (
+        "tiny on A phone",
+        "7.50 ms",
+        "subnets to choose from 5",
+        "median of 30 whole runs",
+        "top1 50.0% (25.0%–75.0%), 40 pictures",
+        "Too far to the right to be drawn: 900ms.",
+        "b0-m2: 1.50 ms measured alone",
+        "median of 21 runs, IQR 0.15 ms",
+        "25% of the original blocks in its place",  # 1.5 of 4 + 2 ms
+        "2 of 2 lie within the error that the prediction states",
+        "so the top1 that was searched for rises",
+        "Subnets measured whole: 2. The prediction is off by 10.0% in the median",
+        "4-5,7",
+        "1.80–2.40 → unknown 0.80–2.90 41 → 48 52",
+        "268 MB",
+    ):
+        assert said in words, said
+
+
+def test_the_embedded_json_is_the_document(document: dict[str, Any]) -> None:
+    parsed = Page(page_of(document))
+    assert json.loads(json_of(parsed)) == document
+
+
+def test_every_mark_of_every_figure_tells_what_it_is(document: dict[str, Any]) -> None:
+    html = page_of(document)
+    assert html.count('class="mark') == html.count('role="img"><title>')
+    # The front twice (for wide and narrow screens), the blocks twice, predicted against measured once.
+    assert html.count('class="mark') == 2 * 2 + 2 * len(GRAPH.blocks) + 2
+
+
+def test_bars_span_the_cuts_of_their_blocks(document: dict[str, Any]) -> None:
+    html = page_of(document)
+    (drawn,) = re.findall(r"<title>b0-m2: .*?</title>(<rect[^>]*>)", html, re.DOTALL)[:1]
+    (one,) = re.findall(r"<title>b2: .*?</title>(<rect[^>]*>)", html, re.DOTALL)[:1]
+    merged, single = ({key: float(v) for key, v in re.findall(r'(x|width)="([\d.]+)"', rect)} for rect in (drawn, one))
+    assert merged["width"] == pytest.approx(2 * single["width"] + 1, abs=0.1)
+    assert merged["x"] + merged["width"] + 1 == pytest.approx(single["x"], abs=0.1)
+
+
+def everywhere(value: Any) -> Any:
+    """The value with every string, and every key that is not read by name, made hostile; consistently."""
+    if isinstance(value, dict):
+        return {key: everywhere(each) for key, each in value.items()}
+    if isinstance(value, list):
+        return [everywhere(each) for each in value]
+    return value + HOSTILE if isinstance(value, str) else value
+
+
+def test_hostile_names_stay_text(document: dict[str, Any]) -> None:
+    hostile = everywhere(document) | {key: document[key] for key in ("format", "blocks", "front")}
+    hostile["pack"]["digest"] = document["pack"]["digest"]
+    # The names of blocks and what they are made from are checked when a profile is read.
+    for each, before in zip(hostile["budgets"], document["budgets"], strict=True):
+        each.update({key: before[key] for key in document["front"][0]})
+    for each in (*hostile["front"], *hostile["budgets"]):
+        each["quality"] = {**each["quality"], "metric": "top1" + HOSTILE}
+    hostile["settings"][HOSTILE] = {HOSTILE: HOSTILE}
+    hostile["conditions"][HOSTILE] = hostile["conditions"]["measure"]
+    hostile["seconds"][HOSTILE] = 1.0
+    hostile[HOSTILE] = HOSTILE
+    html = page_of(hostile)
+    parsed = assert_harmless(html)
+    assert json.loads(json_of(parsed)) == hostile
+    assert "onerror=alert(1)>" in parsed.words()
+    assert "\u202e" not in html, "nothing turns the direction of the text"
+
+
+def absent(*path: str | int) -> Callable[[Any], None]:
+    def edit(document: Any) -> None:
+        for key in path[:-1]:
+            document = document[key]
+        del document[path[-1]]
+
+    edit.__name__ = "-".join(map(str, path))
+    return edit
+
+
+def no_top1(document: Any) -> None:
+    for each in (*document["front"], *document["budgets"]):
+        each["quality"], each["also"] = each["also"][0], []
+
+
+def no_quality(document: Any) -> None:
+    for each in (*document["front"], *document["budgets"]):
+        each["quality"], each["also"] = None, []
+
+
+def only_predicted(document: Any) -> None:
+    for each in (*document["front"], *document["budgets"]):
+        each.update(measured_ms=None, spread_ms=None, repetitions=0)
+
+
+def more_fields(document: Any) -> None:
+    for each in (document, document["search"], document["settings"], document["blocks"][0], document["verify"]):
+        each["new"] = {"deep": [1, [2, None]]}
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [
+        *(absent(part) for part in ("conditions", "samples")),
+        absent("device", "evaluation_threads"),
+        no_top1,
+        no_quality,
+        only_predicted,
+        more_fields,
+    ],
+    ids=lambda edit: edit.__name__,
+)
+def test_what_may_be_missing_may_be_missing(edit: Callable[[Any], None], document: dict[str, Any]) -> None:
+    edit(document)
+    parsed = assert_harmless(page_of(document))
+    assert json.loads(json_of(parsed)) == document
+    assert "nan" not in parsed.words().lower().split()
+    assert "None" not in parsed.words().split()
+
+
+def test_what_is_a_little_over_a_budget_stands_beside_it(document: dict[str, Any]) -> None:
+    document["budgets"][0].update(budget="7.46ms", budget_ms=7.46)
+    found = Profile.from_json(document)
+    words = Page(page(found)).words()
+    assert "a little over" in words
+    said = (
+        "7.46ms: a subnet of 7.50 ms ± 0.08 ms is 0.5% over, no more than its timing can tell, and has top1 90.0%, "
+        "the chosen one top1 50.0%: --tolerance 0.6% takes it."
+    )
+    assert said in words
+    assert texts.budget_rows(found)[1][-1] == "0.5% over: top1 90.0%"
+    assert texts.budget_rows(found)[2][-1] == ""
+    assert said in texts.report(found)
+    document["budgets"][0].update(budget_ms=7.0)
+    assert "a little over" not in Page(page_of(document)).words()
+    for budget_ms, tolerance, expected in (
+        (2.7, 0.02, "2.7ms: the chosen subnet is 1.9% over the limit of 2.70 ms, which the tolerance of 2.0% allows."),
+        (2.8, 0.0, "2.8ms: the chosen subnet's 2.75 ms ± 0.08 ms (95% interval) reach over the limit of 2.80 ms."),
+        (
+            2.7,
+            0.0,
+            "2.7ms: the fastest subnet takes 2.75 ms ± 0.08 ms, 1.9% over the limit of 2.70 ms: its timing",
+        ),
+    ):
+        document["budgets"][0].update(budget=f"{budget_ms}ms", budget_ms=budget_ms, tolerance=tolerance)
+        assert expected in texts.report(Profile.from_json(document))
+
+
+def test_a_front_that_falls_is_not_said_to_rise(document: dict[str, Any]) -> None:
+    for each in (document["front"][0], document["budgets"][0]):
+        each["quality"] = quality("top1", 0.95)
+    assert "rises" not in Page(page_of(document)).words()
+
+
+def test_what_is_not_known_is_said(document: dict[str, Any]) -> None:
+    for edit in (only_predicted, absent("conditions")):
+        edit(document)
+    words = Page(page_of(document)).words()
+    assert "predicted, not measured" in words
+    assert "No subnet of this profile was measured whole." in words
+    assert "does not say at which clocks and temperatures" in words
+
+
+def test_one_point_and_one_block_make_a_page(document: dict[str, Any]) -> None:
+    only = {"name": "b", "start": 0, "end": 1, "kind": "original", "ratio": None, "in_subnet_ms": 3.0}
+    only |= {"precision": "float32", **latency(3.0)}
+    document.update(blocks=[only], front=[point(["b"], 3.0, 1.0)], budgets=[])
+    assert_harmless(page_of(document))
+
+
+def test_whole_networks_stand_beside_the_front(document: dict[str, Any]) -> None:
+    for name, precision, ms in (("whole", "float32", 6.25), ("whole-int8", "int8", 3.5)):
+        known = {"name": name, "start": 0, "end": 3, "kind": "whole", "ratio": None, "in_subnet_ms": ms}
+        document["blocks"].append({**known, "precision": precision, **latency(ms)})
+    fast = point(["whole-int8"], 3.5, 0.8)
+    document["whole"] = [point(["whole"], 6.25, 0.9), fast]
+    document["reference"] = {"subnet": ["whole"], **latency(6.25)}
+    document["front"].append(fast)
+    document["budgets"][0] = {**document["budgets"][0], **fast}
+    made = Profile.from_json(document)
+    assert [each.subnet for each in made.whole] == [("whole",), ("whole-int8",)]
+    assert "the whole network takes 6.25 ms" in headline(made)
+    assert "1.20 times as long put together from its blocks" in headline(made)
+    assert whole_rows(made)[2][:5] == ["whole-int8", "int8", "3.50", "0.25", "56%"]
+    assert front_rows(made)[0][3] == "of whole"
+    assert front_rows(made)[2][-1] == "whole-int8"
+    assert any("better than the network 'whole-int8' as one program" in note for note in footnotes(made))
+    text = " ".join(Page(page(made)).text)
+    assert "Whole networks as one program" in text
+    assert "from its blocks 7.50 ms" in text
+    assert "of whole" in text
+
+
+def test_shares_and_paths_are_those_of_the_graph(document: dict[str, Any]) -> None:
+    facts = Facts(Profile.from_json(document))
+    assert facts.profile.graph.count() == GRAPH.count() == 5
+    by_name = {each.block.name: each.block for each in facts.blocks}
+    assert {name: facts.share(block) for name, block in by_name.items() if not name.isalnum()} == pytest.approx(
+        {"b0-m2": 1.5 / 6, "b0-p50": 0.8, "b1-p50": 1.2}
+    )
+    assert facts.share(by_name["b0"]) is None
+    assert [facts.changed(each) for each in facts.points] == [["b0-m2"], []]
+    assert [facts.chosen_for(each) for each in facts.points] == [["50%"], ["900ms"]]
+
+
+def test_writing_the_same_twice_gives_the_same(document: dict[str, Any], tmp_path: Path) -> None:
+    before = copy.deepcopy(document)
+    for name in ("one", "two"):
+        write_report(Profile.from_json(document), tmp_path / name)
+    assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
+    assert document == before
+
+
+def test_pages_are_written_from_a_zip_file(document: dict[str, Any], tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "toolkit.zip", "w") as archive:
+        archive.writestr("adaptivenet/__init__.py", "")
+        for path in TOOLKIT.rglob("*"):
+            if path.suffix in {".py", ".json", ".css", ".js", ".html"}:
+                archive.write(path, Path("adaptivenet/toolkit") / path.relative_to(TOOLKIT))
+    (tmp_path / "profile.json").write_text(json.dumps(document))
+    program = (
+        "import sys; sys.path.insert(0, 'toolkit.zip')\n"
+        "from adaptivenet.toolkit.report import page\n"
+        "from adaptivenet.toolkit.profiling.profile import Profile\n"
+        "assert '.zip' in page.__file__\n"
+        "page.write_report(Profile.load('profile.json'), 'report.html')\n"
+    )
+    subprocess.run([sys.executable, "-c", program], cwd=tmp_path, check=True)
+    assert (tmp_path / "report.html").read_text("utf-8") == page_of(document)
+
+
+# The command
+
+
+def test_profile_writes_a_page(tiny_pack: BlockPack, labelled: Path, tmp_path: Path) -> None:
+    out, report = tmp_path / "profile.json", tmp_path / "report.html"
+    given_data = ("--device", "local:onnxruntime", "--data", labelled, *QUICK)
+    result = call(profile, tiny_pack.path, *given_data, "--out", out, "--report", report)
+    assert result.exit_code == 0, result.output
+    assert f"report written to {report}" in result.stderr
+    parsed = assert_harmless(report.read_text("utf-8"))
+    assert json.loads(json_of(parsed)) == json.loads(out.read_text())
+    assert str(tmp_path) not in report.read_text("utf-8")
+
+    again = tmp_path / "again.html"
+    result = call(profile, out, "--report", again)
+    assert (result.exit_code, result.stdout) == (0, "")
+    assert again.read_bytes() == report.read_bytes()
+
+
+def test_a_page_that_cannot_be_written_costs_no_profile(tiny_pack: BlockPack, labelled: Path, tmp_path: Path) -> None:
+    out, report = tmp_path / "profile.json", "/dev/full"
+    given_data = ("--device", "local:onnxruntime", "--data", labelled, *QUICK)
+    result = call(profile, tiny_pack.path, *given_data, "--out", out, "--report", report)
+    assert result.exit_code == 1
+    assert result.stderr.splitlines()[-1].startswith("error: the report cannot be written to /dev/full: No space")
+    assert "measured ms" in result.stdout
+    BlockPack.open(tiny_pack.path)
+    assert json.loads(out.read_text())["pack"]["digest"] == tiny_pack.digest
+    assert [path.name for path in tmp_path.iterdir()] == ["profile.json"]
+
+
+def test_a_page_that_has_no_place_is_refused_before_anything_is_measured(tiny_pack: BlockPack, tmp_path: Path) -> None:
+    for report in (tmp_path, tmp_path / "nowhere" / "report.html"):
+        said = error_of(call(profile, tiny_pack.path, "--data", tmp_path, "--report", report))
+        assert said.startswith(f"error: the report cannot be written to {report}: give a file in a folder that exists")
+
+
+def test_a_page_never_takes_the_place_of_its_profile(document: dict[str, Any], tmp_path: Path) -> None:
+    out = tmp_path / "profile.json"
+    out.write_text(json.dumps(document))
+    for arguments in ((out, "--report", out), (tmp_path, "--data", tmp_path, "--out", out, "--report", out)):
+        result = call(profile, *arguments)
+        assert result.exit_code == 2
+        assert "would overwrite" in result.stderr
+    assert json.loads(out.read_text()) == document
+
+
+def test_a_file_that_is_no_profile_makes_no_page(tmp_path: Path) -> None:
+    (tmp_path / "other.json").write_text("[]")
+    said = error_of(call(profile, tmp_path / "other.json", "--report", tmp_path / "report.html"))
+    assert "other.json is not a profile: it does not say 'adaptivenet-profile'" in said
+
+
+def test_the_table_has_what_was_timed_where_it_was_corrected(document: dict[str, Any]) -> None:
+    assert "as timed ms" not in texts.front_rows(Profile.from_json(document))[0]
+    samples = {"chains": [["b0-m2", "b2"]], "ms": [[3.0, 3.4, 3.1]], "anchor_ms": [8.2]}
+    for stage in ("time finalists", "time below edges"):
+        stages = {"time finalists": {"chains": [], "ms": [], "anchor_ms": [8.2]}, stage: samples}
+        head, *rows = texts.front_rows(Profile.from_json({**document, "samples": {**document["samples"], **stages}}))
+        assert head[1:3] == ["measured ms", "as timed ms"]
+        assert [(row[1], row[2]) for row in rows] == [("2.75", "3.10"), ("7.50", "8.20")]

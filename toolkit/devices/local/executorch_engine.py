@@ -1,0 +1,159 @@
+"""ExecuTorch in this process, through the Python runtime of its wheel.
+
+Three things that the runtime lets pass in silence are settled here. It takes a tensor whose strides are not the ones
+the program was exported for and computes garbage: every operand is brought into the artifact's layout. A program reads
+its inputs where they are, and XNNPACK reads past their end: every operand lies in memory with room behind it. And the
+thread pool is one for the whole process, which loaded programs may hold on to: it is never changed under a loaded
+program.
+"""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, redirect_stderr
+from importlib.metadata import version
+from io import StringIO
+from math import prod
+from typing import Any
+from weakref import WeakSet
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...errors import DeviceError, EngineMissing
+from .interpreter import Tensor, TensorType, check_signature
+
+# ScalarType in executorch/runtime/core/portable_type/scalar_type.h
+_DTYPES = {0: "uint8", 1: "int8", 3: "int32", 4: "int64", 5: "float16", 6: "float32", 11: "bool", 15: "bfloat16"}
+
+# XNNPACK may read as many bytes past the end of an input (XNN_EXTRA_BYTES, which is 16), and ignores what it reads. The
+# exporter leaves as much behind the outputs that it plans.
+ROOM = 64
+
+
+class ExecuTorchEngine:
+    """Runs `.pte` programs with the backends of the wheel (XNNPACK on a CPU). Tensors are torch's."""
+
+    name = "executorch"
+    backend = "executorch"
+    assemble = None
+
+    def __init__(self, threads: int) -> None:
+        try:
+            import torch
+
+            # `executorch.runtime` is the public name of the same classes, but importing it imports the whole exporter:
+            # five seconds, and warnings about libraries that only an exporter needs.
+            from executorch.extension.pybindings import _C
+        except ImportError as error:
+            raise EngineMissing(
+                f"the engine executorch cannot be imported ({error}): pip install executorch torch"
+            ) from error
+        self.version = version("executorch")
+        self.threads = threads
+        self._torch = torch
+        self._runtime: Any = _C
+        with _told():
+            _C._threadpool_get_thread_count()  # the first look makes the pool, which the runtime announces at length
+        self._formats = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
+
+    def check_threads(self) -> None:
+        """Give the process's thread pool the number of threads asked for.
+
+        Raises DeviceError when it has another number and programs are loaded that count on it.
+        """
+        count = self._runtime._threadpool_get_thread_count()
+        if count == self.threads:
+            return
+        if _loaded:
+            gc.collect()  # a caught exception's traceback can hold on to blocks that nobody can run any more
+        if _loaded:
+            raise DeviceError(
+                f"cannot run executorch on {self.threads} threads: blocks are loaded in this process that run on "
+                f"{count}; close their session first"
+            )
+        with _told():
+            self._runtime._unsafe_reset_threadpool(self.threads)
+        if self._runtime._threadpool_get_thread_count() != self.threads:
+            raise DeviceError(f"executorch does not run on {self.threads} threads here; ask for fewer")
+
+    def load(self, what: str, data: bytes, layout: str, takes: Sequence[TensorType], gives: TensorType) -> _Program:
+        """See `Engine.load`."""
+        self.check_threads()
+        with _told() as told:
+            try:
+                program = self._runtime._load_program_from_buffer(
+                    data, program_verification=self._runtime.Verification.InternalConsistency
+                )
+                method = program.load_method("forward")
+                meta = method.method_meta()
+                inputs = [_type(meta.input_tensor_meta(index)) for index in range(meta.num_inputs())]
+                outputs = [_type(meta.output_tensor_meta(index)) for index in range(meta.num_outputs())]
+            except RuntimeError as error:
+                raise DeviceError(f"{what} does not load on executorch {self.version}: {error}{told()}") from error
+        check_signature(what, takes, gives, inputs, outputs)
+        return _Program(what, method, layout, self._formats[layout], (data, program))
+
+    def tensor(self, array: NDArray[Any], layout: str) -> Tensor:
+        """See `Engine.tensor`."""
+        array = np.require(array, requirements=("C", "W"))  # torch warns of memory that it may not write to
+        return _with_room(self._torch.from_numpy(array), layout)
+
+    def array(self, tensor: Tensor) -> NDArray[Any]:
+        """See `Engine.array`."""
+        return np.array(tensor.numpy(), order="C")
+
+
+class _Program:
+    """A loaded method, and the bytes it points into."""
+
+    def __init__(self, what: str, method: Any, layout: str, memory_format: Any, memory: tuple[Any, ...]) -> None:
+        self._what = what
+        self._method = method
+        self._layout = layout
+        self._format = memory_format
+        self._memory = memory
+        _loaded.add(self)
+
+    def __call__(self, operands: Sequence[Tensor], keep: bool = True) -> Tensor:
+        inputs = [each if self._has_layout(each) else _with_room(each, self._layout) for each in operands]
+        try:
+            output = self._method(inputs, False)[0]
+        except RuntimeError as error:
+            raise DeviceError(f"{self._what} failed on executorch: {error}") from error
+        return _with_room(output, self._layout) if keep else output
+
+    def _has_layout(self, operand: Tensor) -> bool:
+        return bool(
+            operand.is_contiguous(memory_format=self._format) if operand.dim() == 4 else operand.is_contiguous()
+        )
+
+
+def _with_room(tensor: Tensor, layout: str) -> Tensor:
+    """A copy of `tensor`, in `layout` when it has four dimensions, with ROOM bytes behind it."""
+    shape, count = tensor.shape, prod(tensor.shape)
+    memory = tensor.new_empty(count + -(-ROOM // tensor.element_size()))[:count]
+    if len(shape) == 4 and layout == "channels_last":
+        images, channels, height, width = shape
+        made = memory.view(images, height, width, channels).permute(0, 3, 1, 2)
+    else:
+        made = memory.view(shape)
+    return made.copy_(tensor)
+
+
+_loaded: WeakSet[_Program] = WeakSet()
+
+
+def _type(info: Any) -> TensorType:
+    return tuple(info.sizes()), _DTYPES.get(info.dtype(), f"dtype {info.dtype()}")
+
+
+@contextmanager
+def _told() -> Iterator[Callable[[], str]]:
+    """Keep what the runtime logs off the terminal; yields a function that gives it on one line.
+
+    It logs through Python's `sys.stderr`, so nothing needs to be done to the file descriptor.
+    """
+    with redirect_stderr(StringIO()) as caught:
+        yield lambda: "".join(f"; {line.strip()}" for line in caught.getvalue().splitlines() if line.strip())

@@ -1,0 +1,369 @@
+"""This computer as a device: blocks run in this process, on one of the engines."""
+
+from __future__ import annotations
+
+import gc
+import platform
+import random
+import re
+import time
+from collections.abc import Iterable, Iterator, Mapping, MutableMapping, Sequence
+from contextlib import contextmanager
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...data import Dataset
+from ...errors import DeviceError
+from ...graph.graph import Block, Cut
+from ...pack.pack import Artifact, BlockPack
+from ...plan.plan import Plan, Run
+from ..base import Device, DeviceInfo, PageIn, Progress, Resident, Session, usable_cores
+from ..checks import check_backend, check_input
+from ..conditions import Conditions
+from .interpreter import Chain, Engine, Link, Part, PlanRunner, Program, Tensor, TensorType, first_readers
+from .kept import KeptFeatures
+from .memory import free_bytes
+from .stopwatch import Stopwatch
+
+_HELD = 0.25  # of the free memory, for the artifacts of the chains that are assembled to be measured
+_RUNS_WHEN_NEW = 2  # of a chain that has just been assembled, until it takes what it always takes
+
+
+class LocalDevice(Device):
+    """This computer, with one engine. Subnets are evaluated on another of the same, where one is given."""
+
+    def __init__(self, address: str, engine: Engine, evaluating: Engine | None = None) -> None:
+        self._engine = engine
+        self._evaluating = evaluating or engine
+        self.info = DeviceInfo(
+            address=address,
+            name=_processor(),
+            os=f"{platform.system()} {platform.release()}",
+            engine=engine.name,
+            engine_version=engine.version,
+            threads=engine.threads,
+            cores=usable_cores(),
+            evaluation_threads=self._evaluating.threads,
+        )
+
+    def _open(self, pack: BlockPack) -> LocalSession:
+        """See `Device.open`. Also raises DeviceError when the engine cannot have its threads."""
+        check_backend(pack, self._engine.backend, self.info.address)
+        self._engine.check_threads()
+        return LocalSession(self.info, self._engine, pack, self._evaluating)
+
+    def close(self) -> None:
+        """See `Device.close`. Nothing is held here."""
+
+
+class LocalSession(Session):
+    """A pack open in this process; see `Session`."""
+
+    def __init__(self, info: DeviceInfo, engine: Engine, pack: BlockPack, evaluating: Engine) -> None:
+        self.info = info
+        self.pack = pack
+        self._graph = pack.graph
+        self._engine, self._evaluating = engine, evaluating
+        self._active: tuple[str, ...] = ()  # the active subnet
+        self._programs: dict[str, Program] = {}  # its blocks, where they are loaded one by one
+        self._chain: Chain | None = None  # the same, ready to infer
+        self._kept = KeptFeatures()
+
+    def _measure(
+        self, chains: Sequence[Sequence[Block]], rounds: int, warmup: int, sample: NDArray[Any], progress: Progress
+    ) -> list[list[list[float]]]:
+        """See `Session._measure`. The clock is a `Stopwatch`, the garbage collector waits during a round.
+
+        Chains that are assembled have weights of their own, each. Those beyond what `_HELD` allows are not held, but
+        assembled anew in every round, untimed.
+        """
+        alone = dict.fromkeys(block.name for blocks in chains if not self._assembles(blocks) for block in blocks)
+        programs = {name: self._program(name) for name in alone}
+        readers = [first_readers(self._graph, blocks) for blocks in chains]
+        features = self._oracle_features(sample, {cut for of_chain in readers for cut in of_chain}, programs)
+        # A feature within the network is brought into the layout of the block that reads it here, so that this is not
+        # measured. What begins at cut 0 is given the caller's array, as by `infer`.
+        wanted = [{cut: (cut, self._layout(block.name)) for cut, block in of_chain.items()} for of_chain in readers]
+        inputs = {
+            (cut, layout): self._engine.tensor(features[cut], layout)
+            for cut, layout in {key for keys in wanted for key in keys.values()}
+        }
+        given = [
+            {cut: sample if blocks[0].start == cut == 0 else inputs[key] for cut, key in keys.items()}
+            for blocks, keys in zip(chains, wanted, strict=True)
+        ]
+        held = self._held(chains)
+        ready = [self._ready_chain(blocks, programs) if hold else None for blocks, hold in zip(chains, held)]
+        times: list[list[list[float]]] = [[[] for _ in blocks] if self.stamps_cuts else [[]] for blocks in chains]
+        order, shuffler = list(range(len(chains))), random.Random(0)
+        wall_ns = ran_ns = 0
+        with Stopwatch() as watch:
+            for done in range(1, warmup + rounds + 1):
+                shuffler.shuffle(order)
+                with _no_garbage_collection():
+                    for index in order:
+                        chain = ready[index]
+                        if chain is None:
+                            chain = self._ready_chain(chains[index], programs)
+                            for _ in range(_RUNS_WHEN_NEW):
+                                chain(given[index])
+                        chain(given[index])
+                        watch.start()
+                        chain(given[index], watch.split)
+                        if done > warmup:
+                            for taken, (begin, end) in zip(times[index], pairwise(watch.stamps), strict=True):
+                                ran = begin.ns_until(end)
+                                taken.append(ran / 1e6)
+                                wall_ns, ran_ns = wall_ns + begin.wall_ns_until(end), ran_ns + ran
+                progress(done, warmup + rounds)
+        self.conditions = Conditions(self.info.threads, waited=max(0.0, 1 - ran_ns / wall_ns) if wall_ns else 0.0)
+        return times
+
+    @property
+    def stamps_cuts(self) -> bool:
+        """See `Session.stamps_cuts`. An assembled network has no cuts to look at the clock."""
+        return self._engine.assemble is None
+
+    def _held(self, chains: Sequence[Sequence[Block]]) -> list[bool]:
+        """Which of the chains stay loaded while they are measured: those that are not assembled, and of the others
+        the first whose artifacts have no more bytes together than `_HELD` of the memory that is free."""
+        left = int(_HELD * free_bytes())
+        held = []
+        for blocks in chains:
+            bytes_ = self._bytes(block.name for block in blocks) if self._assembles(blocks) else 0
+            held.append(bytes_ <= left)
+            left -= bytes_ if held[-1] else 0
+        return held
+
+    def _evaluate(
+        self,
+        plan: Plan,
+        data: Dataset,
+        labels: NDArray[np.int64] | None,
+        sums: Mapping[str, NDArray[np.float64]],
+        progress: Progress,
+    ) -> int:
+        """See `Session._evaluate`. Each block and metric of the plan is loaded once."""
+        keeps = plan.kept is not None
+        kept = self._kept.take(plan, data.digest, len(data)) if keeps else [{} for _ in range(len(data))]
+        engine = self._evaluator
+        runs = [instruction.block for instruction in plan.instructions if isinstance(instruction, Run)]
+        blocks: dict[str, _Lent] = {}
+        metrics: dict[str, _Lent] = {}
+        try:
+            for name in dict.fromkeys(runs):
+                blocks[name] = _Lent(self._program(name, engine))
+            for metric in plan.metrics:
+                metrics[metric] = _Lent(self._load_metric(metric, engine))
+            runner = PlanRunner(plan, blocks, metrics)
+            layout = self._layout(next((name for name in runs if not self._graph[name].start), self._graph.oracle[0]))
+            self._run_plan(engine, runner, layout, data, labels, kept, sums, progress)
+        finally:
+            for lent in (*blocks.values(), *metrics.values()):
+                lent.take_back()
+        if keeps:
+            self._kept.put(plan, data.digest, kept)
+        return runner.block_runs
+
+    def _run_plan(
+        self,
+        engine: Engine,
+        runner: PlanRunner,
+        layout: str,
+        data: Dataset,
+        labels: NDArray[np.int64] | None,
+        kept: Sequence[MutableMapping[int, Tensor]],
+        sums: Mapping[str, NDArray[np.float64]],
+        progress: Progress,
+    ) -> None:
+        """Runs a plan on every image, which has the layout, and fills `sums`."""
+        for index in range(len(data)):
+            image = data.image(index)
+            check_input(self._graph.cuts[0], image, f"image {index}")
+            label = None if labels is None else engine.tensor(labels[index : index + 1], "contiguous")
+            for score, tensor in runner([engine.tensor(image, layout), label], kept[index]):
+                sums[score.metric][score.subnet, index] = engine.array(tensor)
+            progress(index + 1, len(data))
+
+    @property
+    def _evaluator(self) -> Engine:
+        """What evaluates: where blocks are loaded already, which the other's threads cannot be had beside, the engine
+        that measures."""
+        if self._active:
+            return self._engine
+        try:
+            self._evaluating.check_threads()
+        except DeviceError:
+            return self._engine
+        return self._evaluating
+
+    @property
+    def evaluation_threads(self) -> int:
+        """See `Session.evaluation_threads`. As many as ever while a subnet is active, or blocks of another session."""
+        return self._evaluator.threads
+
+    @property
+    def keeps_features(self) -> bool:
+        """See `Session.keeps_features`."""
+        return True
+
+    def forget(self) -> None:
+        """See `Session.forget`."""
+        super().forget()
+        self._kept.clear()
+
+    def activate(self, subnet: Iterable[str]) -> PageIn:
+        """See `Session.activate`. The new blocks are loaded beside the old ones, which go only when all are there."""
+        begin = time.perf_counter()
+        self._ready()
+        wanted = self._graph.subnet(subnet)
+        blocks = [self._graph[name] for name in wanted]
+        programs = {} if self._assembles(blocks) else {name: self._program(name) for name in wanted}
+        if self._chain is None or wanted != self._active:
+            self._chain = self._ready_chain(blocks, programs)
+        loaded = tuple(name for name in wanted if name not in self._active)
+        released = tuple(name for name in self._active if name not in wanted)
+        self._active, self._programs = wanted, programs
+        return PageIn(
+            loaded=loaded,
+            released=released,
+            bytes_in=self._bytes(loaded),
+            bytes_out=self._bytes(released),
+            ms=(time.perf_counter() - begin) * 1e3,
+            engine=self.info.engine,
+            threads=self.info.threads,
+        )
+
+    def infer_timed(self, x: NDArray[Any]) -> tuple[NDArray[Any], float]:
+        """See `Session.infer_timed`."""
+        self._require_open()
+        if self._chain is None:
+            raise DeviceError("no subnet is active: activate one first")
+        check_input(self._graph.cuts[0], x, "the input")
+        begin = time.perf_counter()
+        output = self._chain({0: x})
+        return output, (time.perf_counter() - begin) * 1e3
+
+    @property
+    def resident(self) -> Resident:
+        """See `Session.resident`."""
+        return Resident(tuple(self._active), self._bytes(self._active))
+
+    def close(self) -> None:
+        """See `Session.close`."""
+        super().close()
+        self._active, self._programs, self._chain = (), {}, None
+        self._kept.clear()
+
+    def _ready(self) -> None:
+        super()._ready()
+        self._engine.check_threads()
+
+    def _assembles(self, blocks: Sequence[Block]) -> bool:
+        """Whether consecutive blocks run as one program: where the engine can do that, several blocks, and one that is
+        a whole network; another is only a block of one."""
+        whole = blocks[0].start == 0 and blocks[-1].end == self._graph.end
+        return self._engine.assemble is not None and (len(blocks) > 1 or whole)
+
+    def _ready_chain(self, blocks: Sequence[Block], programs: Mapping[str, Program]) -> Chain:
+        """The blocks, ready to run: assembled, or by their programs."""
+        layout = self._layout(blocks[0].name)
+        if self._engine.assemble is None or not self._assembles(blocks):
+            links = [Link(programs[block.name], self._graph.reads(block), block.end) for block in blocks]
+            return Chain(self._graph, links, self._engine, layout)
+        parts = [
+            Part(
+                f"block {block.name!r}", self.pack.read(self._artifact(block.name)), self._graph.reads(block), block.end
+            )
+            for block in blocks
+        ]
+        program = self._engine.assemble(parts, [_type(cut) for cut in self._graph.cuts])
+        reads = tuple(first_readers(self._graph, blocks))
+        return Chain(self._graph, [Link(program, reads, blocks[-1].end)], self._engine, layout)
+
+    def _artifact(self, block: str) -> Artifact:
+        return self.pack.artifact(block, self._engine.backend)
+
+    def _layout(self, block: str) -> str:
+        return self._artifact(block).layout
+
+    def _bytes(self, blocks: Iterable[str]) -> int:
+        return sum(self._artifact(name).bytes for name in blocks)
+
+    def _program(self, name: str, engine: Engine | None = None) -> Program:
+        """The block, which is loaded, on the session's engine or another, unless the active subnet has it."""
+        if name in self._programs:
+            return self._programs[name]
+        block, artifact = self._graph[name], self._artifact(name)
+        takes = [_type(self._graph.cuts[cut]) for cut in self._graph.reads(block)]
+        gives = _type(self._graph.cuts[block.end])
+        return (engine or self._engine).load(f"block {name!r}", self.pack.read(artifact), artifact.layout, takes, gives)
+
+    def _load_metric(self, metric: str, engine: Engine) -> Program:
+        output = _type(self._graph.cuts[-1])
+        label: TensorType = (self.pack.label, "int64")
+        takes = [label if kind == "label" else output for kind in self.pack.metrics[metric]]
+        gives: TensorType = ((len(self.pack.sums[metric]),), "float32")
+        artifact = self.pack.metric_artifact(metric, self._engine.backend)
+        return engine.load(f"metric {metric!r}", self.pack.read(artifact), artifact.layout, takes, gives)
+
+    def _oracle_features(
+        self, sample: NDArray[Any], cuts: set[int], programs: dict[str, Program]
+    ) -> dict[int, NDArray[Any]]:
+        """The oracle's features at `cuts`. Blocks that are not in `programs` are loaded one at a time and dropped."""
+        feature: Tensor = self._engine.tensor(sample, self._layout(self._graph.oracle[0]))
+        features = {0: sample}
+        for name in self._graph.oracle[: max(cuts, default=0)]:
+            program = programs[name] if name in programs else self._program(name)
+            feature = program((feature,))
+            cut = self._graph[name].end
+            if cut in cuts:
+                features[cut] = self._engine.array(feature)
+        return features
+
+
+class _Lent:
+    """A program for the time of one evaluation: whoever still has it afterwards, as a traceback does, has nothing."""
+
+    def __init__(self, program: Program) -> None:
+        self._program: Program | None = program
+
+    def __call__(self, operands: Sequence[Tensor], keep: bool = True) -> Tensor:
+        assert self._program, "the evaluation is over"
+        return self._program(operands, keep)
+
+    def take_back(self) -> None:
+        """Let go of the program."""
+        self._program = None
+
+
+def _type(cut: Cut) -> TensorType:
+    return cut.shape, cut.dtype
+
+
+def _processor() -> str:
+    """The processor's name as its maker writes it, or the machine's architecture."""
+    for path, pattern in (("/proc/cpuinfo", r"^model name\s*:\s*(.+)$"), ("/proc/device-tree/model", r"^([^\0]+)")):
+        try:
+            found = re.search(pattern, Path(path).read_text(errors="replace"), re.MULTILINE)
+        except OSError:
+            continue
+        if found:
+            return found[1].strip()
+    return platform.processor() or platform.machine()
+
+
+@contextmanager
+def _no_garbage_collection() -> Iterator[None]:
+    """Keep the collector from running inside a measured stretch."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()

@@ -1,0 +1,1 @@
+"""What may be removed from inside a block, and what is left of it then."""

@@ -1,0 +1,1 @@
+"""From a model to its data flow: recorded, checked, and divided at cuts."""

@@ -1,0 +1,208 @@
+"""Where a network can be cut: from its own data flow, not from a list of architectures.
+
+A *cut* is a place where one tensor, batch first, carries everything that is still needed. Sizes do not count: a block
+reads them from its own input, or knows them. Where a head at the end reads several features (a feature pyramid, the
+skips of a U-Net), those are *taps*: cuts whose tensor is kept for the head, so that the backbone between them can be
+cut as if the head read its last feature only.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import torch
+from torch import fx, nn
+
+from ...errors import ModelError
+
+WEIGHTED = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose2d, nn.Linear, nn.MultiheadAttention)
+_WEIGHTED_FUNCTIONS = {torch.conv1d, torch.conv2d, torch.conv3d, torch.conv_transpose2d, nn.functional.linear}
+_MOST_TAPS = 16
+_CHOICES = 32  # sets of taps to look at closely
+
+
+@dataclass(frozen=True)
+class Cuts:
+    """The nodes that depend on the input, in order; the indices of those after which to cut, the input's first; which
+    of the cuts are taps (nodes); and after each node those that are still needed, as bits."""
+
+    flow: tuple[fx.Node, ...]
+    places: tuple[int, ...]
+    taps: frozenset[fx.Node]
+    alive: tuple[int, ...]
+
+    def needed_after(self, node: fx.Node) -> list[fx.Node]:
+        """What is still needed after a node, itself left out."""
+        return [held for at in _bits(self.alive[self.flow.index(node)]) if (held := self.flow[at]) is not node]
+
+    def segments(self) -> list[tuple[fx.Node, ...]]:
+        """The nodes between neighbouring cuts. The input itself (the first cut) belongs to none."""
+        return [self.flow[start + 1 : end + 1] for start, end in pairwise(self.places)]
+
+
+def find_cuts(traced: fx.GraphModule) -> list[Cuts]:
+    """Every place where the model can be cut: without taps first, then with the taps that free the most layers.
+
+    Raises ModelError when there are fewer than two inner places, naming what stays alive throughout, or when the model
+    cannot be cut at its output.
+    """
+    flow = _flow(traced.graph)
+    alive = _alive(flow)
+    weighted = [is_weighted(traced, node) for node in flow]
+    choices = [(places, taps) for places, taps in _choices(flow, alive, weighted) if len(places) > 2]
+    if not choices:
+        raise ModelError(f"{traced._get_name()} cannot be cut: {_obstacle(flow, alive)}")
+    output = traced.graph.output_node().args[0]
+    if any(flow[places[-1]] is not output for places, _ in choices):
+        raise ModelError(
+            f"{traced._get_name()} cannot be cut at its output: it is no float32 tensor with the batch first"
+        )
+    return [
+        Cuts(tuple(flow), tuple(places), frozenset(flow[tap] for tap in _bits(taps)), tuple(alive))
+        for places, taps in choices
+    ]
+
+
+def is_weighted(traced: fx.GraphModule, node: fx.Node) -> bool:
+    """Whether a node is a layer that mixes channels or pixels by weights, as a module or with weights of its own."""
+    if node.op == "call_module":
+        return isinstance(traced.get_submodule(str(node.target)), WEIGHTED)
+    return node.op == "call_function" and node.target in _WEIGHTED_FUNCTIONS
+
+
+def is_derivable(node: fx.Node) -> bool:
+    """Whether a node is no tensor, and follows from the batch size alone."""
+    if node.meta["dtype"] is not None or node.meta["read"]:
+        return False
+    at_two, at_three = node.meta["seen"]
+    return _derivable(node.meta["alone"], at_two, at_three)
+
+
+def _derivable(*at: Any) -> bool:
+    """A constant, a multiple of the batch size, a tuple of such, from what it was at batch sizes 1, 2 and 3."""
+    if all(isinstance(value, tuple) for value in at) and len({len(value) for value in at}) == 1:
+        return all(_derivable(*values) for values in zip(*at))
+    if all(isinstance(value, (int, float)) for value in at):
+        return len(set(at)) == 1 or all(value == size * at[0] for size, value in enumerate(at, 1))
+    return False
+
+
+def _flow(graph: fx.Graph) -> list[fx.Node]:
+    """The nodes that depend on the input, in order. Weights, constants and sizes are wherever they are needed."""
+    fed: set[fx.Node] = set()
+    for node in graph.nodes:
+        depends = node.op == "placeholder" or any(used in fed for used in node.all_input_nodes)
+        if depends and (node.op == "output" or not is_derivable(node)):
+            fed.add(node)
+    return [node for node in graph.nodes if node in fed and node.op != "output"]
+
+
+def _alive(flow: list[fx.Node]) -> list[int]:
+    """After each node, which nodes are still needed: bit *i* stands for node *i*."""
+    order = {node: index for index, node in enumerate(flow)}
+    ends: list[int] = [0] * (len(flow) + 1)
+    for index, node in enumerate(flow):
+        users = [user for user in node.users if user in order or user.op == "output"]
+        last = max((order.get(user, len(flow)) for user in users), default=-1)
+        if last > index:
+            ends[last] |= 1 << index
+    alive, found = 0, []
+    needed = sum(ends)
+    for index in range(len(flow)):
+        alive &= ~ends[index]
+        alive |= needed & (1 << index)
+        found.append(alive)
+    return found
+
+
+def _choices(flow: list[fx.Node], alive: list[int], weighted: Sequence[bool]) -> list[tuple[list[int], int]]:
+    """The cuts without taps, and those with the few sets of taps that separate the most layers with weights."""
+    able = 0
+    for index, node in enumerate(flow):
+        if _batched_floats(node) and not _changed_later(node):
+            able |= 1 << index
+    order = {node: index for index, node in enumerate(flow)}
+    uses = [[order.get(user, len(flow)) for user in node.users] for node in flow]
+    plain = _places(alive, able, 0, uses)
+    without = _score(plain, weighted)
+    found = []
+    seen = {0}
+    for index, held in enumerate(alive):
+        taps = held & ~(1 << index)
+        # The input itself, bit 0, is no tap: a tap is what a block ends at.
+        if taps in seen or taps & 1 or taps & ~able or not able >> index & 1 or taps.bit_count() > _MOST_TAPS:
+            continue
+        seen.add(taps)
+        places = _places(alive, able, taps, uses)
+        gain = _score(places, weighted) - without
+        if gain > 0:
+            found.append((gain - taps.bit_count(), places, taps))
+    found.sort(key=lambda choice: -choice[0])
+    return [(plain, 0), *((places, taps) for _, places, taps in found[:_CHOICES])]
+
+
+def _places(alive: list[int], able: int, taps: int, uses: Sequence[Sequence[int]]) -> list[int]:
+    """The cuts when the tensors in `taps` are kept for the head, which is all that follows the last but one of them.
+
+    `uses` are the indices of the nodes that read each node. Empty where a tap is no cut itself.
+    """
+    places = [
+        index for index, held in enumerate(alive) if able & held & (1 << index) and not held & ~taps & ~(1 << index)
+    ]
+    if not taps:
+        return places
+    head = max((index for index in places if alive[index] & taps == taps), default=-1)
+    places = [place for place in places if place <= head]
+    for tap in _bits(taps):
+        # Until the backbone itself has read it for the last time, a tap is an ordinary tensor that is needed.
+        until = max((at for at in uses[tap] if at <= head), default=tap)
+        places = [place for place in places if not tap < place < until]
+    if sum(1 << place for place in places) & taps != taps:
+        return []
+    last = len(alive) - 1
+    return [*places, last] if able >> last & 1 else []
+
+
+def _bits(mask: int) -> Iterable[int]:
+    while mask:
+        lowest = mask & -mask
+        yield lowest.bit_length() - 1
+        mask ^= lowest
+
+
+def _score(places: list[int], weighted: Sequence[bool]) -> int:
+    """How many stretches between neighbouring cuts hold a layer with weights."""
+    return sum(any(weighted[start + 1 : end + 1]) for start, end in pairwise(places))
+
+
+def _changed_later(node: fx.Node) -> bool:
+    return any(user.target is operator.setitem and user.args[0] is node for user in node.users)
+
+
+def _batched_floats(node: fx.Node) -> bool:
+    at_two, at_three = node.meta["seen"]
+    return bool(node.meta["dtype"] == "float32" and at_two[:1] == (2,) and at_three == (3, *at_two[1:]))
+
+
+def _obstacle(flow: list[fx.Node], alive: list[int]) -> str:
+    held = max(flow, key=lambda node: len(node.users))
+    fewest = min((mask.bit_count() for mask in alive[1:-1]), default=0)
+    return (
+        f"no tensor between its input and its output carries everything (at least {fewest} are needed at any place); "
+        f"{path_of(held) or held.name!r} is read in {len(held.users)} places"
+    )
+
+
+def modules_of(node: fx.Node) -> list[str]:
+    """The modules that a node lies in, as paths, the outermost first."""
+    return [path for path, _ in (node.meta.get("nn_module_stack") or {}).values()]
+
+
+def path_of(node: fx.Node) -> str:
+    """The innermost module that a node lies in, as a path; empty for the model itself."""
+    modules = modules_of(node)
+    return modules[-1] if modules else ""

@@ -1,0 +1,240 @@
+"""A model as one flat graph of plain torch operations.
+
+`trace` runs the model once on an example and records what it does with `torch.fx`. Every recorded value is known, so
+control flow that depends on shapes takes the branch that the example takes, while the sizes themselves stay in the
+graph and the batch size stays free. A submodule that cannot be followed, for instance because its control flow
+depends on the values in a tensor, is kept whole, as one opaque operation.
+
+What is computed from sizes alone, such as an encoding of positions, comes out as a constant. A model that answers with
+several tensors comes out as one that answers with all of them in one row (see `answers`).
+"""
+
+from __future__ import annotations
+
+import copy
+import operator
+from typing import Any
+
+import torch
+from torch import fx, nn
+from torch.nn.utils import parametrize, remove_spectral_norm, remove_weight_norm
+from torch.nn.utils.spectral_norm import SpectralNorm
+from torch.nn.utils.weight_norm import WeightNorm
+
+from ...errors import ModelError
+from . import recorder
+from .answers import answer_in_a_row, at, dotted, find_outputs, in_a_row, paths, plain
+from .canonical import canonical, is_live
+from .recorder import Tracer, torch_that_takes_recorded_values
+
+
+def trace(model: nn.Module, example: torch.Tensor, output: str | None = None) -> fx.GraphModule:
+    """The model in eval mode as a graph of plain operations, on copies of its weights.
+
+    `example` is one input, batch first. In the result every node's `meta["seen"]` is what it was at batch sizes 2 and
+    3, `meta["alone"]` at 1: for a tensor its shape, for anything else its value; `meta["dtype"]` is a tensor's type,
+    None for anything else; `meta["read"]` says whether it is a number that was read out of a tensor. Where the model
+    answers with a dict or list of tensors, `output` names the one to keep ("out", "0", "head.boxes"); without it all
+    are kept, flattened and joined in one row. `meta["outputs"]` of the result lists their names and shapes at batch
+    size 1. Raises ModelError when the model does not run on the example, does not answer with tensors, or when the
+    graph does not compute what the model computes at another batch size.
+    """
+    root = _settled(model, example)
+    for parameter in root.parameters():
+        parameter.requires_grad_(False)
+    name = type(model).__name__
+    # Noise besides the example: with zeros only, say, much that differs would go unnoticed.
+    one, noise = example[:1], torch.randn(example[:1].shape, generator=torch.Generator().manual_seed(0))
+    two, three = torch.cat([one, noise]), torch.cat([one, noise, one - noise])
+    batches = (two, three, noise)
+    answers = [_answer(root, batch) for batch in batches]
+    outputs = find_outputs(name, answers[1], output)
+    shapes = [tuple(at(answers[1], path).shape) for path in outputs]
+    for path, shape in zip(outputs, shapes, strict=True):
+        if shape[:1] != (3,):
+            raise ModelError(
+                f"{name} answers with shape {shape} to a batch of 3; the batch must come first in it"
+                + (f" (it is output {dotted(path)!r}; name another as the one to keep)" if len(outputs) > 1 else "")
+            )
+    tracer = Tracer(root, two.clone())
+    try:
+        with torch.no_grad(), torch_that_takes_recorded_values():
+            graph = tracer.trace(root)
+            answer_in_a_row(graph, outputs, tracer.values)
+    except Exception as error:
+        raise ModelError(f"{name} cannot be traced at {_place(error)}: {_first_line(error)}") from error
+    for node in graph.nodes:
+        node.meta.pop("is_wrapped", None)  # what fx notes on the result of a wrapped function, here a plain operation
+    recorded = set(graph.nodes)
+    traced = canonical(fx.GraphModule(root, graph, class_name=name), tracer.values)
+    _note_new_nodes(traced, tracer, set(tracer.values) & recorded)
+    traced.meta["outputs"] = [(dotted(path), (1, *shape[1:])) for path, shape in zip(outputs, shapes, strict=True)]
+    runs = []
+    for batch, answer in zip(batches, answers, strict=True):
+        size = len(batch)
+        # A single answer may come without its batch, as after `squeeze()`: in the trace it keeps it.
+        tensors = [at(answer, path).reshape(size, *shape[1:]) for path, shape in zip(outputs, shapes, strict=True)]
+        try:
+            with torch.no_grad():
+                runs.append(_Recorder(traced))
+                actual = runs[-1].run(batch.clone())
+        except Exception as error:
+            raise ModelError(f"{name} cannot be followed at batch size {size}: {_first_line(error)}") from error
+        if not _alike(actual, in_a_row(tensors)):
+            raise ModelError(f"{name} {_difference(model, batch)}")
+    _note(traced, tracer, runs)
+    _fold_constants(traced, tracer, runs)
+    return traced
+
+
+def _answer(model: nn.Module, batch: torch.Tensor) -> Any:
+    """What the model answers, in dicts and tuples. Raises ModelError when it does not run."""
+    try:
+        with torch.no_grad():
+            return plain(model(batch.clone()))  # a clone: a model may change its input in place
+    except Exception as error:
+        raise ModelError(
+            f"{type(model).__name__} does not run on a batch of {len(batch)} inputs of shape {tuple(batch.shape[1:])} "
+            f"and type {batch.dtype}: {_first_line(error)}"
+        ) from error
+
+
+def _settled(model: nn.Module, example: torch.Tensor) -> nn.Module:
+    """A copy in eval mode, in float32 on the CPU. Lazy layers take their sizes from the example, and random weights.
+
+    A weight that is computed from others (weight norm, spectral norm) is what it is now. Raises ModelError for weights
+    that have no values.
+    """
+    for name, tensor in model.named_parameters():
+        if tensor.is_meta:
+            raise ModelError(
+                f"{type(model).__name__} has {name} on the meta device, where it has no values: build the model on "
+                "the CPU, or load its weights"
+            )
+    computed = {
+        id(value): value.detach().clone()
+        for module in model.modules()
+        for value in vars(module).values()
+        if isinstance(value, torch.Tensor) and not value.is_leaf
+    }
+    root = copy.deepcopy(model, computed).eval()  # torch does not copy a tensor that was computed
+    if any(map(nn.parameter.is_lazy, root.parameters())):
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            _answer(root, example)
+    root.cpu()
+    if any(tensor.is_floating_point() and tensor.dtype != torch.float32 for tensor in root.parameters()):
+        root.float()
+    for module in list(root.modules()):
+        if parametrize.is_parametrized(module):
+            # Not `remove_parametrizations`: it changes the class, which the model shares.
+            weights = {name: getattr(module, name).detach() for name in module.parametrizations}  # type: ignore[union-attr]
+            del module.parametrizations
+            module.__class__ = type(module).__bases__[0]
+            for name, value in weights.items():
+                module.register_parameter(name, nn.Parameter(value))
+        for hook in list(module._forward_pre_hooks.values()):
+            if isinstance(hook, WeightNorm):
+                remove_weight_norm(module, hook.name)
+            elif isinstance(hook, SpectralNorm):
+                remove_spectral_norm(module, hook.name)
+    return root
+
+
+def _alike(one: torch.Tensor, other: torch.Tensor) -> bool:
+    return (one.shape, one.dtype) == (other.shape, other.dtype) and torch.allclose(
+        one, other, rtol=1e-4, atol=1e-4, equal_nan=True
+    )
+
+
+def _difference(model: nn.Module, batch: torch.Tensor) -> str:
+    """Why the trace may compute something else than the model does."""
+    again = _settled(model, batch)
+    first, second = (
+        [at(answer, path) for path in paths(answer)] for answer in (_answer(again, batch) for _ in range(2))
+    )
+    if len(first) != len(second) or not all(map(_alike, first, second)):
+        return "answers differently to the same input: it draws random numbers, or keeps something from call to call"
+    if len(batch) == 2:
+        return "cannot be followed: its trace computes something else, as when a view is changed in place"
+    return (
+        f"computes something else at batch size {len(batch)} than its trace at 2: its forward fixes the batch size, "
+        "or depends on the values in a tensor"
+    )
+
+
+def _note_new_nodes(traced: fx.GraphModule, tracer: Tracer, known: set[fx.Node]) -> None:
+    """Says of nodes that were added since the trace whether they depend on the values in the input."""
+    for node in traced.graph.nodes:
+        if node not in known and not tracer.valued.isdisjoint(node.all_input_nodes):
+            tracer.valued.add(node)
+        if node.target is operator.setitem and node in tracer.valued:
+            tracer.valued.add(node.args[0])
+
+
+def _fold_constants(traced: fx.GraphModule, tracer: Tracer, runs: list[_Recorder]) -> None:
+    """Makes constants of the tensors that follow from sizes alone and are the same at all batch sizes."""
+    valued = tracer.valued
+    for node in list(traced.graph.nodes):
+        value = tracer.values.get(node)
+        if node in valued or node.op in ("placeholder", "output", "get_attr") or not isinstance(value, torch.Tensor):
+            continue
+        readers = [user for user in node.users if user in valued or user.op == "output"]
+        if not readers or not all(torch.equal(value, run.found[node]) for run in runs):
+            continue
+        name = f"_constant{len(traced._buffers)}"
+        traced.register_buffer(name, value)
+        with traced.graph.inserting_before(node):
+            constant = traced.graph.get_attr(name)
+        constant.meta = dict(node.meta)
+        for reader in readers:
+            reader.replace_input_with(node, constant)
+    for node in reversed(traced.graph.nodes):  # what was only written to make them
+        written = node.target is operator.setitem and node not in valued
+        if written and all(user.target is operator.setitem for user in node.args[0].users):
+            traced.graph.erase_node(node)
+    traced.graph.eliminate_dead_code(is_live)
+    traced.recompile()
+
+
+class _Recorder(fx.Interpreter):
+    """Runs the graph at another batch size; `found` holds what its nodes were."""
+
+    def __init__(self, traced: fx.GraphModule) -> None:
+        super().__init__(traced)
+        self.found: dict[fx.Node, Any] = {}
+
+    def run_node(self, n: fx.Node) -> Any:
+        self.found[n] = super().run_node(n)
+        return self.found[n]
+
+
+def _note(traced: fx.GraphModule, tracer: Tracer, runs: list[_Recorder]) -> None:
+    """Notes on each node what it was at every batch size."""
+    for node in traced.graph.nodes:
+        if node.op != "output":
+            result = runs[0].found[node]
+            two, three, one = (_seen(run.found[node]) for run in runs)
+            node.meta["seen"], node.meta["alone"] = (two, three), one
+            node.meta["read"] = node in tracer.read
+            node.meta["dtype"] = str(result.dtype).removeprefix("torch.") if isinstance(result, torch.Tensor) else None
+
+
+def _seen(value: Any) -> Any:
+    return tuple(value.shape) if isinstance(value, torch.Tensor) else value
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+def _place(error: BaseException) -> str:
+    """The last line of the user's own model that the trace reached: file name and line."""
+    place = "its forward"
+    at = error.__traceback__
+    while at is not None:
+        path = at.tb_frame.f_code.co_filename
+        if "/torch/" not in path and path not in (__file__, recorder.__file__):
+            place = f"{path.rsplit('/', 1)[-1]}:{at.tb_lineno}"
+        at = at.tb_next
+    return place

@@ -1,0 +1,1 @@
+"""The block pack: its manifest, its files, and what writes them."""

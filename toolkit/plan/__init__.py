@@ -1,0 +1,1 @@
+"""Evaluations as programs: what is compiled from subnets, checked, and run by devices."""

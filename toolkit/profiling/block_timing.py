@@ -1,0 +1,120 @@
+"""What every block of a pack takes on a device, alone and in situ, and what predicts a subnet's latency from that.
+
+Alone, a block is a chain of one. In situ, it is timed within subnets that run whole, with time-stamps at their cuts
+where the device reads its clock there: the oracle, random subnets chosen so that every block occurs in one of them, the
+one with the least work, and the one with the fewest blocks: what is predicted lies between those that were measured.
+Where there are no such time-stamps, because the device joins blocks to one program, pairs of neighbours are timed too
+(see `borders`).
+All are timed in the same rounds, and networks that are one program beside them: these are not predicted, what they take
+alone is what they take.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from ..devices.base import Session
+from ..graph.graph import PRECISIONS, BlockGraph, Subnet
+from ..graph.latency import Latency, LatencyTable
+from ..graph.sampling import PathSampler
+from ..graph.ticks import fastest_and_slowest
+from .borders import Borders, neighbours
+from .measuring import Precision, Samples, take_samples
+from .prediction import Predictor
+
+_LEARNED_FROM = 12  # random subnets that are measured whole; more where so many do not hold every block
+_DRAWN = 4  # of these, so many at least are drawn from all, where a pack has int8 blocks: most have both precisions
+
+
+@dataclass(frozen=True)
+class BlockTiming:
+    """What was measured, as it came from the device, and the latencies and the predictor that follow from it.
+
+    `reference` is the latency of what budgets are shares of (see `BlockGraph.reference`).
+    """
+
+    samples: Samples
+    table: LatencyTable
+    oracle: Latency
+    reference: Latency
+    predictor: Predictor
+
+
+def time_blocks(
+    session: Session, precision: Precision, seed: int = 0, progress: Callable[[int, int], None] | None = None
+) -> BlockTiming:
+    """Times every block of the pack, alone and in situ. Raises what `Session.samples_in_situ` raises."""
+    graph = session.pack.graph
+    names = [block.name for block in graph.blocks]
+    subnets = subnets_to_time(graph, seed)
+    chains = [*((name,) for name in names), *subnets, *neighbours(session)]
+    samples = take_samples(session, chains, graph.oracle, precision, progress)
+    corrected = samples.corrected()
+    table = LatencyTable(dict(zip(names, (each.latency() for each in corrected.timed))))
+    oracle = corrected.anchor.latency()
+    reference = oracle if graph.reference == graph.oracle else table.blocks[graph.reference[0]]
+    return BlockTiming(samples, table, oracle, reference, learn(corrected, [*subnets, graph.oracle]))
+
+
+def subnets_to_time(graph: BlockGraph, seed: int) -> list[Subnet]:
+    """Subnets at both ends and random ones, in which, with the oracle, every block occurs.
+
+    The oracle is not among them, nor is a network that is one program.
+    """
+    whole, rng = graph, random.Random(seed)
+    graph = BlockGraph(graph.cuts, [block for block in graph.blocks if not block.is_network], graph.taps)
+    work = {block.name: float(block.macs) for block in graph.blocks}
+    ends = [fastest_and_slowest(graph, cost)[0] for cost in (work, dict.fromkeys(work, 1.0))]
+    chosen: dict[Subnet, None] = dict.fromkeys(subnet for subnet in ends if subnet != graph.oracle)
+    seen = {name for subnet in (graph.oracle, *chosen) for name in subnet}
+    int8 = [block for block in graph.blocks if block.precision == "int8"]
+    if int8:  # the original blocks, as far as they are there in int8: what is chosen is often much the same
+        originals = graph.originals("float32") | graph.originals("int8")
+        chosen[graph.subnet(originals[start].name for start in range(graph.end))] = None
+    without = {block.name for block in graph.blocks if not block.is_original} - {
+        known.name for block in int8 if (known := graph.in_float32(block))
+    }
+    for precision in PRECISIONS:
+        # Blocks of one precision together: a border between two is another one than a border between two of a kind.
+        alike = {block.name for block in graph.blocks if block.precision == precision}
+        if precision == "int8" and int8:  # what is there in float32 only, as a skip is, stands among these too
+            alike |= without
+            seen -= without
+        while missing := alike - seen:
+            # All the rest together is worth less than one block that is missing.
+            worth = {
+                block.name: 2 * len(graph.cuts) * (block.name in missing)
+                + (block.name in alike)
+                + rng.random() / len(graph.blocks)
+                for block in graph.blocks
+            }
+            _, subnet = fastest_and_slowest(graph, worth)
+            chosen[subnet] = None
+            seen |= set(subnet)
+    drawn = PathSampler(graph, work).sample(max(_DRAWN if int8 else 0, _LEARNED_FROM - len(chosen)), rng)
+    return [whole.subnet(subnet) for subnet in dict.fromkeys([*chosen, *drawn]) if subnet != graph.oracle]
+
+
+def learn(samples: Samples, subnets: Iterable[Subnet], in_situ: bool = True) -> Predictor:
+    """A predictor from the blocks that `samples` has alone, and from those of its chains that are in `subnets`.
+
+    Without `in_situ`, and where the blocks of these are not told apart, only what they took whole is used. Where pairs
+    of neighbours are among the chains, what they tell of borders is used; see `Borders`.
+    """
+    subnets = list(subnets)
+    graph = subnets[0].graph
+    by_chain = {each.chain: each for each in (*samples.timed, samples.anchor)}
+    chains_ms = {chain: each.latency().median_ms for chain, each in by_chain.items()}
+    borders = Borders.of(graph, chains_ms)
+    alone = {chain[0]: ms for chain, ms in chains_ms.items() if len(chain) == 1}
+    networks = {name: alone.pop(name) for (name,) in graph.networks if name in alone}
+    timed = {subnet: by_chain[subnet] for subnet in subnets}
+    return Predictor(
+        {name: borders.among_its_like(name, ms) for name, ms in alone.items()},
+        {subnet: each.latency().median_ms for subnet, each in timed.items()},
+        {subnet: each.in_situ() for subnet, each in timed.items() if in_situ and each.stamped},
+        networks,
+        borders.conversions,
+    )

@@ -1,0 +1,1 @@
+"""Profiles for people: as text, and as a page with figures."""

@@ -1,0 +1,340 @@
+"""A profile for people: the front as a picture, the tables of the front and the budgets, and what to know of them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ..atomic import write_file
+from ..devices.conditions import Conditions
+from ..errors import ProfileError
+from ..graph.front import FrontPoint
+from ..graph.graph import Subnet
+from ..graph.latency import Latency
+from ..profiling.finalists import AGAIN, EDGES, FIRST
+from ..profiling.profile import Profile
+from .edges import beside, notes
+from .predictions import predictions
+
+_WORTH_SAYING = 0.03
+_NAMED = 8  # blocks of a subnet; where more are not original, they are counted
+_CORRECTED = 0.01  # measured latencies that were corrected by more are shown beside what was timed
+WORDS = (
+    "Whole: the original network in float32 as one program, as one would ship it without this toolkit; budgets are "
+    "shares of what it takes. Oracle: the original network, put together from its blocks. "
+    "Predicted: from the blocks' measured medians, alone and in some random subnets that were measured whole beside "
+    "them; ± its 95% interval, learned from these. "
+    "Measured: the median of whole runs, in turn with the oracle; IQR: how far the middle half of them lies apart. "
+    "Page-in: loading the blocks of a subnet that are not loaded yet, here starting from the oracle, measured once; "
+    "its MB are those of the artifacts that had to be loaded."
+)
+
+
+def headline(profile: Profile) -> str:
+    """One paragraph: which device, how many subnets, what was measured and on how many pictures; then the warnings."""
+    device, searched = profile.device, profile.document["search"]
+    seconds = profile.document["seconds"]
+    stages = ", ".join(f"{stage} {taken:.0f} s" for stage, taken in seconds.items())
+    return (
+        f"{profile.name} on {device['name']}, {device['engine']} {device['engine_version']}, "
+        f"{_threads(device)}: {_reference(profile)} "
+        f"{searched['subnets']} subnets were evaluated by {searched['metric']}, on {searched['images']} pictures or "
+        f"the first of them ({searched['image_evaluations']} times a subnet met a picture); "
+        f"quality is from {profile.document['verify']['images']} others, with its 95% interval. "
+        f"{sum(seconds.values()):.0f} s in all: {stages}."
+        + _drift(profile.document.get("drift", 1.0))
+        + _conditions(profile.document.get("conditions", {}))
+        + "".join(f"\n\n{note}" for note in _front_notes(profile))
+        + "".join(f"\n\nWarning: {warning}." for warning in [*profile.slowdowns, *profile.warnings])
+    )
+
+
+def _reference(profile: Profile) -> str:
+    """What the whole network takes, and its oracle over it."""
+    known, oracle = profile.reference, profile.oracle
+    times = f"{known.median_ms:.2f} ms (median of {known.repetitions}, IQR {known.spread_ms:.2f} ms)"
+    if profile.graph.reference == profile.graph.oracle:
+        return f"the oracle takes {times}."
+    return (
+        f"the whole network takes {times} as one program in float32, and {oracle.median_ms / known.median_ms:.2f} "
+        "times as long put together from its blocks (the oracle)."
+    )
+
+
+def _front_notes(profile: Profile) -> list[str]:
+    latency = {tuple(point.subnet): point.latency_ms for point in profile.front.points}
+    return [
+        f"No point is near {note['target_ms']:.2f} ms (predicted): that of {latency[tuple(note['beaten_by'])]:.2f} ms "
+        "is surely better than the best that was found there, on the pictures that both saw."
+        for note in profile.document.get("front_notes", [])
+    ]
+
+
+def _drift(drift: float) -> str:
+    if abs(drift - 1) < _WORTH_SAYING:
+        return ""
+    how = f"{drift:.2f} times slower" if drift > 1 else f"{1 / drift:.2f} times faster"
+    return f" The device was {how} when whole subnets were timed than before; their times are corrected for that."
+
+
+def _conditions(by_stage: Mapping[str, Any]) -> str:
+    said = {stage: Conditions.from_json(found).in_words() for stage, found in by_stage.items()}
+    return "".join(f" During {stage}: {words}." for stage, words in said.items() if words)
+
+
+def front_rows(profile: Profile) -> list[list[str]]:
+    """The table of the front: predicted and measured latency, quality, blocks.
+
+    Where the device's speed was corrected for, a column has the medians as they were timed.
+    """
+    timed = where_corrected(profile)
+    differs = bool(timed)
+    as_timed_head = ["as timed ms"] if differs else []
+    rows = [
+        [
+            "predicted ms",
+            "measured ms",
+            *as_timed_head,
+            "IQR ms",
+            of_reference(profile),
+            "quality",
+            "blocks that are not original",
+        ]
+    ]
+    for point in profile.front.points:
+        rows.append(
+            [
+                f"{point.predicted_ms:.2f} ± {point.predicted_error_ms:.2f}",
+                f"{point.latency_ms:.2f}",
+                *([f"{timed.get(tuple(point.subnet), point.latency_ms):.2f}"] if differs else []),
+                f"{point.spread_ms or 0:.2f}",
+                f"{point.latency_ms / profile.reference.median_ms:.0%}",
+                in_words(point),
+                made_of(point.subnet),
+            ]
+        )
+    return rows
+
+
+def whole_rows(profile: Profile) -> list[list[str]]:
+    """The table of the networks that are one program: what one could ship without blocks. Only heads where none is."""
+    rows = [["whole networks", "precision", "measured ms", "IQR ms", of_reference(profile), "quality"]]
+    for point in profile.whole:
+        (block,) = (profile.graph[name] for name in point.subnet)
+        rows.append(
+            [
+                block.name,
+                block.precision,
+                f"{point.latency_ms:.2f}",
+                f"{point.spread_ms or 0:.2f}",
+                f"{point.latency_ms / profile.reference.median_ms:.0%}",
+                in_words(point),
+            ]
+        )
+    return rows
+
+
+def of_reference(profile: Profile) -> str:
+    """The head of a column of shares of the reference's latency."""
+    return "of oracle" if profile.graph.reference == profile.graph.oracle else "of whole"
+
+
+def made_of(subnet: Subnet) -> str:
+    """What a subnet has in place of the original blocks: their names, or where these are many, how many of which kind.
+
+    A network that is one program is called by its name.
+    """
+    changed = [block for block in map(subnet.graph.__getitem__, subnet) if not block.is_original]
+    if not changed:
+        return "(the oracle)"
+    if len(changed) <= _NAMED:
+        return " ".join(block.name for block in changed)
+    kinds = Counter((block.kind, block.precision) for block in changed)
+    each = [f"{count} {kind}{' int8' if precision == 'int8' else ''}" for (kind, precision), count in kinds.items()]
+    return f"{', '.join(each)} of {len(subnet)} blocks"
+
+
+def where_corrected(profile: Profile) -> dict[tuple[str, ...], float]:
+    """`as_timed`, where the latency of any point of the front was corrected by more than 1%; else nothing."""
+    timed = as_timed(profile)
+    latencies = {tuple(point.subnet): point.latency_ms for point in profile.front.points}
+    corrected = any(abs(timed.get(subnet, ms) / ms - 1) > _CORRECTED for subnet, ms in latencies.items())
+    return timed if corrected else {}
+
+
+def as_timed(profile: Profile) -> dict[tuple[str, ...], float]:
+    """The median milliseconds of the subnets that were measured whole, not corrected for the device's speed."""
+    found: dict[tuple[str, ...], float] = {}
+    for stage in (FIRST, AGAIN, EDGES):
+        if (samples := profile.document.get("samples", {}).get(stage)) is not None:
+            found.setdefault(tuple(profile.graph.oracle), _median(samples["anchor_ms"]))
+            found |= {tuple(names): _median(ms) for names, ms in zip(samples["chains"], samples["ms"], strict=True)}
+    return found
+
+
+def _median(ms: Sequence[float]) -> float:
+    return Latency.from_samples(ms).median_ms
+
+
+def budget_rows(profile: Profile) -> list[list[str]]:
+    """The table of budgets: what was chosen for each, how long it takes, how good it is, and what paging it in took.
+
+    The last column is what is a little over the budget, where there is something for any of them.
+    """
+    rows = [["budget", "limit ms", "predicted ms", "measured ms", "quality", "page-in ms", "page-in MB"]]
+    near = [beside(profile.front, each.budget_ms, each.allowed_ms, each.point) for each in profile.choices]
+    rows[0] += ["a little over"] if any(near) else []
+    for choice, missed in zip(profile.choices, near):
+        point, page_in = choice.point, choice.page_in
+        rows.append(
+            [
+                choice.budget,
+                f"{choice.budget_ms:.2f}",
+                f"{point.predicted_ms:.2f}",
+                f"{point.latency_ms:.2f}",
+                in_words(point),
+                f"{page_in.ms:.1f}",
+                f"{page_in.bytes_in / 1e6:.2f}",
+                *([missed or ""] if any(near) else []),
+            ]
+        )
+    return rows
+
+
+def footnotes(profile: Profile) -> list[str]:
+    """What to know of the tables: of budgets with something at their edge, of the predictions, and of the words."""
+    found = predictions(profile.front)
+    return [*notes(profile), *([found.in_words()] if found else []), WORDS]
+
+
+def markdown(rows: list[list[str]]) -> str:
+    """A table as Markdown."""
+    lines = ["| " + " | ".join(row) + " |" for row in rows]
+    lines.insert(1, "|" + "---|" * len(rows[0]))
+    return "\n".join(lines)
+
+
+def _threads(device: Mapping[str, Any]) -> str:
+    return "1 thread" if device["threads"] == 1 else f"{device['threads']} threads"
+
+
+def in_words(point: FrontPoint) -> str:
+    """The qualities of a point with their intervals, in percent."""
+    return "; ".join(f"{q.metric} {q.value:.1%} ({q.low:.1%}–{q.high:.1%})" for q in point.qualities)
+
+
+def report(profile: Profile, picture: str | None = None) -> str:
+    """The whole as Markdown, with the front's picture where there is a file of it."""
+    return "\n\n".join(
+        [
+            f"# {profile.name}: the best subnets of this device",
+            headline(profile),
+            *([f"![The front: latency against quality]({picture})"] if picture else []),
+            "## Budgets",
+            *([markdown(budget_rows(profile))] if profile.choices else ["No budget was asked for."]),
+            "## Front",
+            markdown(front_rows(profile)),
+            *(["## Whole networks", markdown(whole_rows(profile))] if profile.whole else []),
+            *footnotes(profile),
+        ]
+    )
+
+
+def write_markdown(profile: Profile, path: str | Path) -> None:
+    """Writes the report to the file `path`, without a picture. Raises ProfileError when it cannot be written."""
+    try:
+        write_file(Path(path), f"{report(profile)}\n".encode())
+    except OSError as error:
+        raise ProfileError(f"the report cannot be written to {path}: {error.strerror or error}") from error
+
+
+def write_report(profile: Profile, folder: str | Path) -> Path:
+    """Writes `front.svg`, `front.png` and `report.md` into `folder` and returns the path of the latter.
+
+    Raises ProfileError when matplotlib is not installed or the folder cannot be written.
+    """
+    folder = Path(folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        draw_front(profile, folder / "front.svg")
+        draw_front(profile, folder / "front.png")
+        path = folder / "report.md"
+        path.write_text(f"{report(profile, 'front.svg')}\n", encoding="utf-8")
+    except OSError as error:
+        raise ProfileError(f"the report cannot be written to {folder}: {error.strerror or error}") from error
+    return path
+
+
+def draw_front(profile: Profile, path: Path) -> None:
+    """Draws measured latency against quality, with intervals and budgets, to an .svg or .png file."""
+    try:
+        import matplotlib
+    except ImportError as error:
+        raise ProfileError("drawing the front needs matplotlib: pip install 'adaptivenet[report]'") from error
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    points = [point for point in profile.front.points if point.quality is not None]
+    figure, axes = pyplot.subplots(figsize=(7.2, 4.2), layout="constrained")
+    x = [point.latency_ms for point in points]
+    for budget in profile.choices:
+        axes.axvline(budget.budget_ms, color="0.75", linewidth=1, linestyle="--", zorder=0)
+        axes.annotate(
+            budget.budget,
+            (budget.budget_ms, 0.01),
+            xycoords=("data", "axes fraction"),
+            rotation=90,
+            color="0.45",
+            ha="right",
+            va="bottom",
+            fontsize=8,
+        )
+    names = [quality.metric for quality in (points[0].quality, *points[0].also) if quality is not None]
+    for row, (name, color) in enumerate(zip(names, ("#1f6feb", "#d2691e", "#2e8b57"))):
+        found: list[Any] = [(point.quality, *point.also)[row] for point in points]
+        y = [100 * quality.value for quality in found]
+        low = [100 * (quality.value - quality.low) for quality in found]
+        high = [100 * (quality.high - quality.value) for quality in found]
+        axes.errorbar(x, y, yerr=[low, high], fmt="o-", color=color, markersize=5, capsize=3, linewidth=1.4, label=name)
+    chosen = {choice.point.subnet for choice in profile.choices}
+    marked = [point for point in points if point.subnet in chosen]
+    axes.scatter(
+        [point.latency_ms for point in marked],
+        [100 * point.quality.value for point in marked if point.quality is not None],
+        s=130,
+        facecolors="none",
+        edgecolors="black",
+        linewidths=1.2,
+        zorder=3,
+        label="chosen for a budget",
+    )
+    beside = [point for point in profile.whole if point.quality is not None]
+    for point in beside:
+        axes.annotate(
+            point.subnet[0],
+            (point.latency_ms, 100 * point.quality.value if point.quality else 0.0),
+            xytext=(0, -12),
+            textcoords="offset points",
+            ha="center",
+            fontsize=8,
+        )
+    if beside:
+        axes.scatter(
+            [point.latency_ms for point in beside],
+            [100 * point.quality.value for point in beside if point.quality is not None],
+            marker="D",
+            s=42,
+            color="black",
+            zorder=4,
+            label="a whole network as one program",
+        )
+    device = profile.device
+    axes.set_xlabel(f"latency, ms (measured; {device['engine']}, {_threads(device)})")
+    axes.set_ylabel(f"quality, % of {profile.document['verify']['images']} unseen pictures")
+    axes.set_title(f"{profile.name} on {device['name']}", fontsize=10)
+    axes.grid(alpha=0.25)
+    axes.legend(loc="lower right", fontsize=8)
+    figure.savefig(path, dpi=160)
+    pyplot.close(figure)

@@ -1,0 +1,254 @@
+"""Where alternatives start from, before any gradient step.
+
+A new block begins with the weights of what it replaces. Three steps bring it nearer to the teacher's feature without a
+gradient: where it has layers as *factors*, these are made for the features that reach them (see `factors`), its batch
+norms get the *statistics* of what they now read, and its last linear layer is *fitted* by least squares to the
+teacher's feature, where everything behind that layer is affine (see `endings`).
+
+The original model runs once over all batches, cut by cut; its features are kept only while a block that needs them is
+still to come. The last quarter of the batches is held out: nothing is estimated on it, all losses are measured on it,
+and a step that makes a block's loss worse there is undone for that block.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import fx, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from ..elastic.supernet import Supernet
+from ..errors import TrainingError
+from ..graph.graph import Block
+from .endings import find_ending, last_activation, value_at
+from .factors import fit_factors
+from .least_squares import MOST_INPUTS, MOST_ROWS, NormalEquations
+from .losses import relative_error
+
+Features = list[torch.Tensor]  # the teacher's, at every cut, for one batch
+Example = tuple[list[torch.Tensor], Features]  # what a block reads, which need not be the teacher's, and the teacher's
+
+
+@dataclass(frozen=True)
+class Initialised:
+    """What the steps were worth: step → alternative → its local loss (see `local_loss`) on the held-out inputs.
+
+    The first step is `weights`: the alternatives as they were made. Then come the steps in the order they were taken.
+    No loss is larger than in the step before. `kept` says for which alternatives a step was taken and not undone.
+    """
+
+    losses: dict[str, dict[str, float]]
+    kept: dict[str, tuple[str, ...]]
+
+
+def initialise(
+    supernet: Supernet,
+    batches: Sequence[torch.Tensor],
+    steps: Sequence[str] = ("factors", "statistics", "fit"),
+    *,
+    until: float = math.inf,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Initialised:
+    """Brings the alternatives of `supernet` nearer to the teacher, in place; leaves the supernet in eval mode.
+
+    `batches` are inputs of the model, batch first, float32. The last quarter of them, at least one, is held out; of a
+    single batch, the last quarter of its inputs; a single input is used for both. `steps` are taken in order:
+
+    `factors`: the factors of layers, as `lowrank` blocks have them, are set from what the original's layers give, on at
+    most 16,384 output positions.
+
+    `statistics`: batch norms get the mean and the variance of what they read, over all inputs and positions.
+
+    `fit`: the last linear layer is solved for, on at most 16,384 output positions. Left as they are: layers with more
+    than 4608 inputs (channels times kernel), with groups, or with anything behind them that is not affine, and blocks
+    that are no `fx.GraphModule`. Where a block ends in an activation and the last original block that it stands for
+    ends in the same one, the values before it are compared.
+
+    Blocks that come up after the time `until` (of `time.monotonic`) are left as they were made, and only measured.
+    `progress(blocks done, blocks in all)` is called after each.
+
+    The same supernet and batches give the same weights. The original blocks are not changed. Raises TrainingError for
+    an unknown step, no batches, an empty one, or a teacher's feature that is not finite.
+    """
+    for step in steps:
+        if step not in _STEPS:
+            raise TrainingError(f"there is no step {step!r} of initialisation: known are {', '.join(_STEPS)}")
+    if not batches or any(len(batch) < 1 for batch in batches):
+        raise TrainingError(
+            f"initialisation needs inputs: got batches of {[len(batch) for batch in batches]}; give at least one input"
+        )
+    supernet.eval()
+    fitting, held = held_out(batches)
+    losses: dict[str, dict[str, float]] = {"weights": {}, **{step: {} for step in steps}}
+    kept: dict[str, list[str]] = {step: [] for step in steps}
+    with torch.no_grad():
+        for cut, features in teacher(supernet, [*fitting, *held]):
+            for block in supernet.alternatives():
+                if block.end != cut:
+                    continue
+                examples: list[Example] = [
+                    ([found[at] for at in supernet.graph.reads(block)], found) for found in features
+                ]
+                work = Work(supernet, block, examples[: len(fitting)], examples[-len(held) :])
+                losses["weights"][block.name] = work.loss()
+                for step in steps:
+                    if time.monotonic() < until and work.take(_STEPS[step]):
+                        kept[step].append(block.name)
+                    losses[step][block.name] = work.now
+                progress(len(losses["weights"]), len(supernet.alternatives()))
+    return Initialised(losses, {step: tuple(names) for step, names in kept.items()})
+
+
+def held_out(batches: Sequence[torch.Tensor]) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
+    """The inputs to estimate on, and those to measure on."""
+    if len(batches) == 1:
+        (batch,) = batches
+        count = max(1, len(batch) // 4)
+        return ([batch[:-count]], [batch[-count:]]) if len(batch) > 1 else ([batch], [batch])
+    count = max(1, len(batches) // 4)
+    return list(batches[:-count]), list(batches[-count:])
+
+
+def teacher(supernet: Supernet, batches: Sequence[torch.Tensor]) -> Iterator[tuple[int, list[Features]]]:
+    """For every cut after the first: the features of all batches, those that are still needed; empty for the others."""
+    graph = supernet.graph
+    until = {cut.index: cut.index + 1 for cut in graph.cuts} | dict.fromkeys(graph.taps, graph.end)
+    for block in graph.blocks:
+        until[block.start] = max(until[block.start], block.end)
+    features = [[batch] for batch in batches]
+    _check(features, 0, "the input")
+    for name in graph.oracle:
+        block = graph[name]
+        for found in features:
+            found.append(supernet.blocks[name](*(found[cut] for cut in graph.reads(block))))
+        _check(features, block.end, f"the feature that block {name!r} gives")
+        yield block.end, features
+        for cut in [cut for cut, last in until.items() if last == block.end]:
+            for found in features:
+                found[cut] = torch.empty(0)
+
+
+def _check(features: Sequence[Features], cut: int, what: str) -> None:
+    for found in features:
+        if not torch.isfinite(found[cut]).all():
+            bad = found[cut][~torch.isfinite(found[cut])][0]
+            raise TrainingError(f"{what} at cut {cut} holds {bad}: look at the inputs and the weights")
+
+
+class Work:
+    """One alternative, examples to fit it to and to judge it by, and its loss on the latter now."""
+
+    def __init__(self, supernet: Supernet, block: Block, fitting: list[Example], held: list[Example]) -> None:
+        self.block, self.fitting, self.held = block, fitting, held
+        originals = [supernet.blocks[name] for name in supernet.graph.oracle]
+        self.fixed = {id(tensor) for module in originals for tensor in (*module.parameters(), *module.buffers())}
+        self.module = supernet.blocks[block.name]
+        self.last = supernet.graph[supernet.graph.replaced_by(block)[-1]]
+        self.original = supernet.blocks[self.last.name]
+        self.reads = supernet.graph.reads
+        self.now = math.inf
+
+    def loss(self) -> float:
+        """The relative error of what the block gives on what was held out, the mean over its examples."""
+        losses = [float(relative_error(self.module(*read), found[self.block.end])) for read, found in self.held]
+        self.now = sum(losses) / len(losses)
+        return self.now
+
+    def take(self, step: Callable[[Work], bool]) -> bool:
+        """Takes a step; undoes it and returns False where it does not help. The loss is that of the block as it is."""
+        tensors = [*self.module.parameters(), *self.module.buffers()]
+        before, stored = self.now, [tensor.clone() for tensor in tensors]
+        if not step(self):
+            return False
+        after = self.loss()
+        if math.isfinite(after) and not after > before:  # a loss that was not a number is no bar
+            return True
+        for tensor, old in zip(tensors, stored, strict=True):
+            tensor.copy_(old)
+        self.now = before
+        return False
+
+
+def _statistics(work: Work) -> bool:
+    """Sets the statistics of every batch norm from what it reads: pooled over all inputs so far, batch after batch.
+
+    A norm passes on what its pooled statistics make of a batch, not that batch's own: what later norms see is then
+    close to what they will see in the end, also where batches are small.
+    """
+    pooled = [
+        _Pooled(module)
+        for module in work.module.modules()
+        if isinstance(module, _BatchNorm)
+        and module.running_mean is not None
+        and id(module.running_mean) not in work.fixed
+    ]
+    hooks = [moments.norm.register_forward_pre_hook(moments) for moments in pooled]
+    try:
+        for read, _ in work.fitting if pooled else ():
+            work.module(*read)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return any(moments.count for moments in pooled)
+
+
+class _Pooled:
+    """The mean and the sum of squared deviations of all that a norm has read, by channel (Chan et al., 1983)."""
+
+    def __init__(self, norm: _BatchNorm) -> None:
+        assert norm.running_mean is not None
+        self.norm, self.count = norm, 0
+        self.mean = torch.zeros_like(norm.running_mean, dtype=torch.float64)
+        self.squares = torch.zeros_like(self.mean)
+
+    def __call__(self, norm: nn.Module, read: tuple[torch.Tensor, ...]) -> None:
+        x = read[0]
+        # Twenty times as fast as var_mean on channels_last features.
+        mean, variance = torch.batch_norm_update_stats(x, None, None, 0.0)
+        count = x.numel() // x.shape[1]
+        total = self.count + count
+        apart = mean.double() - self.mean
+        self.mean += apart * count / total
+        self.squares += variance.double() * count + apart.square() * self.count * count / total
+        self.count = total
+        assert self.norm.running_mean is not None
+        assert self.norm.running_var is not None
+        self.norm.running_mean.copy_(self.mean)
+        self.norm.running_var.copy_(self.squares / max(1, total - 1))
+
+
+def _factors(work: Work) -> bool:
+    return fit_factors(work.module, work.original, [read for read, _ in work.fitting])
+
+
+def fit(work: Work) -> bool:
+    """Solves for the last linear layer; False where that is not possible."""
+    ending = find_ending(work.module, [value[:2] for value in work.fitting[0][0]], work.fixed)
+    if ending is None or ending.layer.weight[0].numel() > MOST_INPUTS:
+        return False
+    _, activation = last_activation(ending.block)
+    original = work.original
+    if activation is not None and (
+        not isinstance(original, fx.GraphModule) or last_activation(original)[1] != activation
+    ):
+        return False
+    total = sum(len(found[work.block.end]) for _, found in work.fitting)
+    equations = NormalEquations(ending.layer)
+    for read, found in work.fitting:
+        target = found[work.block.end]
+        if activation is not None and isinstance(original, fx.GraphModule):
+            before, _ = last_activation(original)
+            target = value_at(original, before, [found[cut] for cut in work.reads(work.last)])
+        rows = max(1, MOST_ROWS * len(target) // total)
+        equations.add(*ending.wanted(read, target), rows)
+    solution = equations.solve(ending.has_bias)
+    if solution is not None:
+        ending.set(*solution)
+    return solution is not None
+
+
+_STEPS: dict[str, Callable[[Work], bool]] = {"factors": _factors, "statistics": _statistics, "fit": fit}
