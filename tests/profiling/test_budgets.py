@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -10,7 +9,6 @@ import numpy as np
 import pytest
 from adaptivenet.toolkit.data import Dataset
 from adaptivenet.toolkit.devices.connect import connect
-from adaptivenet.toolkit.devices.local.local import LocalSession
 from adaptivenet.toolkit.errors import BudgetError, ProfileError
 from adaptivenet.toolkit.graph.front import Front, FrontPoint
 from adaptivenet.toolkit.graph.graph import Subnet
@@ -23,6 +21,7 @@ from adaptivenet.toolkit.profiling.profile import Profile
 from adaptivenet.toolkit.profiling.profiling import profile
 from adaptivenet.toolkit.profiling.settings import Budget, Settings, parse_tolerance
 from adaptivenet.toolkit.profiling.verify import divide
+from given_times import give_times
 from hypothesis import given
 from hypothesis import strategies as st
 from packs import GRAPH, WIDE
@@ -35,21 +34,9 @@ def front(*measured: float, spread: float = 0.0) -> Front:
     return Front(FrontPoint(subnet, ms, ms, spread, 25) for subnet, ms in zip(PATHS, measured))
 
 
-class Device:
-    """A device whose blocks take what they are told to. Every chain but the last, the anchor, takes `factor` of it."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, cost: dict[str, float], factor: float = 1.0) -> None:
-        def measure(
-            session: Any, chains: Sequence[Sequence[Any]], rounds: int, warmup: int, *_: Any
-        ) -> list[list[list[float]]]:
-            factors = [factor] * (len(chains) - 1) + [1.0]
-            return [[[by * cost[block.name]] * rounds for block in chain] for chain, by in zip(chains, factors)]
-
-        monkeypatch.setattr(LocalSession, "_measure", measure)
-
-    def profile(self, pack: BlockPack, data: Dataset, *budgets: str, **settings: Any) -> Profile:
-        with connect("local:onnxruntime").open(pack) as session:
-            return profile(session, data, replace(QUICK, budgets=budgets, **settings))
+def profiled(pack: BlockPack, data: Dataset, *budgets: str, **settings: Any) -> Profile:
+    with connect("local:onnxruntime").open(pack) as session:
+        return profile(session, data, replace(QUICK, budgets=budgets, **settings))
 
 
 SLOW = {"b0": 1.0, "b1": 1.0, "b2": 1.0, "b0-m2": 3.0, "b0-p50": 2.0, "b1-p50": 2.0}
@@ -60,22 +47,22 @@ def test_the_oracle_always_meets_a_hundred_percent(
     tiny_pack: BlockPack, data: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Timed a second time, the oracle seems to be 1% slower than itself.
-    device = Device(monkeypatch, SLOW, 1.01)
-    found = device.profile(tiny_pack, data, "100%", "110%")
+    give_times(monkeypatch, SLOW, 1.01)
+    found = profiled(tiny_pack, data, "100%", "110%")
     for choice in found.choices:
         assert choice.point.subnet == GRAPH.oracle
         assert choice.point.latency_ms == found.oracle.median_ms
     with pytest.raises(BudgetError, match=r"budget of 99% .* the fastest takes 3 ms, 100% of the whole network's 3 ms"):
-        device.profile(tiny_pack, data, "99%")
+        profiled(tiny_pack, data, "99%")
 
 
 def test_a_tolerance_takes_what_is_a_little_over(
     tiny_pack: BlockPack, data: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    device = Device(monkeypatch, FAST)
+    give_times(monkeypatch, FAST)
     with pytest.raises(BudgetError, match=r"the fastest takes 2 ms, 67% .*; --tolerance 0\.6% takes it"):
-        device.profile(tiny_pack, data, "1.99ms")
-    found = device.profile(tiny_pack, data, "1.99ms", tolerance=0.006)
+        profiled(tiny_pack, data, "1.99ms")
+    found = profiled(tiny_pack, data, "1.99ms", tolerance=0.006)
     (choice,) = found.choices
     assert choice.point.latency_ms == pytest.approx(2.0)
     assert choice.budget_ms == 1.99, "the budget is what was asked for"
@@ -151,9 +138,9 @@ def test_subnets_just_within_a_budget_are_tried_where_a_good_one_missed_it() -> 
 def test_a_profile_looks_below_the_edge_of_a_budget(
     wide_pack: BlockPack, data: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    device = Device(monkeypatch, COST)
+    give_times(monkeypatch, COST)
     settings: dict[str, Any] = {"evaluations": 2, "metric": "agreement"}
-    found = device.profile(wide_pack, data, "4.99ms", **settings)
+    found = profiled(wide_pack, data, "4.99ms", **settings)
     assert found.document["search"]["subnets"] == 2 + 6
     assert found.document["search"]["image_evaluations"] == (2 + 6) * 6
     assert found.document["seconds"]["look below edges"] > 0
@@ -170,7 +157,7 @@ def test_a_profile_looks_below_the_edge_of_a_budget(
     (choice,) = found.choices
     within = [point for point in found.front.points if point.latency_ms <= 4.99]
     assert choice.point == max(within, key=lambda point: (point.qualities[0].value, -point.latency_ms))
-    assert device.profile(wide_pack, data, "4.8ms", **settings).document["search"]["subnets"] == 2
+    assert profiled(wide_pack, data, "4.8ms", **settings).document["search"]["subnets"] == 2
 
 
 def test_the_half_width_is_that_of_the_median() -> None:
