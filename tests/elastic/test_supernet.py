@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -40,6 +41,29 @@ def saved(small: Supernet, tmp_path: Path) -> Path:
 def test_a_path_that_is_none_is_refused(small: Supernet) -> None:
     with pytest.raises(GraphError, match="not a subnet"):
         small(torch.zeros(1, 3, 8, 8), small.graph.oracle[:-1])
+
+
+def test_what_is_known_of_the_oracle_is_not_run_again(small: Supernet) -> None:
+    x = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    ran: list[str] = []
+    hooks = [
+        small.blocks[block.name].register_forward_hook(lambda *_, name=block.name: ran.append(name))
+        for block in small.graph.blocks
+    ]
+    try:
+        with torch.no_grad():
+            features = small.features(x)
+            for subnet in small.graph.paths():
+                ran.clear()
+                found = dict(small.walk(x, subnet, features))
+                after = itertools.dropwhile(lambda name: small.graph[name].is_original, subnet)
+                assert ran == list(after)
+                assert [block.name for block in found] == list(subnet)
+                plain = dict(small.walk(x, subnet))
+                assert all(torch.equal(found[block], feature) for block, feature in plain.items())
+    finally:
+        for hook in hooks:
+            hook.remove()
 
 
 def test_only_the_alternatives_train(small: Supernet) -> None:

@@ -83,9 +83,12 @@ class Supernet(nn.Module):
             output = feature
         return output
 
-    def walk(self, x: torch.Tensor, subnet: Sequence[str] | None = None) -> Iterator[tuple[Block, torch.Tensor]]:
+    def walk(
+        self, x: torch.Tensor, subnet: Sequence[str] | None = None, known: Sequence[torch.Tensor] = ()
+    ) -> Iterator[tuple[Block, torch.Tensor]]:
         """Runs `subnet` (the oracle when None) for a batch `x`, and gives each of its blocks with the block's output.
 
+        With `known`, which `features(x)` gave, the original blocks before the first other one are not run again.
         Raises GraphError when `subnet` is not a path through the graph.
         """
         path = self.graph.oracle if subnet is None else subnet
@@ -94,8 +97,12 @@ class Supernet(nn.Module):
         features = {0: x}
         for name in path:
             block = self.graph[name]
-            module = self.blocks[name]
-            features[block.end] = module(*(readable(module, features[cut]) for cut in self.graph.reads(block)))
+            known = known if block.is_original else ()
+            if known:
+                features[block.end] = known[block.end]
+            else:
+                module = self.blocks[name]
+                features[block.end] = module(*(readable(module, features[cut]) for cut in self.graph.reads(block)))
             yield block, features[block.end]
             features = {cut: features[cut] for cut in (*self.graph.taps, block.end) if cut in features}
 

@@ -63,7 +63,8 @@ class Objective:
     def _subnet_loss(
         self, phase: Phase, subnet: Subnet, batch: Batch, features: Sequence[torch.Tensor]
     ) -> torch.Tensor:
-        outputs = dict(self._supernet.walk(batch.images, subnet))
+        known = () if phase.kind == "tune" else features
+        outputs = dict(self._supernet.walk(batch.images, subnet, known))
         output = outputs[self._supernet.graph[subnet[-1]]]
         if phase.kind == "tune":
             return _label_loss(output, batch)

@@ -30,6 +30,7 @@ from ..pack.trained_on import TrainedOn
 from .batches import Batches, TrainingData
 from .beginning import Preparing, begin, expected
 from .checkpoint import Checkpoint, check_checkpoint
+from .folded import folded
 from .initialise import held_out
 from .logs import Logs, check_logs
 from .losses import local_losses, variances
@@ -185,7 +186,7 @@ class _Run:
 
     def _objective(self, precision: str, spread: list[torch.Tensor]) -> Objective:
         training = replace(self.training, precision=precision)
-        return Objective(self.supernet, training, spread, self.cost, self.device, expected(self.losses, self.training))
+        return Objective(self.folded, training, spread, self.cost, self.device, expected(self.losses, self.training))
 
     def _precision(self, images: torch.Tensor, spread: list[torch.Tensor]) -> str:
         """As given, or as the run began; for `auto`, the first worker times it, where there is something to train."""
@@ -289,7 +290,8 @@ class _Run:
         return ""
 
     def _set_up(self) -> None:
-        """The optimizer of what is left to train."""
+        """The optimizer of what is left to train, and the blocks as the steps run them."""
+        self.folded = folded(self.supernet)
         self.alternatives = self.supernet.alternatives()
         self.parameters = {block.name: self._trainable(block) for block in self.alternatives}
         every = [parameter for own in self.parameters.values() for parameter in own]
