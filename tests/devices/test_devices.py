@@ -121,6 +121,32 @@ def test_an_output_is_the_callers_to_keep(session: Session, pictures: np.ndarray
     first += 1
 
 
+def test_what_is_measured_while_held_is_loaded_once(watched: Session, spy: Spy) -> None:
+    chains, others = [FAST, THIN, ("b0",)], [FAST, ("b1",)]
+    watched.samples(chains, rounds=1, warmup=0)
+    once = [*spy.loads]
+    spy.loads.clear()
+    watched.samples(chains, rounds=1, warmup=0)
+    assert spy.loads == once, "not held"
+    spy.loads.clear()
+    with watched.holding():
+        assert [len(each) for each in watched.samples(chains, rounds=2, warmup=1)] == [2, 2, 2]
+        spy.calls.clear()
+        assert [len(each) for each in watched.samples(chains, rounds=3, warmup=0)] == [3, 3, 3]
+        assert spy.loads == once
+        assert spy.calls.count("block 'b0-m2'") == 3 * 2, "each round, once before it is timed"
+        watched.samples(others, rounds=1, warmup=0)
+        assert len(spy.loads) > len(once)
+        watched.samples(chains, rounds=1, warmup=0)
+        assert spy.loads[-len(once) :] == once
+        spy.loads.clear()
+        watched.samples(chains, rounds=1, warmup=0, sample=np.ones(watched.pack.graph.cuts[0].shape, np.float32))
+        assert spy.loads == once, "its features are others"
+    spy.loads.clear()
+    watched.samples(chains, rounds=1, warmup=0)
+    assert spy.loads == once
+
+
 def test_activating_loads_only_the_difference(watched: Session, spy: Spy) -> None:
     pack, oracle = watched.pack, watched.pack.graph.oracle
     size = {block.name: pack.artifact(block.name, spy.backend).bytes for block in pack.graph.blocks}

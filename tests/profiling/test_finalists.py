@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from types import SimpleNamespace
 from typing import Any
 
@@ -28,6 +29,9 @@ class Off:
     ) -> list[list[list[float]]]:
         factors = [1.0 if tuple(each) == self.pack.graph.oracle else self.factor for each in chains]
         return [[[factor * self.cost[name]] * rounds for name in each] for each, factor in zip(chains, factors)]
+
+    def holding(self) -> AbstractContextManager[None]:
+        return nullcontext()
 
     def samples(self, chains: Sequence[Sequence[str]], rounds: int, warmup: int) -> list[list[float]]:
         return [[sum(each) for each in zip(*blocks)] for blocks in self.samples_in_situ(chains, rounds, warmup)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from itertools import pairwise
 from types import SimpleNamespace
@@ -77,6 +78,9 @@ class Simulated:
             return ms * math.exp(self.rng.gauss(0, self.noise)) * (5 if self.rng.random() < 0.01 else 1)
 
         return [[[noisy(ms) for _ in range(rounds)] for ms in self.true_ms(names)] for names in chains]
+
+    def holding(self) -> AbstractContextManager[None]:
+        return nullcontext()
 
     def samples(self, chains: Sequence[Sequence[str]], rounds: int, warmup: int) -> list[list[float]]:
         return [[sum(each) for each in zip(*blocks)] for blocks in self.samples_in_situ(chains, rounds, warmup)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from statistics import median
 from typing import Any
 
@@ -43,6 +44,9 @@ class Played:
                     block.append(speed * math.exp(self.rng.gauss(0, self.noise)))
             self.rounds += 1
         return times
+
+    def holding(self) -> AbstractContextManager[None]:
+        return nullcontext()
 
     def samples(self, chains: Sequence[Sequence[str]], rounds: int, warmup: int) -> list[list[float]]:
         return [[sum(each) for each in zip(*blocks)] for blocks in self.samples_in_situ(chains, rounds, warmup)]

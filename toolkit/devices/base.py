@@ -12,6 +12,7 @@ import os
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
 from types import TracebackType
 from typing import Any, Protocol
@@ -163,8 +164,9 @@ class Evaluation:
 class Session(ABC):
     """One block pack open on one device. A context manager: leaving it closes it.
 
-    Only the blocks of the active subnet stay loaded between calls. Every method raises DeviceError when the session is
-    closed or the engine fails, and PackError when a blob was damaged since the pack was opened.
+    Only the blocks of the active subnet, and those that are measured `holding` them, stay loaded between calls. Every
+    method raises DeviceError when the session is closed or the engine fails, and PackError when a blob was damaged
+    since the pack was opened.
     """
 
     pack: BlockPack
@@ -233,6 +235,11 @@ class Session(ABC):
         stretches = [chain_of(self.pack.graph, chain) for chain in chains]
         sample = sample_for(self.pack.graph.cuts[0], sample)
         return self._measure(stretches, rounds, warmup, sample, progress or _nobody)
+
+    def holding(self) -> AbstractContextManager[None]:
+        """While inside, and where a session can, what was measured stays loaded for the same chains to be measured
+        again, with the same sample: nothing else is done meanwhile."""
+        return nullcontext()
 
     def evaluate(self, plan: Plan, data: Dataset, progress: Progress | None = None) -> Evaluation:
         """Run `plan` on every image of `data`.

@@ -17,6 +17,7 @@ import json
 import os
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -165,6 +166,10 @@ class JournaledSession(Session):
     def resident(self) -> Resident:
         """See `Session.resident`."""
         return self._session.resident
+
+    def holding(self) -> AbstractContextManager[None]:
+        """See `Session.holding`."""
+        return self._session.holding()
 
     def _measure(
         self, chains: Sequence[Sequence[Block]], rounds: int, warmup: int, sample: NDArray[Any], progress: Progress

@@ -159,30 +159,31 @@ def take_samples(
         note_conditions()
         return times
 
-    warmup, before = 0, math.inf
-    for _ in range(_WARMUP_BATCHES):
-        now = median(session.samples(asked, _BATCH, 0)[-1])
-        note_conditions()
-        warmup += _BATCH
-        if abs(before - now) <= _WARM * now:
-            break
-        before = now
-    taken: list[list[list[float]]] = []
-    rounds = 0
-    while rounds < precision.most:
-        # A call loads its blocks anew, so the further it is from the end, the more rounds a call takes.
-        batch = precision.least if not rounds else max(_BATCH, rounds // 2)
-        batch = min(batch, precision.most - rounds)
-        found = more(batch, rounds)
-        taken = taken or [[[] for _ in blocks] for blocks in found]
-        for blocks, further in zip(taken, found, strict=True):
-            for times, new in zip(blocks, further, strict=True):
-                times += new
-        rounds += batch
-        *timed, of_anchor = (Timed(chain, tuple(map(tuple, blocks))) for chain, blocks in zip(asked, taken))
-        samples = Samples(tuple(timed), of_anchor, warmup, Conditions.over_all(conditions) if conditions else None)
-        if samples.corrected().uncertainty() <= precision.within:
-            break
+    with session.holding():
+        warmup, before = 0, math.inf
+        for _ in range(_WARMUP_BATCHES):
+            now = median(session.samples(asked, _BATCH, 0)[-1])
+            note_conditions()
+            warmup += _BATCH
+            if abs(before - now) <= _WARM * now:
+                break
+            before = now
+        taken: list[list[list[float]]] = []
+        rounds = 0
+        while rounds < precision.most:
+            # A device may load its blocks anew for a call: the further it is from the end, the more rounds one takes.
+            batch = precision.least if not rounds else max(_BATCH, rounds // 2)
+            batch = min(batch, precision.most - rounds)
+            found = more(batch, rounds)
+            taken = taken or [[[] for _ in blocks] for blocks in found]
+            for blocks, further in zip(taken, found, strict=True):
+                for times, new in zip(blocks, further, strict=True):
+                    times += new
+            rounds += batch
+            *timed, of_anchor = (Timed(chain, tuple(map(tuple, blocks))) for chain, blocks in zip(asked, taken))
+            samples = Samples(tuple(timed), of_anchor, warmup, Conditions.over_all(conditions) if conditions else None)
+            if samples.corrected().uncertainty() <= precision.within:
+                break
     if progress:
         progress(precision.most, precision.most)
     return samples

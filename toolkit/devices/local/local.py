@@ -9,6 +9,7 @@ import re
 import time
 from collections.abc import Iterable, Iterator, Mapping, MutableMapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -72,6 +73,17 @@ class LocalSession(Session):
         self._programs: dict[str, Program] = {}  # its blocks, where they are loaded one by one
         self._chain: Chain | None = None  # the same, ready to infer
         self._kept = KeptFeatures()
+        self._holding = False
+        self._held: _Loaded | None = None  # what was measured last, while that is held
+
+    @contextmanager
+    def holding(self) -> Iterator[None]:
+        """See `Session.holding`."""
+        self._holding = True
+        try:
+            yield
+        finally:
+            self._holding, self._held = False, None
 
     def _measure(
         self, chains: Sequence[Sequence[Block]], rounds: int, warmup: int, sample: NDArray[Any], progress: Progress
@@ -81,23 +93,13 @@ class LocalSession(Session):
         Chains that are assembled have weights of their own, each. Those beyond what `_HELD` allows are not held, but
         assembled anew in every round, untimed.
         """
-        alone = dict.fromkeys(block.name for blocks in chains if not self._assembles(blocks) for block in blocks)
-        programs = {name: self._program(name) for name in alone}
-        readers = [first_readers(self._graph, blocks) for blocks in chains]
-        features = self._oracle_features(sample, {cut for of_chain in readers for cut in of_chain}, programs)
-        # A feature within the network is brought into the layout of the block that reads it here, so that this is not
-        # measured. What begins at cut 0 is given the caller's array, as by `infer`.
-        wanted = [{cut: (cut, self._layout(block.name)) for cut, block in of_chain.items()} for of_chain in readers]
-        inputs = {
-            (cut, layout): self._engine.tensor(features[cut], layout)
-            for cut, layout in {key for keys in wanted for key in keys.values()}
-        }
-        given = [
-            {cut: sample if blocks[0].start == cut == 0 else inputs[key] for cut, key in keys.items()}
-            for blocks, keys in zip(chains, wanted, strict=True)
-        ]
-        held = self._held(chains)
-        ready = [self._ready_chain(blocks, programs) if hold else None for blocks, hold in zip(chains, held)]
+        loaded = self._held
+        if loaded is None or not loaded.is_for(chains, sample):
+            loaded = self._held = None  # before the next is loaded beside it
+            loaded = self._loaded(chains, sample)
+        if self._holding:
+            self._held = loaded
+        ready, given, programs = loaded.ready, loaded.given, loaded.programs
         times: list[list[list[float]]] = [[[] for _ in blocks] if self.stamps_cuts else [[]] for blocks in chains]
         order, shuffler = list(range(len(chains))), random.Random(0)
         wall_ns = ran_ns = 0
@@ -123,21 +125,42 @@ class LocalSession(Session):
         self.conditions = Conditions(self.info.threads, waited=max(0.0, 1 - ran_ns / wall_ns) if wall_ns else 0.0)
         return times
 
+    def _loaded(self, chains: Sequence[Sequence[Block]], sample: NDArray[Any]) -> _Loaded:
+        """The chains, ready to be measured from the features that the oracle has for the sample."""
+        alone = dict.fromkeys(block.name for blocks in chains if not self._assembles(blocks) for block in blocks)
+        programs = {name: self._program(name) for name in alone}
+        readers = [first_readers(self._graph, blocks) for blocks in chains]
+        features = self._oracle_features(sample, {cut for of_chain in readers for cut in of_chain}, programs)
+        # A feature within the network is brought into the layout of the block that reads it here, so that this is not
+        # measured. What begins at cut 0 is given the caller's array, as by `infer`.
+        wanted = [{cut: (cut, self._layout(block.name)) for cut, block in of_chain.items()} for of_chain in readers]
+        inputs = {
+            (cut, layout): self._engine.tensor(features[cut], layout)
+            for cut, layout in {key for keys in wanted for key in keys.values()}
+        }
+        given = [
+            {cut: sample if blocks[0].start == cut == 0 else inputs[key] for cut, key in keys.items()}
+            for blocks, keys in zip(chains, wanted, strict=True)
+        ]
+        fits = self._fit(chains)
+        ready = [self._ready_chain(blocks, programs) if fit else None for blocks, fit in zip(chains, fits)]
+        return _Loaded(chains, sample, programs, given, ready)
+
     @property
     def stamps_cuts(self) -> bool:
         """See `Session.stamps_cuts`. An assembled network has no cuts to look at the clock."""
         return self._engine.assemble is None
 
-    def _held(self, chains: Sequence[Sequence[Block]]) -> list[bool]:
+    def _fit(self, chains: Sequence[Sequence[Block]]) -> list[bool]:
         """Which of the chains stay loaded while they are measured: those that are not assembled, and of the others
         the first whose artifacts have no more bytes together than `_HELD` of the memory that is free."""
         left = int(_HELD * free_bytes())
-        held = []
+        fits = []
         for blocks in chains:
             bytes_ = self._bytes(block.name for block in blocks) if self._assembles(blocks) else 0
-            held.append(bytes_ <= left)
-            left -= bytes_ if held[-1] else 0
-        return held
+            fits.append(bytes_ <= left)
+            left -= bytes_ if fits[-1] else 0
+        return fits
 
     def _evaluate(
         self,
@@ -324,6 +347,23 @@ class LocalSession(Session):
             if cut in cuts:
                 features[cut] = self._engine.array(feature)
         return features
+
+
+@dataclass(frozen=True)
+class _Loaded:
+    """Chains that are loaded to be measured: their blocks' `programs` where they run one by one, the features that
+    each is `given`, by cut, and what is `ready`: None for one that is assembled anew in every round."""
+
+    chains: Sequence[Sequence[Block]]
+    sample: NDArray[Any]
+    programs: Mapping[str, Program]
+    given: Sequence[Mapping[int, Any]]
+    ready: Sequence[Chain | None]
+
+    def is_for(self, chains: Sequence[Sequence[Block]], sample: NDArray[Any]) -> bool:
+        """Whether these chains are measured with this sample."""
+        same = [*map(tuple, chains)] == [*map(tuple, self.chains)]
+        return same and np.array_equal(sample, self.sample, equal_nan=True)
 
 
 class _Lent:
