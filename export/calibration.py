@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -30,7 +29,7 @@ def in_int8(supernet: Supernet) -> list[Block]:
     graph = supernet.graph
     floats = {cut.index for cut in graph.cuts if cut.dtype == "float32"}
     return [
-        replace(block, name=f"{block.name}-int8", precision="int8", twin_of=block.name)
+        block.quantised()
         for block in graph.blocks
         if any(True for _ in supernet.blocks[block.name].parameters()) and {*graph.reads(block), block.end} <= floats
     ]

@@ -12,9 +12,10 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 
 from adaptivenet.toolkit.elastic import Supernet
-from adaptivenet.toolkit.errors import ExportError, GraphError
+from adaptivenet.toolkit.errors import ExportError, GraphError, ProfileError
 from adaptivenet.toolkit.graph.graph import Block, BlockGraph, Subnet
-from adaptivenet.toolkit.profiling.profile import OF_BLOCK, Profile
+from adaptivenet.toolkit.graph.profiled import is_added, subnets_in
+from adaptivenet.toolkit.profiling.profile import Profile
 from torch import nn
 
 from .networks import one_program
@@ -113,7 +114,7 @@ def fuse(supernet: Supernet, graph: BlockGraph, subnets: Sequence[Sequence[str]]
             blocks[floats] = own
         own = blocks[floats]
         if parts[0].precision == "int8":
-            own = replace(own, name=f"{own.name}-int8", precision="int8", twin_of=own.name)
+            own = own.quantised()
         wanted.append(own)
         names[stretch] = own.name
     cuts = [replace(graph.cuts[cut], index=at) for at, cut in enumerate(borders)]
@@ -145,23 +146,16 @@ def _free(name: str, taken: Set[str]) -> str:
 def front_of(profile: Profile, graph: BlockGraph, what: str) -> list[Subnet]:
     """The subnets of a profile's front, in the graph of the pack that the supernet would be exported to.
 
-    Raises ExportError where the profile is of another pack: where a block of it is not there, or leads between other
-    cuts, or differs in kind, ratio or precision. A profile does not tell weights: that of a supernet with the same
-    blocks and other weights passes.
+    Raises ExportError for a profile of another pack (see `subnets_in`), and where it has what the pack would have only
+    if it were asked for.
     """
-    taken = {name for point in profile.front.points for name in point.subnet}
+    subnets = [point.subnet for point in profile.front.points]
+    taken = {name for subnet in subnets for name in subnet}
     for block in profile.graph.blocks:
-        added = block.precision == "int8" or block.kind == "also"  # which a pack has only where it was asked for
-        if added and block.name not in taken:
-            continue
-        if block.name not in graph and added:
+        if is_added(block) and block.name in taken and block.name not in graph:
             how = "--int8 and --calibrate make it" if block.precision == "int8" else "--also adds it"
             raise ExportError(f"the front of {what} has the block {block.name!r}, which the pack would not have: {how}")
-        if block.name not in graph:
-            raise ExportError(f"{what} is a profile of another pack: the supernet has no block {block.name!r}")
-        if any(getattr(block, each) != getattr(graph[block.name], each) for each in OF_BLOCK):
-            raise ExportError(f"{what} is a profile of another pack: its block {block.name!r} is another one")
     try:
-        return [graph.subnet(point.subnet) for point in profile.front.points]
-    except GraphError as error:
-        raise ExportError(f"{what} is a profile of another pack: {error}") from error
+        return subnets_in(graph, profile.graph, subnets, what)
+    except ProfileError as error:
+        raise ExportError(str(error)) from error

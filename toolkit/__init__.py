@@ -8,8 +8,8 @@
         session.activate(result.choices[0].point.subnet)
         output = session.infer(x)
 
-The names below are public. `elastify`, `train` and `Supernet` import torch when they are first used; nothing else here
-does.
+The names below are public. `elastify`, `train`, `polish` and `Supernet` import torch when they are first used; nothing
+else here does.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -52,6 +52,7 @@ from .serving.controller import Controller
 
 if TYPE_CHECKING:
     from .elastic import Supernet, elastify
+    from .training.polish import polish
     from .training.train import train
 
 __all__ = [
@@ -103,6 +104,7 @@ __all__ = [
     "connect",
     "elastify",
     "open_data",
+    "polish",
     "profile",
     "train",
 ]
@@ -113,6 +115,10 @@ def __getattr__(name: str) -> Any:
         from . import elastic
 
         return getattr(elastic, name)
+    if name == "polish":
+        from .training.polish import polish
+
+        return polish
     if name == "train":
         from .training.train import train
 

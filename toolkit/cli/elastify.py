@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -11,10 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..errors import TrainingError
 from .console import Console, is_verbose, print_json, reports_errors, table
 from .elastified import block_rows, document, left_out, outcome, quality_rows, summary
+from .training import Clock, lasting, open_pictures, shown, with_options
 
+_OF_MAKING = {
+    "weights", "classes", "labels", "size", "preprocessing", "output", "merge", "prune", "lowrank", "skip", "recipe",
+    "storage", "explained",
+}  # fmt: skip
 _LABELS_HELP = "The folder in --data with label maps (default: labels, masks and other usual names)."
 
 if TYPE_CHECKING:
@@ -23,9 +26,6 @@ if TYPE_CHECKING:
     from ..training.phases import Training
     from ..training.train import Trained
     from ..training.validate import Validation
-
-
-_SMALL_BATCH = 64  # with fewer pictures than this, they may come more than once in a batch
 
 
 def _numbers(kind: Callable[[str], Any]) -> Callable[[click.Context, click.Parameter, str], tuple[Any, ...]]:
@@ -150,6 +150,12 @@ def _finite(context: click.Context, parameter: click.Parameter, value: float | N
     type=click.FloatRange(0, 1, min_open=True, max_open=True),
     help="Validate on this share of --data, and do not train on it.",
 )
+@click.option(
+    "--polish",
+    metavar="PROFILE",
+    type=click.Path(),
+    help="MODEL is a supernet: train the blocks on this profile's front further, end to end, without labels.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one json document instead of a table.")
 @click.option("--blocks", is_flag=True, help="Print the table of all blocks too.")
 @click.option("--dry-run", is_flag=True, help="Show the blocks and their alternatives, and stop.")
@@ -170,14 +176,28 @@ def main(
     blocks: bool,
     dry_run: bool,
     explained: bool,
+    polish: str | None,
     **options: Any,
 ) -> None:
     """Make MODEL elastic and train its alternatives.
 
     MODEL is timm:NAME, torchvision:NAME or package.module:function, which may lie in the current folder. On several
     GPUs or machines: torchrun --nproc-per-node N -m adaptivenet.toolkit.cli.elastify MODEL ...
+
+    With --polish, MODEL is the folder of a supernet, which is kept, and PROFILE that of a pack that was exported from
+    it. A tenth of --data decides whether a subnet is better than before, and a tenth that nothing else sees (or
+    --hold-out, or --validate) is what the table is of.
     """
-    clock = _Clock(options["max_minutes"])  # before torch is imported, which takes a while
+    clock = Clock(options["max_minutes"])  # before torch is imported, which takes a while
+    if options["held_out"] and options["hold_out"]:
+        raise click.UsageError("--validate and --hold-out both say what to validate on: give one of them")
+    if polish is not None:
+        from .polishing import polish_command
+
+        _check_polish(out, options["data"], dry_run)
+        given = {**options, "as_json": as_json, "blocks": blocks}
+        polish_command(model, polish, out, clock, given, dry_run)
+        return
     from ..data.classes import read_classes
     from ..elastic import elastify, example_input, load_model
     from ..elastic import kinds as kinds_of
@@ -189,13 +209,12 @@ def main(
     from ..training.checkpoint import check_checkpoint
     from ..training.logs import check_logs
     from ..training.parallel import is_first_worker
+    from ..training.validate import check
 
     dry_run = dry_run or explained
     if out is None and not dry_run:
         raise click.UsageError("Missing option '--out': the folder to write the supernet to.")
 
-    if options["held_out"] and options["hold_out"]:
-        raise click.UsageError("--validate and --hold-out both say what to validate on: give one of them")
     console = Console() if is_first_worker() else None
     say = console.say if console else lambda text: None
     training = _training(options)
@@ -229,7 +248,9 @@ def main(
     if not dry_run:
         held_out = None
         if options["data"]:
-            pictures, held_out = _open(supernet, training, options, console)
+            pictures, held_out = open_pictures(_opened(supernet, options["labels"]), options, console)
+            if held_out:
+                check(supernet, held_out)
             trained = _train(supernet, pictures, training, options, console, clock.for_training(held_out is not None))
         else:
             say("no --data: the alternatives are as they were made, not trained")
@@ -259,11 +280,26 @@ def main(
         console.say(f"warning: {warning}")
 
 
+def _check_polish(out: str | None, data: str | None, dry_run: bool) -> None:
+    """Raises UsageError for options that --polish lacks, or has no use for."""
+    context, source = click.get_current_context(), click.core.ParameterSource.COMMANDLINE
+    idle = [
+        parameter.opts[0]
+        for parameter in context.command.params
+        if parameter.name in _OF_MAKING and context.get_parameter_source(parameter.name) is source
+    ]
+    if idle:
+        raise click.UsageError(f"{', '.join(idle)}: not with --polish, which trains blocks of a supernet that is there")
+    if not dry_run and (out is None or data is None):
+        raise click.UsageError(
+            "--polish needs --data, the pictures to train on, and --out, the folder to write the supernet to."
+        )
+
+
 def _training(options: Mapping[str, Any]) -> Training:
     from ..training.phases import RECIPES
 
-    names = ("batch_size", "seed", "flip", "shift", "precision", "max_minutes")
-    training = replace(RECIPES[options["recipe"]](), **{name: options[name] for name in names})
+    training = with_options(RECIPES[options["recipe"]](), options)
     match options["storage"]:
         case None:
             return training
@@ -273,42 +309,12 @@ def _training(options: Mapping[str, Any]) -> Training:
             return replace(training, storage=times)
 
 
-class _Clock:
-    """How the minutes of the whole command are shared out among its parts."""
-
-    def __init__(self, minutes: float | None) -> None:
-        self._until = None if minutes is None else time.monotonic() + 60 * minutes
-
-    def left(self) -> float | None:
-        """Seconds, at least 1; None without a limit."""
-        return None if self._until is None else max(1.0, self._until - time.monotonic())
-
-    def for_training(self, validates: bool) -> float | None:
-        """The minutes for training: a part of what is left is for saving, and for the validation where there is one."""
-        left = self.left()
-        return None if left is None else left / 60 * (0.77 if validates else 0.97)
-
-
-def _open(
-    supernet: Supernet, training: Training, options: Mapping[str, Any], console: Console | None
-) -> tuple[Dataset, Dataset | None]:
-    """The pictures to train on, and those to validate on, which are checked before anything is trained."""
+def _opened(supernet: Supernet, labels: str | None) -> Callable[[str], Dataset]:
+    """What opens pictures, with their labels, for a supernet."""
     from ..data import open_data
-    from ..training.validate import check
 
-    def opened(path: str) -> Dataset:
-        recipe, names, first = supernet.preprocessing, supernet.classes, supernet.graph.cuts[0]
-        return open_data(path, recipe, names, first, scores=supernet.scores, labels=options["labels"])
-
-    pictures = opened(options["data"])
-    held_out = opened(options["held_out"]) if options["held_out"] else None
-    if console:
-        console.notes(pictures, *([held_out] if held_out else []))
-    if share := options["hold_out"]:
-        pictures, held_out = pictures.split((1 - share, share), training.seed)
-    if held_out:
-        check(supernet, held_out)
-    return pictures, held_out
+    recipe, names, first = supernet.preprocessing, supernet.classes, supernet.graph.cuts[0]
+    return lambda path: open_data(path, recipe, names, first, scores=supernet.scores, labels=labels)
 
 
 def _train(
@@ -321,12 +327,7 @@ def _train(
 ) -> Trained:
     from ..training.train import train
 
-    if training.batch_size > max(len(pictures), _SMALL_BATCH):
-        raise TrainingError(
-            f"--batch-size {training.batch_size} is more than there are pictures: {len(pictures)}; take fewer a step"
-        )
-    if options["epochs"] is not None:
-        training = training.lasting(round(options["epochs"] * len(pictures) / training.batch_size))
+    training = lasting(training, pictures, options["epochs"])
     if console:
         console.progress("train", 0, 0)
     trained = train(
@@ -335,7 +336,7 @@ def _train(
         replace(training, max_minutes=minutes),
         checkpoint=options["checkpoint"],
         logs=options["tensorboard"],
-        progress=lambda kind, done, total, loss: _show(console, kind, done, total, loss),
+        progress=shown(console),
         preparing=lambda what, done, total: console.progress(what, done, total) if console else None,
         device=options["device"],
     )
@@ -372,11 +373,6 @@ def _validate(
             "was no time left"
         )
     return validation
-
-
-def _show(console: Console | None, kind: str, done: int, total: int, loss: float) -> None:
-    if console:
-        console.progress("train", done, total, f"{kind} {loss:.3f}")
 
 
 if __name__ == "__main__":

@@ -102,6 +102,10 @@ class Block:
         """Whether it is a network as one program, the original or another."""
         return self.kind in NETWORKS
 
+    def quantised(self) -> Block:
+        """Its variant in int8, as packs have it."""
+        return replace(self, name=f"{self.name}-int8", precision="int8", twin_of=self.name)
+
 
 class Subnet(tuple[str, ...]):
     """A tuple of block names that is a path through `graph`; anything else cannot be built.

@@ -43,6 +43,14 @@ class TrainedOn:
         last = max(self.digests)
         return max(found, round(len(short) * found / sum(digest <= last for digest in short)))
 
+    def in_words(self, seen: int, pictures: int) -> str:
+        """What to say of a quality where `seen` of the pictures that it was measured on were trained on."""
+        about = "" if self.is_complete else "about "
+        return (
+            f"{about}{seen} of the {pictures} pictures to verify on were trained on, and the quality is not what new "
+            "pictures will give: verify on pictures that are in no training"
+        )
+
     def to_text(self) -> str:
         """The digests in ascending order, joined, in base64: 8 characters each."""
         return base64.b64encode(b"".join(sorted(self.digests))).decode()

@@ -17,13 +17,13 @@ from ..errors import GraphError, ProfileError
 from ..graph.front import Front, FrontPoint
 from ..graph.graph import Block, BlockGraph, Cut
 from ..graph.latency import Latency, LatencyTable
+from ..graph.profiled import OF_BLOCK
 from ..graph.ticks import of_every_block
 from ..pack.pack import BlockPack
 from .slowing import Slowdown
 
 FORMAT = "adaptivenet-profile"
 VERSION = 2
-OF_BLOCK = ("name", "start", "end", "kind", "ratio", "precision")  # what a profile tells of a block
 _NUMBERS = re.compile(r"\[\n\s+([-+.\deE,\s]+?)\n\s*\]")  # a list of them, a line each
 
 

@@ -28,6 +28,7 @@ from ..graph.doubts import nothing_lost
 from ..graph.front import Front, FrontPoint
 from ..graph.graph import BlockGraph, Subnet
 from ..graph.latency import Latency, LatencyTable
+from ..graph.profiled import OF_BLOCK
 from ..graph.quality import Quality
 from ..graph.ticks import fastest_and_slowest
 from ..plan.plan import compile_plan
@@ -40,7 +41,7 @@ from .finalists import EDGES, FIRST, near, time_finalists, time_subnets
 from .journal import Journal, JournaledSession
 from .measuring import Precision, Samples, take_samples
 from .prediction import Predictor
-from .profile import FORMAT, OF_BLOCK, VERSION, Choice, Profile
+from .profile import FORMAT, VERSION, Choice, Profile
 from .settings import Budget, Settings
 from .slowing import slowdown
 from .trust import original_in_doubt, seen_in_training, trained_on

@@ -23,13 +23,7 @@ def trained_on(pack: BlockPack, pictures: Dataset) -> int | None:
 
 def seen_in_training(pack: BlockPack, seen: int | None, pictures: int) -> list[str]:
     """What to say where `seen` of the pictures to verify on were trained on."""
-    if not seen or pack.trained_on is None:
-        return []
-    about = "" if pack.trained_on.is_complete else "about "
-    return [
-        f"{about}{seen} of the {pictures} pictures to verify on were trained on, and the quality is not what new "
-        "pictures will give: verify on pictures that are in no training"
-    ]
+    return [pack.trained_on.in_words(seen, pictures)] if seen and pack.trained_on else []
 
 
 def original_in_doubt(session: Session, pictures: Dataset, qualities: Sequence[Quality]) -> list[str]:

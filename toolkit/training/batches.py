@@ -36,6 +36,25 @@ class TrainingData(Protocol):
     def image(self, index: int) -> FloatArray: ...
 
 
+class Part:
+    """The images of a data set with these indices, in this order."""
+
+    def __init__(self, data: TrainingData, indices: Sequence[int]) -> None:
+        self._data, self._indices = data, indices
+        if hasattr(data, "content_digests"):
+            self.content_digests = lambda chosen: data.content_digests([indices[index] for index in chosen])
+
+    def __len__(self) -> int:
+        return len(self._indices)
+
+    def image(self, index: int) -> FloatArray:
+        return self._data.image(self._indices[index])
+
+    def label(self, index: int) -> int | npt.NDArray[np.int64] | None:
+        """As `label_of` gives it."""
+        return label_of(self._data, self._indices[index])
+
+
 @dataclass(frozen=True)
 class Batch:
     """`images` of shape (batch, channels, height, width), and, where asked for, `labels`, int64 of shape (batch,), or
@@ -44,6 +63,14 @@ class Batch:
 
     images: torch.Tensor
     labels: torch.Tensor | None = None
+
+
+def check_data(data: object) -> None:
+    """Raises TrainingError for what is no data set."""
+    if not isinstance(data, TrainingData):
+        raise TrainingError(
+            f"training needs a data set with len() and image(index), as open_data gives: got {type(data).__name__}"
+        )
 
 
 def labels_of(data: TrainingData, indices: Sequence[int], device: torch.device) -> torch.Tensor:
@@ -77,10 +104,7 @@ class Batches:
     """
 
     def __init__(self, data: TrainingData, training: Training, part: range, device: torch.device) -> None:
-        if not isinstance(data, TrainingData):
-            raise TrainingError(
-                f"training needs a data set with len() and image(index), as open_data gives: got {type(data).__name__}"
-            )
+        check_data(data)
         if len(data) < 1:
             raise TrainingError("there are no images to train on")
         if training.needs_labels and label_of(data, 0) is None:

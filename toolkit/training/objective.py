@@ -22,7 +22,8 @@ from .subnet_draws import SubnetDraws
 class Objective:
     """The losses of a run. `variances` are those of the teacher's feature at every cut, `cost` as for `SubnetDraws`.
 
-    `expected` is every alternative's local loss before the first step: where the front is looked for.
+    `expected` is every alternative's local loss before the first step: where the front is looked for. With `given`
+    subnets only these are trained, each as likely as the others; the number of each is what its loss is multiplied by.
 
     Every loss is a mean over the images of a batch, so that parts of a batch add up to the whole.
     """
@@ -35,9 +36,10 @@ class Objective:
         cost: Mapping[str, float] | None,
         device: torch.device,
         expected: Mapping[str, float],
+        given: Mapping[Subnet, float] | None = None,
     ) -> None:
         self._supernet, self._training, self._variances = supernet, training, variances
-        self._cost, self._device, self._expected = cost, device, expected
+        self._cost, self._device, self._expected, self._given = cost, device, expected, given
 
     def losses(self, phase: Phase, batch: Batch, step: int) -> Iterator[tuple[str, torch.Tensor, float]]:
         """What a batch trains, one by one, so that one graph at a time is in memory.
@@ -58,7 +60,7 @@ class Objective:
         for subnet in subnets:
             with self._precision():
                 loss = self._subnet_loss(phase, subnet, batch, features)
-            yield f"subnet {' '.join(subnet)}", loss, 1 / len(subnets)
+            yield f"subnet {' '.join(subnet)}", loss, (self._given[subnet] if self._given else 1.0) / len(subnets)
 
     def _subnet_loss(
         self, phase: Phase, subnet: Subnet, batch: Batch, features: Sequence[torch.Tensor]
@@ -75,6 +77,8 @@ class Objective:
 
     def _subnets(self, n: int, step: int) -> list[Subnet]:
         rng = random.Random(f"{self._training.seed}/subnets/{step}")
+        if self._given:
+            return rng.sample(list(self._given), min(n, len(self._given)))
         draws = {
             "front": lambda: self._draws.near_front(n, rng, self._expected),
             "cost": lambda: self._draws.by_cost(n, rng),

@@ -177,6 +177,11 @@ def naive() -> Training:
     return Training((Phase("tune", 300, 1e-3),), sampling="walk", initialise=("statistics",))
 
 
+def polishing() -> Training:
+    """Distillation of given subnets, whose alternatives are trained already (see `polish`). No labels."""
+    return Training((Phase("subnets", 300, 1e-4, subnets=2),), initialise=())
+
+
 RECIPES: dict[str, Callable[[], Training]] = {
     "ours": ours,
     "uniform": uniform,

@@ -25,7 +25,7 @@ from ..elastic.defaults import ordinary_defaults
 from ..elastic.recipe import tensors
 from ..elastic.supernet import Supernet
 from ..errors import DataError, TrainingError, WorkerLost
-from ..graph.graph import Block
+from ..graph.graph import Block, Subnet
 from ..pack.trained_on import TrainedOn
 from .batches import Batches, TrainingData
 from .beginning import Preparing, begin, expected
@@ -73,6 +73,7 @@ def train(
     training: Training | None = None,
     *,
     cost: Mapping[str, float] | None = None,
+    subnets: Mapping[Subnet, float] | None = None,
     checkpoint: str | Path | None = None,
     logs: str | Path | None = None,
     progress: Progress | None = None,
@@ -84,7 +85,8 @@ def train(
     settings, alternatives are left out first (see `thinning`): at the end, `supernet` has them no more.
 
     `training` is a recipe of `phases`, `ours()` when None. `cost`, one number a block, is what subnets are sampled by:
-    milliseconds, say, from a device's latency table; multiply-accumulates when None. With `checkpoint` (a file), the
+    milliseconds, say, from a device's latency table; multiply-accumulates when None. With `subnets`, only these are
+    sampled, all equally often, and the loss of each counts as often as its number says. With `checkpoint` (a file), the
     state is written there, and a file that is there already is resumed. `logs` is a folder for TensorBoard.
     `progress(kind of phase, steps done, steps in all, loss)` is called after each step, `preparing(what, done, total)`
     while pictures are read and blocks initialised before the first. `device` is `cpu`, `cuda` or
@@ -92,6 +94,7 @@ def train(
 
     Raises TrainingError for a loss that is no number, a checkpoint of another run, a disk that does not take one, data
     without the labels that a phase needs, and when another worker is gone. The last checkpoint is then as it was.
+    Raises GraphError for one of `subnets` that is none.
     """
     place = find_device(device)
     training = training or ours()
@@ -105,7 +108,8 @@ def train(
         placed(supernet, place),
         Batches(data, training, group.part(training.batch_size), place) as batches,
     ):
-        trained = _Run(supernet, training, group, batches, cost, place).run(
+        given = subnets and {supernet.graph.subnet(subnet): weight for subnet, weight in subnets.items()}
+        trained = _Run(supernet, training, group, batches, cost, place, given).run(
             len(data),
             Path(checkpoint) if checkpoint else None,
             Path(logs) if logs else None,
@@ -134,10 +138,11 @@ class _Run:
         batches: Batches,
         cost: Mapping[str, float] | None,
         device: torch.device,
+        given: Mapping[Subnet, float] | None = None,
     ) -> None:
         self.whole, self.training, self.group, self.batches = supernet, training, group, batches
         self.supernet = supernet  # without the alternatives that are left out
-        self.cost, self.device = cost, device
+        self.cost, self.device, self.given = cost, device, given
         self.started = time.monotonic()
         self.share = len(group.part(training.batch_size)) / training.batch_size
         if not any(self._trainable(block) for block in supernet.alternatives()):
@@ -186,7 +191,8 @@ class _Run:
 
     def _objective(self, precision: str, spread: list[torch.Tensor]) -> Objective:
         training = replace(self.training, precision=precision)
-        return Objective(self.folded, training, spread, self.cost, self.device, expected(self.losses, self.training))
+        known = expected(self.losses, self.training)
+        return Objective(self.folded, training, spread, self.cost, self.device, known, self.given)
 
     def _precision(self, images: torch.Tensor, spread: list[torch.Tensor]) -> str:
         """As given, or as the run began; for `auto`, the first worker times it, where there is something to train."""
@@ -248,12 +254,17 @@ class _Run:
         """A digest of what the run is a function of: settings, blocks, the teacher's weights, images it sees first.
 
         Not of what may change when a run is resumed: how long it may last, how often it is saved, who loads images.
+        Where subnets are given, alternatives are trained further, and so their weights are a part of it as well.
         """
         settings = asdict(replace(self.training, checkpoint_every=1, loaders=1, max_minutes=None))
         blocks = [(block.name, block.params) for block in self.supernet.graph.blocks]
         cost = None if self.cost is None else sorted(self.cost.items())
         digest = hashlib.sha256(json.dumps([settings, blocks, images, cost]).encode())
-        for name in self.supernet.graph.oracle:
+        names = list(self.supernet.graph.oracle)
+        if self.given is not None:
+            digest.update(json.dumps(list(self.given)).encode())
+            names += [block.name for block in self.supernet.alternatives()]
+        for name in names:
             for _, tensor in sorted(tensors(self.supernet.blocks[name]).items()):
                 digest.update(tensor.cpu().contiguous().numpy().tobytes())
         digest.update(first.cpu().contiguous().numpy().tobytes())

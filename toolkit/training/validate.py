@@ -9,7 +9,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
 from ..data.classes import IGNORE
@@ -19,7 +18,7 @@ from ..errors import TrainingError
 from ..graph.doubts import guessing, one_answer
 from ..graph.graph import Subnet
 from ..graph.quality import Quality
-from .batches import FloatArray, TrainingData, label_of, labels_of, stacked
+from .batches import Part, TrainingData, label_of, labels_of, stacked
 from .losses import local_losses
 from .placement import find_device, placed
 from .subnet_draws import SubnetDraws
@@ -146,22 +145,6 @@ def validate(
     )
 
 
-class _First:
-    """The first so many images of a data set."""
-
-    def __init__(self, data: TrainingData, count: int) -> None:
-        self._data, self._count = data, count
-
-    def __len__(self) -> int:
-        return self._count
-
-    def image(self, index: int) -> FloatArray:
-        return self._data.image(index)
-
-    def label(self, index: int) -> int | npt.NDArray[np.int64] | None:
-        return label_of(self._data, index)
-
-
 def _within(
     supernet: Supernet, data: TrainingData, budgets: int, subnets: int, seconds: float, place: torch.device
 ) -> tuple[TrainingData, int]:
@@ -188,7 +171,7 @@ def _within(
     share = min(1.0, math.sqrt(seconds / needed(len(data), subnets)))
     paths = max(1, int(subnets * share))
     images = max(count, int(len(data) * min(1.0, seconds / needed(len(data), paths))))
-    return _First(data, images), paths
+    return Part(data, range(images)), paths
 
 
 def _summary(budget: float, qualities: Sequence[float]) -> BudgetQuality:

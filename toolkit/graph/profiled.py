@@ -1,0 +1,59 @@
+"""A front that was profiled, in the graph of the supernet that its pack was exported from.
+
+A profile tells little of a block: its name, from where to where it leads, and what kind it is (`OF_BLOCK`). A pack has
+what a supernet has, and besides, where it was asked for, int8 variants and whole networks as one program.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ..errors import GraphError, ProfileError
+from .graph import Block, BlockGraph, Subnet
+
+OF_BLOCK = ("name", "start", "end", "kind", "ratio", "precision")
+
+
+def is_added(block: Block) -> bool:
+    """Whether a pack has the block only where it was asked for: one in int8, or another network."""
+    return block.precision == "int8" or block.kind == "also"
+
+
+def subnets_in(graph: BlockGraph, profiled: BlockGraph, subnets: Sequence[Sequence[str]], what: str) -> list[Subnet]:
+    """Subnets of a profile, whose graph is `profiled`, as subnets of `graph`; `what` names the profile in errors.
+
+    Raises ProfileError where the profile is of another pack: where a block of it is not there, or leads between other
+    cuts, or differs in kind, ratio or precision. Blocks that were added to the pack count only where one of the subnets
+    takes them. A profile does not tell weights: that of a supernet with the same blocks and other weights passes.
+    """
+    taken = {name for subnet in subnets for name in subnet}
+    for block in profiled.blocks:
+        if is_added(block) and block.name not in taken:
+            continue
+        if block.name not in graph:
+            raise ProfileError(f"{what} is a profile of another pack: the supernet has no block {block.name!r}")
+        if any(getattr(block, each) != getattr(graph[block.name], each) for each in OF_BLOCK):
+            raise ProfileError(f"{what} is a profile of another pack: its block {block.name!r} is another one")
+    try:
+        return [graph.subnet(subnet) for subnet in subnets]
+    except GraphError as error:
+        raise ProfileError(f"{what} is a profile of another pack: {error}") from error
+
+
+def in_float32(graph: BlockGraph, profiled: BlockGraph, subnets: Sequence[Sequence[str]], what: str) -> list[Subnet]:
+    """The same in the graph of the supernet itself, each subnet once.
+
+    A block in int8 is the one that it was quantised from. Networks that are one program are left out, since a supernet
+    does not have them. Raises ProfileError as `subnets_in` does, and where the profile has another number of cuts.
+    """
+    if profiled.end != graph.end:
+        raise ProfileError(
+            f"{what} is a profile of another pack: its network has {profiled.end} blocks in a row, and the supernet's "
+            f"{graph.end}"
+        )
+    variants = [block.quantised() for block in graph.blocks if block.precision == "float32"]
+    networks = [block for block in profiled.blocks if block.is_network]
+    added = [block for block in (*variants, *networks) if block.name not in graph]
+    exported = BlockGraph(graph.cuts, [*graph.blocks, *added], graph.taps)
+    found = [subnet for subnet in subnets_in(exported, profiled, subnets, what) if subnet not in exported.networks]
+    return list(dict.fromkeys(graph.subnet(exported[name].twin_of or name for name in subnet) for subnet in found))
