@@ -322,7 +322,7 @@ def test_time_that_is_short_cuts_what_is_verified_on(net: Supernet, monkeypatch:
     monkeypatch.setattr(polishing, "train", lambda narrow, data, training, **_: asked.append(training.max_minutes))
 
     def slow(x: torch.Tensor, *subnet: Any) -> Any:
-        clock[0] += len(x) if subnet == (None,) else 0
+        clock[0] += len(x) if not subnet else 0
         return walk(x, *subnet)
 
     monkeypatch.setattr(net, "walk", slow)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -36,25 +37,24 @@ def closeness(
 ) -> dict[Subnet, Closeness]:
     """Of each subnet, in float32, on all images of `data`. `progress(images done, images in all)` is called after each
     batch."""
-    scores = supernet.scores is not None
+    scores, unused = supernet.scores is not None, torch.ones(())
     far = dict.fromkeys(subnets, 0.0)
     right = dict.fromkeys(subnets, 0)
     places = 0
-    moments = torch.zeros(
-        3, dtype=torch.float64
-    )  # of the original's output: how many numbers, their sum, their squares
+    moments = torch.zeros(3, dtype=torch.float64)  # the numbers that the original gives: how many, their sum, squares
     with placed(supernet, device), torch.no_grad():
         for first in range(0, len(data), batch_size):
             indices = range(first, min(first + batch_size, len(data)))
             batch = stacked([data.image(index) for index in indices], indices, device)
-            wanted = supernet(batch)
+            features = supernet.features(batch)
+            wanted = features[-1]
             exact = wanted.double()
             moments += torch.stack([torch.tensor(exact.numel()), exact.sum().cpu(), exact.square().sum().cpu()])
             places += wanted.argmax(1).numel() if scores else 0
             for subnet in subnets:
-                output = supernet(batch, subnet)
+                _, output = deque(supernet.walk(batch, subnet, features), maxlen=1).pop()
                 if scores and wanted.dim() == 2:
-                    far[subnet] += len(indices) * float(output_loss(output, wanted, moments[0]))
+                    far[subnet] += len(indices) * float(output_loss(output, wanted, unused))
                 else:
                     far[subnet] += float((output.double() - exact).square().sum())
                 if scores:
