@@ -81,10 +81,9 @@ void require_preprocessing(const Json& manifest, const BlockGraph& graph) {
   const auto height = preprocessing.at("height").get<std::int64_t>();
   const auto width = preprocessing.at("width").get<std::int64_t>();
   const Json& resize = preprocessing.at("resize_short");
-  if (!resize.is_null() && resize.get<std::int64_t>() < std::max(height, width)) {
+  if (!resize.is_null() && resize.get<std::int64_t>() < std::min(height, width)) {
     throw PackError("preprocessing: resize_short is " + shown(resize) +
-                    "; it must be null or at least the larger side of the crop, " +
-                    std::to_string(std::max(height, width)));
+                    "; it must be null or at least the crop's short side, " + std::to_string(std::min(height, width)));
   }
   const TensorType made = {{1, 3, height, width}, DType::kFloat32};
   if (graph.cuts().front() != made) {

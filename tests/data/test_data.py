@@ -57,18 +57,25 @@ def refusal(path: Path, recipe: Preprocessing | None = RECIPE, classes: list[str
 # Preprocessing
 
 
+def test_a_wide_crop_takes_all_of_a_picture_of_its_form() -> None:
+    recipe = Preprocessing(12, 16, resize_short=12)
+    assert recipe.apply_array(noise(36, 48)).shape == (1, 3, 12, 16)
+    with pytest.raises(DataError, match="12 x 16 pixels when its short side is 12, smaller than the crop of 16 x 12"):
+        recipe.apply_array(noise(48, 36))
+
+
 @given(
     height=st.integers(1, 60),
     width=st.integers(1, 60),
     crop=st.tuples(st.integers(1, 24), st.integers(1, 24)),
-    extra=st.integers(0, 9),
+    extra=st.integers(0, 30),
     interpolation=st.sampled_from(["bilinear", "bicubic"]),
 )
 @settings(deadline=None, max_examples=200)
 def test_preprocessing_is_resize_and_centre_crop_as_torchvision_defines_them(
     height: int, width: int, crop: tuple[int, int], extra: int, interpolation: str
 ) -> None:
-    short = max(crop) + extra
+    short = min(crop) + extra
     recipe = Preprocessing(*crop, short, "center", interpolation, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
     pixels = noise(height, width)
 
@@ -76,6 +83,10 @@ def test_preprocessing_is_resize_and_centre_crop_as_torchvision_defines_them(
     # begins at round((side - crop) / 2.0), a half to the even number.
     size = (short, int(short * height / width)) if width <= height else (int(short * width / height), short)
     resample = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}[interpolation]
+    if size[1] < crop[0] or size[0] < crop[1]:
+        with pytest.raises(DataError, match=f"{size[0]} x {size[1]} pixels when its short side is {short}, smaller"):
+            recipe.apply_array(pixels)
+        return
     picture = np.asarray(Image.fromarray(pixels).resize(size, resample))
     top, left = round((size[1] - crop[0]) / 2.0), round((size[0] - crop[1]) / 2.0)
     cropped = picture[top : top + crop[0], left : left + crop[1]].astype(np.float64)

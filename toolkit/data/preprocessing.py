@@ -38,7 +38,8 @@ class Preprocessing:
     The picture is turned upright (EXIF orientation), converted to RGB, resized so that its short side is
     `resize_short` pixels (None: not resized), cropped in the centre to `height` x `width`, and normalised:
     `(pixel * scale - mean) / std`, pixels 0 to 255. Resizing and cropping round as torchvision's `Resize` and
-    `CenterCrop` do. Raises PreprocessingError for values that make no sense.
+    `CenterCrop` do. Where the crop is no square, neither may be what is cropped: `resize_short` is at least the crop's
+    short side. Raises PreprocessingError for values that make no sense.
     """
 
     height: int
@@ -51,13 +52,13 @@ class Preprocessing:
     scale: float = 1 / 255
 
     def __post_init__(self) -> None:
-        largest = max(self.height, self.width) if _is_side(self.height) and _is_side(self.width) else 0
+        least = min(self.height, self.width) if _is_side(self.height) and _is_side(self.width) else 0
         rules = {
             "height": (_is_side(self.height), f"a whole number of pixels, 1 to {_SIDE_LIMIT}"),
             "width": (_is_side(self.width), f"a whole number of pixels, 1 to {_SIDE_LIMIT}"),
             "resize_short": (
-                self.resize_short is None or (_is_side(self.resize_short) and self.resize_short >= largest),
-                f"null, or a whole number of pixels from the larger side of the crop to {_SIDE_LIMIT}",
+                self.resize_short is None or (_is_side(self.resize_short) and self.resize_short >= least),
+                f"null, or a whole number of pixels from the crop's short side to {_SIDE_LIMIT}",
             ),
             "crop": (self.crop == "center", "'center'"),
             "interpolation": (self.interpolation in list(_FILTERS), " or ".join(map(repr, _FILTERS))),
@@ -91,8 +92,8 @@ class Preprocessing:
     def apply(self, picture: Image.Image) -> FloatArray:
         """The tensor `(1, 3, height, width)` for a picture of any size and 8-bit mode; alpha is dropped.
 
-        Raises DataError for a picture with more than 8 bits a channel (converting it would clip it), for one smaller
-        than the crop when there is no resizing, and for one too elongated to resize.
+        Raises DataError for a picture with more than 8 bits a channel (converting it would clip it), for one that is
+        smaller than the crop when it is to be cropped, and for one too elongated to resize.
         """
         if picture.mode.startswith(("I", "F")):
             raise DataError(f"a picture has mode {picture.mode!r}, more than 8 bits a channel; convert it to 8-bit RGB")
@@ -117,19 +118,23 @@ class Preprocessing:
         return np.asarray(self._cropped(self._resized(turned, Image.Resampling.NEAREST)), dtype=np.int32)
 
     def _cropped(self, picture: Image.Image) -> Image.Image:
+        if picture.width < self.width or picture.height < self.height:
+            resized = self.resize_short is not None
+            raise DataError(
+                f"a picture is {picture.width} x {picture.height} pixels"
+                + (f" when its short side is {self.resize_short}" if resized else "")
+                + f", smaller than the crop of {self.width} x {self.height}"
+                + ("; use pictures of its form, or a larger resize_short" if resized else "")
+                + ("" if resized else ", and the preprocessing does not resize; use larger pictures")
+            )
         # Python's round() and torchvision's agree: a half goes to the even number.
         left, top = round((picture.width - self.width) / 2), round((picture.height - self.height) / 2)
         return picture.crop((left, top, left + self.width, top + self.height))
 
     def _resized(self, picture: Image.Image, resampling: Image.Resampling) -> Image.Image:
-        width, height = picture.size
         if self.resize_short is None:
-            if width < self.width or height < self.height:
-                raise DataError(
-                    f"a picture is {width} x {height} pixels, smaller than the crop of {self.width} x {self.height}, "
-                    "and the preprocessing does not resize; use larger pictures"
-                )
             return picture
+        width, height = picture.size
         short = min(width, height)
         size = (self.resize_short * width // short, self.resize_short * height // short)
         if prod(size) > _PIXEL_LIMIT:
