@@ -28,7 +28,7 @@ def main() -> None:
     from safetensors.torch import load_file
 
     from .int8 import Calibration
-    from .memo import remember_tables
+    from .memo import calibrate_on_one_thread, remember_tables
     from .metrics import MODULES, example_inputs
     from .onnx_part import Place
     from .programs import Exporter
@@ -47,6 +47,7 @@ def main() -> None:
         return {int(cut): tuple(ends) for cut, ends in json.loads((out / "ranges.json").read_bytes()).items()}
 
     def calibration(reads: tuple[int, ...]) -> Calibration:
+        calibrate_on_one_thread()
         return Calibration([tuple(x.unsqueeze(0) for x in xs) for xs in zip(*map(calibrating, reads))], ranges())
 
     def made(exporter: Exporter, wanted: dict[str, Any], place: Place | None, known: Calibration | None) -> Any:
@@ -65,6 +66,8 @@ def main() -> None:
     for count, line in enumerate(sys.stdin):
         if count % 8 == 7:
             gc.collect()
+        if count == 7:
+            gc.freeze()  # nearly all that is there was imported, and need not be looked through again
         task: dict[str, Any] = json.loads(line)
         reads: tuple[int, ...] = ()
         end = 0

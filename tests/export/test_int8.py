@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import onnx
@@ -13,6 +14,7 @@ import torch
 from adaptivenet.export import bundle_pack, export_pack
 from adaptivenet.export.calibration import cuts_of_one_scale
 from adaptivenet.export.int8 import Calibration
+from adaptivenet.export.memo import calibrate_on_one_thread
 from adaptivenet.export.onnx_part import Place
 from adaptivenet.export.programs import export_program
 from adaptivenet.toolkit.devices.connect import connect
@@ -23,6 +25,7 @@ from adaptivenet.toolkit.errors import ExportError
 from adaptivenet.toolkit.graph.graph import Block
 from adaptivenet.toolkit.pack.pack import BlockPack
 from graphs import chain
+from packs import block_programs
 from small_training import Small
 from tapped import tapped
 from torch import nn
@@ -217,3 +220,20 @@ def test_a_bundle_keeps_a_whole_network_that_its_front_uses(pack: BlockPack, tmp
     bundle = bundle_pack(pack, tmp_path / "bundle", backend="onnx", subnets=front)
     assert bundle.graph.networks == (("whole-int8",),)
     assert bundle.graph.reference == bundle.graph.oracle
+
+
+def test_a_worker_calibrates_on_one_thread(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    calibrate = pytest.importorskip("onnxruntime.quantization.calibrate")
+    base = calibrate.CalibraterBase
+    monkeypatch.setattr(base, "create_inference_session", base.create_inference_session)  # it is put back afterwards
+    (tmp_path / "model.onnx").write_bytes(block_programs()["b1"])
+    on = SimpleNamespace(
+        augmented_model_path=str(tmp_path / "model.onnx"), execution_providers=["CPUExecutionProvider"]
+    )
+    base.create_inference_session(on)
+    before = on.infer_session.get_session_options()
+    calibrate_on_one_thread.__wrapped__()
+    base.create_inference_session(on)
+    options = on.infer_session.get_session_options()
+    assert (before.intra_op_num_threads, options.intra_op_num_threads) == (0, 1)
+    assert options.graph_optimization_level == before.graph_optimization_level
