@@ -22,6 +22,7 @@ from adaptivenet.toolkit.cli.console import Console, reports_errors, table
 from adaptivenet.toolkit.cli.elastified import left_out
 from adaptivenet.toolkit.data import Dataset, open_data
 from adaptivenet.toolkit.data.preprocessing import Preprocessing
+from adaptivenet.toolkit.devices.base import usable_cores
 from adaptivenet.toolkit.devices.connect import connect
 from adaptivenet.toolkit.elastic import Supernet, elastify
 from adaptivenet.toolkit.graph.graph import Cut
@@ -123,7 +124,7 @@ def run(out: Path, data: Path | None, console: Console, settings: Settings, trai
     done("export")
 
     console.say("5/6 profile this machine: measure, search, verify")
-    with connect(DEVICE).open(pack) as session:
+    with connect(DEVICE, evaluation_threads=min(usable_cores(), 4)).open(pack) as session:  # as the command does
         result = profile(session, pictures.search, settings, verify=pictures.verify, progress=console.progress)
         result.save(out / "profile.json")
         done("profile")
@@ -163,8 +164,8 @@ def image_folder(path: Path) -> Pictures:
     """Three disjoint parts of an ImageFolder: half to train on, the rest to search and to verify on."""
     cut = Cut(0, (1, 3, SIZE, SIZE))
     data = open_data(path, PREPROCESSING, None, cut, scores=(1, 1000))
-    smaller = Cut(0, (1, 3, TRAINING_SIZE, TRAINING_SIZE))
-    small = open_data(path, smaller(TRAINING_SIZE), None, smaller, scores=(1, 1000))
+    small_cut = Cut(0, (1, 3, TRAINING_SIZE, TRAINING_SIZE))
+    small = open_data(path, smaller(TRAINING_SIZE), None, small_cut, scores=(1, 1000))
     parts = (0.5, 0.15, 0.35)
     train = small.split(parts, seed=0)[0]  # the same pictures as data.split(parts, seed=0)[0], smaller
     same, search, verify = data.split(parts, seed=0)
