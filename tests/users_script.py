@@ -18,6 +18,7 @@ from adaptivenet.toolkit import (
     connect,
     elastify,
     open_data,
+    polish,
     profile,
     train,
 )
@@ -30,6 +31,11 @@ def make(model: torch.nn.Module, pictures: Path) -> BlockPack:
     supernet: Supernet = elastify(model, torch.zeros(1, 3, 224, 224), kinds=kinds, preprocessing=recipe)
     train(supernet, open_data(pictures, recipe, None, supernet.graph.cuts[0]))
     return export_pack(supernet, "pack")
+
+
+def further(supernet: Supernet, found: Profile, own: Dataset) -> tuple[str, ...]:
+    pictures, held_out = own.split((0.9, 0.1), seed=0)
+    return polish(supernet, found.front, pictures, held_out).changed
 
 
 def serve(pack: BlockPack, own: Dataset) -> list[float]:

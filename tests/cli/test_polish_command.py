@@ -76,7 +76,7 @@ def test_the_front_is_polished_and_all_else_is_as_it_was(place: Path) -> None:
     header = ["on", "the", "front", "at", "distance", "before", "after", "agreement", "before", "after"]
     at = table.index(header)
     assert [row[:2] for row in table[at + 2 : at + 4]] == [["1", "ms"], ["3", "ms"]]
-    assert "in float32, on 6 pictures that were not trained on" in result.stdout
+    assert "in float32, on 6 pictures that neither trained nor decided" in result.stdout
     assert "supernet written to polished" in result.stderr
     document = document_of(call(elastify, *POLISH, "--out", "again", "--json"))
     polished = document["polished"]
@@ -97,6 +97,14 @@ def test_what_is_verified_on_can_be_said(place: Path) -> None:
         document = document_of(call(elastify, *POLISH, *options, "--out", "polished", "--json"))
         assert document["polished"]["images"] == images
     assert Supernet.load("polished").trained_on is not None
+
+
+def test_time_that_is_short_is_said(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("adaptivenet.toolkit.training.polish._MEASURING", 1e-9)
+    np.savez("own.npz", images=np.random.default_rng(6).integers(0, 255, (9, 32, 32, 3), dtype=np.uint8))
+    result = call(elastify, *POLISH, "--validate", "own.npz", "--max-minutes", 5, "--out", "polished")
+    assert result.exit_code == 0, result.stderr
+    assert "verified on 8 of 9 pictures: for more there was no time left" in result.stderr
 
 
 def test_a_dry_run_says_what_would_be_trained(place: Path) -> None:

@@ -82,6 +82,8 @@ def polish_command(
     supernet.save(out)
     console.say(outcome(polished.trained))
     console.say(_kept(polished))
+    if polished.images < len(held_out):
+        console.say(f"verified on {polished.images} of {len(held_out)} pictures: for more there was no time left")
     console.say(f"supernet written to {out}")
     _show(supernet, polished, options["as_json"], options["blocks"])
     for warning in polished.warnings:
@@ -108,10 +110,10 @@ def _show(supernet: Supernet, polished: Polished, as_json: bool, blocks: bool) -
     click.echo(summary(supernet))
     rows = polished_rows(polished)
     click.echo("\n" + table(rows, right=range(1, len(rows[0]))))
+    agreement = " and agreement with it" if len(rows[0]) > 3 else ""
     click.echo(
-        f"\ndistance from the original's output{' and agreement with it' if len(rows[0]) > 3 else ''}, in float32, on "
-        f"{polished.images} pictures that were not trained on; a subnet is named by the latency of its points on the "
-        "front, some of them in int8"
+        f"\ndistance from the original's output{agreement}, in float32, on {polished.images} pictures that neither "
+        "trained nor decided; a subnet is named by the latency of its points on the front, some of them in int8"
     )
 
 
