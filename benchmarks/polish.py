@@ -14,6 +14,10 @@ All are compared on 1000 test pictures that nothing else has used, by the front'
 their scores from the original network's, and their agreement with it. `WAY_divergence_over_before` is the geometric
 mean over subnets and seeds, `WAY_agreement_gain_points` the mean; `plain` is the better one of the two rates by the
 former, on these same pictures, which favours it. `--quick` takes fewer batches, pictures and one seed.
+
+Then the supernet that was polished first is exported as well, with the same pictures to calibrate with, and all points
+of the front are run from both packs, with their blocks in int8. `new_bytes_share` is the share of the new pack's bytes
+that are in files which the old one does not have: what a push would send.
 """
 
 from __future__ import annotations
@@ -22,7 +26,7 @@ import copy
 import json
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -34,12 +38,15 @@ from adaptivenet.export import export_pack
 from adaptivenet.toolkit.cli.console import Console, reports_errors, table
 from adaptivenet.toolkit.devices.connect import connect
 from adaptivenet.toolkit.elastic import Supernet, elastify
+from adaptivenet.toolkit.graph.front import Front
 from adaptivenet.toolkit.graph.graph import Subnet
+from adaptivenet.toolkit.pack.pack import BlockPack
 from adaptivenet.toolkit.profiling.profile import Profile
 from adaptivenet.toolkit.profiling.profiling import profile
 from adaptivenet.toolkit.profiling.settings import Settings
 from adaptivenet.toolkit.training.batches import Part, TrainingData
 from adaptivenet.toolkit.training.closeness import Closeness, closeness
+from adaptivenet.toolkit.training.losses import output_loss
 from adaptivenet.toolkit.training.phases import ours, polishing
 from adaptivenet.toolkit.training.polish import polish, subnets_to_polish
 from adaptivenet.toolkit.training.train import train
@@ -61,10 +68,11 @@ class Run:
     found: Found
     steps: int
     seconds: float
+    supernet: Supernet
 
 
-def measured_front(work: Path, steps: int, console: Console) -> tuple[Supernet, Profile]:
-    """The supernet that is to be polished, and the profile of its pack."""
+def measured_front(work: Path, steps: int, console: Console) -> tuple[Supernet, torch.Tensor, Profile]:
+    """The supernet that is to be polished, what its pack is calibrated with, and the profile of that."""
     subject = resnet56(work, console)
     supernet = elastify(subject.model, torch.zeros(1, 3, subject.side, subject.side))
     train(
@@ -73,19 +81,29 @@ def measured_front(work: Path, steps: int, console: Console) -> tuple[Supernet, 
         ours().lasting(steps),
         progress=lambda phase, at, total, loss: console.progress("train", at, total, f"{phase} loss {loss:.3f}"),
     )
-    pack = export_pack(
+    calibrate = first_images(subject.calibration, CALIBRATED_ON)
+    pack = exported(supernet, calibrate, work / "pack", console)
+    settings = Settings(BUDGETS, search_images=len(subject.search), verify_images=len(subject.verify))
+    with connect("local:onnxruntime").open(pack) as session:
+        made = profile(session, subject.search, settings, verify=subject.verify, progress=console.progress)
+    return supernet, calibrate, made
+
+
+def exported(
+    supernet: Supernet, calibrate: torch.Tensor, path: Path, console: Console, reuse: Path | None = None
+) -> BlockPack:
+    """The pack for ONNX Runtime, in float32 and int8."""
+    return export_pack(
         supernet,
-        work / "pack",
+        path,
         ["onnx"],
         name="resnet56",
-        calibrate=first_images(subject.calibration, CALIBRATED_ON),
+        calibrate=calibrate,
         jobs=1,
+        reuse=reuse,
         overwrite=True,
         progress=lambda at, total, what: console.progress("export", at, total, what),
     )
-    settings = Settings(BUDGETS, search_images=len(subject.search), verify_images=len(subject.verify))
-    with connect("local:onnxruntime").open(pack) as session:
-        return supernet, profile(session, subject.search, settings, verify=subject.verify, progress=console.progress)
 
 
 def compared(
@@ -115,7 +133,7 @@ def compared(
     def run(way: str, start: Callable[[Supernet], int]) -> Run:
         console.say(f"{way}, seed {seed}")
         net, taken, seconds = timed(start)
-        return Run(way, seed, closeness(net, subnets, test, 100, torch.device("cpu")), taken, seconds)
+        return Run(way, seed, closeness(net, subnets, test, 100, torch.device("cpu")), taken, seconds, net)
 
     runs = [run("polished", polished)]
     for rate in dict.fromkeys((ours().phases[-1].learning_rate, training.phases[0].learning_rate)):
@@ -123,6 +141,30 @@ def compared(
         fitting = 1 + max(0, int((runs[0].seconds - first) / (more - first) * TRIAL_STEPS))
         runs.append(run(f"plain, rate {rate:g}", plain(rate, fitting)))
     return runs
+
+
+def as_exported(old: BlockPack, new: BlockPack, front: Front, test: TrainingData) -> tuple[list[list[str]], float]:
+    """A table of the front's points as the engine runs them from both packs, and the share of bytes that are new."""
+    original = _scores(old, old.graph.oracle, test)
+    rows = [["", *(f"{point.latency_ms:.2f} ms" for point in front.points)]]
+    in_int8 = [sum(old.graph[name].precision == "int8" for name in point.subnet) for point in front.points]
+    rows.append(["blocks in int8", *(f"{n} of {len(point.subnet)}" for n, point in zip(in_int8, front.points))])
+    for name, pack in (("before", old), ("polished", new)):
+        cells = []
+        for point in front.points:
+            scores = _scores(pack, point.subnet, test)
+            far = float(output_loss(scores, original, torch.ones(())))
+            cells.append(f"{far:.3f}, {float((scores.argmax(1) == original.argmax(1)).float().mean()):.1%}")
+        rows.append([name, *cells])
+    there = {artifact.file for artifact in old.artifacts()}
+    sizes = {artifact.file: artifact.bytes for artifact in new.artifacts()}
+    return rows, sum(size for file, size in sizes.items() if file not in there) / sum(sizes.values())
+
+
+def _scores(pack: BlockPack, subnet: Sequence[str], test: TrainingData) -> torch.Tensor:
+    with connect("local:onnxruntime").open(pack) as session:
+        session.activate(pack.graph.subnet(subnet))
+        return torch.cat([torch.from_numpy(session.infer(test.image(index))) for index in range(len(test))])
 
 
 def figures_of(before: Mapping[Subnet, Closeness], runs: list[Run]) -> dict[str, float]:
@@ -186,13 +228,18 @@ def main(quick: bool, made: int, steps: int, seeds: int, work: Path | None) -> N
     own = Part(cifar10("train").some(8000, 3), range(6000, 8000))  # the first 4000 are what `resnet56` trains on
     test = Part(cifar10("test").some(2600, 1), range(1600, 1800 if quick else 2600))  # the first 600 are the profile's
     with nullcontext(work) if work else tempfile.TemporaryDirectory() as folder:
-        supernet, found = measured_front(Path(folder), made, console)
+        at = Path(folder)
+        supernet, calibrate, found = measured_front(at, made, console)
         latencies = subnets_to_polish(supernet.graph, found.front)
         before = closeness(supernet, list(latencies), test, 100, torch.device("cpu"))
         runs = [run for seed in range(seeds) for run in compared(supernet, found, own, test, steps, seed, console)]
+        new = exported(runs[0].supernet, calibrate, at / "polished", console, at / "pack")
+        points, share = as_exported(BlockPack.open(at / "pack"), new, found.front, test)
     rows = rows_of(before, latencies, runs)
-    click.echo(table(rows, right=range(1, len(rows[0]))))
-    click.echo(json.dumps({"benchmark": "polish", "figures": figures_of(before, runs), "machine": describe_machine()}))
+    click.echo(table(rows, right=range(1, len(rows[0]))) + "\n")
+    click.echo(table(points, right=range(1, len(points[0]))))
+    figures = {**figures_of(before, runs), "new_bytes_share": share}
+    click.echo(json.dumps({"benchmark": "polish", "figures": figures, "machine": describe_machine()}))
 
 
 if __name__ == "__main__":

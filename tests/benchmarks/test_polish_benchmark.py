@@ -6,10 +6,11 @@ import pytest
 from adaptivenet.toolkit.graph.quality import Quality
 from adaptivenet.toolkit.training.closeness import Closeness
 from graphs import chain
+from small_training import supernet
 
 from benchmarks.polish import Found, Run, figures_of, rows_of
 
-ONE = chain(2).oracle
+ONE, NET = chain(2).oracle, supernet()
 
 
 def found(divergence: float, right: int) -> Closeness:
@@ -19,10 +20,10 @@ def found(divergence: float, right: int) -> Closeness:
 def test_the_better_rate_stands_for_plain_training() -> None:
     before: Found = {ONE: found(1.0, 50)}
     runs = [
-        Run("polished", 0, {ONE: found(0.5, 60)}, 300, 9.0),
-        Run("polished", 1, {ONE: found(0.125, 70)}, 300, 9.0),
-        Run("plain, rate 0.0002", 0, {ONE: found(2.0, 40)}, 250, 8.0),
-        Run("plain, rate 0.0001", 0, {ONE: found(0.8, 51)}, 250, 8.0),
+        Run("polished", 0, {ONE: found(0.5, 60)}, 300, 9.0, NET),
+        Run("polished", 1, {ONE: found(0.125, 70)}, 300, 9.0, NET),
+        Run("plain, rate 0.0002", 0, {ONE: found(2.0, 40)}, 250, 8.0, NET),
+        Run("plain, rate 0.0001", 0, {ONE: found(0.8, 51)}, 250, 8.0, NET),
     ]
     assert figures_of(before, runs) == {
         "polished_divergence_over_before": pytest.approx(0.25),
