@@ -177,6 +177,14 @@ def test_the_solution_minimises_what_it_says(with_bias: bool) -> None:
         assert bias.grad.abs().max() < 1e-6
 
 
+def test_squares_of_many_inputs_are_those_of_all() -> None:
+    x = noise(50, 300)
+    equations = NormalEquations(nn.Linear(300, 2))
+    equations.add(x[:20], noise(20, 2), 99)
+    equations.add(x[20:], noise(30, 2), 99)
+    torch.testing.assert_close(equations.squares, x.double().T @ x.double())
+
+
 def test_no_more_rows_are_taken_than_asked_for() -> None:
     layer = nn.Conv2d(2, 3, 1)
     equations = NormalEquations(layer)

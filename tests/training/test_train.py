@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +19,7 @@ from adaptivenet.toolkit.graph.graph import Block, BlockGraph, Cut
 from adaptivenet.toolkit.training.batches import Batch
 from adaptivenet.toolkit.training.objective import Objective
 from adaptivenet.toolkit.training.phases import Phase
+from adaptivenet.toolkit.training.precision import faster_precision
 from adaptivenet.toolkit.training.train import train
 from small_training import (
     LOCAL,
@@ -236,6 +238,27 @@ def test_the_precision_auto_is_the_faster_one_and_stays_it(
     assert train(net, Noise(), settings, checkpoint=tmp_path / "checkpoint").precision == expected
     train(plain, Noise(), replace(settings, precision=expected))
     assert_bit_exact(net, plain)
+
+
+@pytest.mark.parametrize(("times_as_long", "rounds"), [(3.0, 1), (1.5, 3), (0.2, 3)])
+def test_a_precision_that_takes_far_longer_is_timed_once(
+    monkeypatch: pytest.MonkeyPatch, times_as_long: float, rounds: int
+) -> None:
+    clock, timed = [0.0], Counter[str]()
+
+    class Clocked:
+        def __init__(self, precision: str) -> None:
+            self.precision = precision
+
+        def losses(self, phase: Phase, batch: Batch, step: int) -> Iterator[tuple[str, torch.Tensor, float]]:
+            timed[self.precision] += 1
+            clock[0] += times_as_long if self.precision == "bfloat16" else 1.0
+            yield "block", torch.zeros(()), 1.0
+
+    monkeypatch.setattr("adaptivenet.toolkit.training.precision.time.perf_counter", lambda: clock[0])
+    found = faster_precision({name: Clocked(name) for name in ("float32", "bfloat16")}, torch.zeros(1))
+    assert found == ("bfloat16" if times_as_long < 0.9 else "float32")
+    assert timed == {"float32": rounds, "bfloat16": rounds}
 
 
 class Refusing(nn.Module):

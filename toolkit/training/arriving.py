@@ -18,7 +18,7 @@ import torch
 
 from ..elastic.supernet import Supernet
 from ..graph.graph import Subnet
-from .initialise import Example, Features, Work, fit, held_out, teacher
+from .initialise import Example, Features, Work, fit, held_by_originals, held_out, teacher
 
 _MOST_IMAGES = 128  # the features of every subnet are held in memory for all of them
 
@@ -45,6 +45,7 @@ def fit_arriving(
     graph, first = supernet.graph, len(fitting)
     ways = [[_Way(supernet, subnet) for subnet in subnets] for _ in parts]
     losses: dict[str, float] = {}
+    fixed = held_by_originals(supernet)
     with torch.no_grad():
         for cut, features in teacher(supernet, parts):
             for block in supernet.alternatives():
@@ -57,10 +58,10 @@ def fit_arriving(
                 ]
                 to_fit, to_judge = [*chain(*arriving[:first])], [*chain(*arriving[first:])]
                 if to_fit and len(graph.reads(block)) == 1 and time.monotonic() < until:
-                    work = Work(supernet, block, given[:first] + to_fit, given[first:] + to_judge)
+                    work = Work(supernet, block, fixed, given[:first] + to_fit, given[first:] + to_judge)
                     work.loss()
                     work.take(fit)
-                losses[block.name] = Work(supernet, block, given[:first], given[first:]).loss()
+                losses[block.name] = Work(supernet, block, fixed, given[:first], given[first:]).loss()
                 progress(len(losses), len(supernet.alternatives()))
             for along, found in zip(ways, features, strict=True):
                 for way in along:

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from ..elastic.lowrank import Factors, Layer, factors_of, numbers_of
-from .least_squares import MOST_ROWS, NormalEquations
+from .least_squares import MOST_ROWS, NormalEquations, drawn
 
 Inputs = Sequence[torch.Tensor]  # of a block, for one batch
 _MOST_FITTED = 1152  # inputs, 128 channels under a 3x3 kernel: 2304 take 6 s of a core, and ResNet-50 has 6 such layers
@@ -51,8 +51,8 @@ def _analyse(original: nn.Module, pair: Factors, layer: Layer, batches: Sequence
     for inputs in batches:
         _, given = _called(original, layer, inputs)
         every = (given if isinstance(layer, nn.Linear) else given.movedim(1, -1)).flatten(0, -2)
-        index = torch.randperm(len(every), generator=generator)[: max(1, MOST_ROWS // len(batches))]
-        rows.append(every[index].double())
+        index = drawn(len(every), max(1, MOST_ROWS // len(batches)), generator)
+        rows.append(every[index.to(every.device)].double())
     outputs = torch.cat(rows)
     pair.set(*numbers_of(layer), outputs.mean(0), torch.cov(outputs.T, correction=0))
 

@@ -83,6 +83,7 @@ def initialise(
         )
     supernet.eval()
     fitting, held = held_out(batches)
+    fixed = held_by_originals(supernet)
     losses: dict[str, dict[str, float]] = {"weights": {}, **{step: {} for step in steps}}
     kept: dict[str, list[str]] = {step: [] for step in steps}
     with torch.no_grad():
@@ -93,7 +94,7 @@ def initialise(
                 examples: list[Example] = [
                     ([found[at] for at in supernet.graph.reads(block)], found) for found in features
                 ]
-                work = Work(supernet, block, examples[: len(fitting)], examples[-len(held) :])
+                work = Work(supernet, block, fixed, examples[: len(fitting)], examples[-len(held) :])
                 losses["weights"][block.name] = work.loss()
                 for step in steps:
                     if time.monotonic() < until and work.take(_STEPS[step]):
@@ -132,6 +133,12 @@ def teacher(supernet: Supernet, batches: Sequence[torch.Tensor]) -> Iterator[tup
                 found[cut] = torch.empty(0)
 
 
+def held_by_originals(supernet: Supernet) -> set[int]:
+    """The ids of the tensors that original blocks hold, which no alternative may change."""
+    originals = [supernet.blocks[name] for name in supernet.graph.oracle]
+    return {id(tensor) for module in originals for tensor in (*module.parameters(), *module.buffers())}
+
+
 def _check(features: Sequence[Features], cut: int, what: str) -> None:
     for found in features:
         if not torch.isfinite(found[cut]).all():
@@ -140,12 +147,13 @@ def _check(features: Sequence[Features], cut: int, what: str) -> None:
 
 
 class Work:
-    """One alternative, examples to fit it to and to judge it by, and its loss on the latter now."""
+    """One alternative, examples to fit it to and to judge it by, and its loss on the latter now. `fixed` are the ids of
+    tensors that stay as they are."""
 
-    def __init__(self, supernet: Supernet, block: Block, fitting: list[Example], held: list[Example]) -> None:
-        self.block, self.fitting, self.held = block, fitting, held
-        originals = [supernet.blocks[name] for name in supernet.graph.oracle]
-        self.fixed = {id(tensor) for module in originals for tensor in (*module.parameters(), *module.buffers())}
+    def __init__(
+        self, supernet: Supernet, block: Block, fixed: set[int], fitting: list[Example], held: list[Example]
+    ) -> None:
+        self.block, self.fixed, self.fitting, self.held = block, fixed, fitting, held
         self.module = supernet.blocks[block.name]
         self.last = supernet.graph[supernet.graph.replaced_by(block)[-1]]
         self.original = supernet.blocks[self.last.name]

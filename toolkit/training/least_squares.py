@@ -28,6 +28,7 @@ from .endings import LinearLayer
 MOST_INPUTS = 4608  # 512 channels under a 3x3 kernel; the normal equations of such a layer take 170 MB
 MOST_ROWS = 16384
 _ROWS_ALIKE = 10
+_SIDE = 128  # columns of x whose products are taken at once
 
 
 @dataclass
@@ -37,7 +38,7 @@ class NormalEquations:
     layer: LinearLayer
     count: int = 0
     generator: torch.Generator = field(default_factory=lambda: torch.Generator().manual_seed(0))
-    squares: torch.Tensor = field(init=False)
+    _upper: torch.Tensor = field(init=False)  # of the squares, of which the other half is the same
     products: torch.Tensor = field(init=False)
     sum_x: torch.Tensor = field(init=False)
     sum_y: torch.Tensor = field(init=False)
@@ -46,7 +47,7 @@ class NormalEquations:
     def __post_init__(self) -> None:
         outputs, inputs = self.layer.weight.flatten(1).shape
         zeros = partial(torch.zeros, dtype=torch.float64, device=self.layer.weight.device)
-        self.squares = zeros(inputs, inputs)
+        self._upper = zeros(inputs, inputs)
         self.products = zeros(inputs, outputs)
         self.sum_x = zeros(inputs)
         self.sum_y = zeros(outputs)
@@ -60,18 +61,21 @@ class NormalEquations:
         if not isinstance(self.layer, nn.Linear):
             wanted = wanted.movedim(1, -1)
         y = wanted.flatten(0, -2)
-        index = torch.arange(len(y))
-        if len(y) > rows:
-            index = torch.randperm(len(y), generator=self.generator)[:rows]
-        index = index.to(y.device)
+        index = drawn(len(y), rows, self.generator).to(y.device)
         x = rows_of(self.layer, fed, index, wanted.shape[:-1]).double()
         y = y[index].double()
         self.count += len(index)
-        self.squares.addmm_(x.T, x)
+        for at in range(0, x.shape[1], _SIDE):
+            self._upper[at : at + _SIDE, at:].addmm_(x[:, at : at + _SIDE].T, x[:, at:])
         self.products.addmm_(x.T, y)
         self.sum_x += x.sum(0)
         self.sum_y += y.sum(0)
         self.squares_y += y.square().sum(0)
+
+    @property
+    def squares(self) -> torch.Tensor:
+        """The sum of x xᵀ, of shape (inputs, inputs)."""
+        return self._upper.triu() + self._upper.triu(1).T
 
     def solve(self, with_bias: bool) -> tuple[torch.Tensor, torch.Tensor] | None:
         """The weights of shape (outputs, inputs) and the bias, float64; None where the equations have no solution.
@@ -85,16 +89,24 @@ class NormalEquations:
             squares = squares - self.count * torch.outer(mean_x, mean_x)
             products = products - self.count * torch.outer(mean_x, mean_y)
             squares_y = squares_y - self.count * mean_y.square()
-        weight, pull = present, 1.0
-        for _ in range(2):
-            ridge = (pull * squares.trace() / self.count).clamp_min(1e-30)
-            factor, failed = torch.linalg.cholesky_ex(squares + ridge * torch.eye(len(squares)).to(squares))
-            if failed:
-                return None
-            weight = present + torch.cholesky_solve(products - squares @ present.T, factor).T
+        missing = products - squares @ present.T
+
+        def pulled(pull: float) -> torch.Tensor | None:
+            ridged = squares.clone()
+            ridged.diagonal().add_((pull * squares.trace() / self.count).clamp_min(1e-30))
+            factor, failed = torch.linalg.cholesky_ex(ridged)
+            return None if failed else present + torch.cholesky_solve(missing, factor).T
+
+        weight = pulled(1.0)
+        if weight is not None:
             left = squares_y - 2 * (weight * products.T).sum(1) + (weight @ squares * weight).sum(1)
-            pull = _ROWS_ALIKE * float((left.sum() / squares_y.sum().clamp_min(1e-30)).clamp(1e-6, 1))
-        return weight, mean_y - weight @ mean_x
+            weight = pulled(_ROWS_ALIKE * float((left.sum() / squares_y.sum().clamp_min(1e-30)).clamp(1e-6, 1)))
+        return None if weight is None else (weight, mean_y - weight @ mean_x)
+
+
+def drawn(count: int, rows: int, generator: torch.Generator) -> torch.Tensor:
+    """The numbers of `rows` of so many rows, drawn without repetition; of all where they are no more, in order."""
+    return torch.randperm(count, generator=generator)[:rows] if count > rows else torch.arange(count)
 
 
 def rows_of(layer: LinearLayer, fed: torch.Tensor, index: torch.Tensor, places: torch.Size) -> torch.Tensor:

@@ -14,14 +14,16 @@ from .phases import Phase
 
 _IMAGES = 8
 _ROUNDS = 3
+_HOPELESS = 2.0  # times float32's time: what does not take bfloat16 by itself takes many times as long
 _WORTH = 0.9  # of float32's time: what bfloat16 must save at least, for its rounding
 
 
 def faster_precision(objectives: Mapping[str, Objective], images: torch.Tensor) -> str:
     """`bfloat16` where a local step on a few of the `images` takes at most 0.9 of its time in `float32`, else that.
 
-    `objectives` has one for each of the two. The least of three times counts, in turn; gradients are thrown away. Also
-    `float32` where an operation of a block refuses bfloat16, or a loss is not finite.
+    `objectives` has one for each of the two. The least of three times counts, in turn, or the first where bfloat16
+    takes over twice as long; gradients are thrown away. Also `float32` where an operation of a block refuses bfloat16,
+    or a loss is not finite.
     """
     batch, local = Batch(images[:_IMAGES]), Phase("local", 1, 0.0)
     least = dict.fromkeys(objectives, math.inf)
@@ -42,4 +44,6 @@ def faster_precision(objectives: Mapping[str, Objective], images: torch.Tensor) 
             least[name] = min(least[name], time.perf_counter() - began)
             if not all(map(math.isfinite, losses)):
                 return "float32"
+        if least["bfloat16"] > _HOPELESS * least["float32"]:
+            break
     return "bfloat16" if least["bfloat16"] <= _WORTH * least["float32"] else "float32"
