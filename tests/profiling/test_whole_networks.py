@@ -15,6 +15,7 @@ from adaptivenet.toolkit.pack.pack import BlockPack
 from adaptivenet.toolkit.profiling.profile import Profile
 from adaptivenet.toolkit.profiling.profiling import profile
 from adaptivenet.toolkit.profiling.settings import Settings
+from given_times import give_times
 from small_training import Small
 from torch import nn
 
@@ -53,7 +54,9 @@ def data() -> Dataset:
 @pytest.fixture(scope="module")
 def made(pack: BlockPack, data: Dataset) -> Profile:
     settings = Settings(("100%", "60%"), evaluations=8, search_images=12, verify_images=12, rounds=10)
-    with connect("local:onnxruntime").open(pack) as session:
+    cost = {block.name: 1.0 if block.is_original else 0.9 for block in pack.graph.blocks} | {"whole": 7.5, "twin": 2.0}
+    with pytest.MonkeyPatch.context() as monkeypatch, connect("local:onnxruntime").open(pack) as session:
+        give_times(monkeypatch, cost)
         return profile(session, data, settings)
 
 
