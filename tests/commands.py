@@ -54,7 +54,7 @@ def in_process(
         "main(prog_name='command')\n"
     )
     return subprocess.run(
-        [sys.executable, "-c", program, *map(str, arguments)], capture_output=True, text=True, cwd=folder, timeout=120
+        [sys.executable, "-c", program, *map(str, arguments)], capture_output=True, text=True, cwd=folder, timeout=300
     )
 
 

@@ -314,10 +314,11 @@ TEST(Pack, PreprocessingFitsCut0) {
   EXPECT_TRUE(says(refused(set("/cuts/0/shape", {2, 3, 2, 2})), "but cut 0 is"));
   EXPECT_TRUE(says(refused(set("/preprocessing/resize_short", 1)), "resize_short is 1"));
   accepted(set("/preprocessing/resize_short", 2));
-  Json wide = set("/preprocessing/width", 3);
-  wide["preprocessing"]["resize_short"] = 2;
-  wide["cuts"][0]["shape"] = {1, 3, 2, 3};
-  accepted(wide);
+  accepted([](Json& wide) {
+    wide["preprocessing"]["width"] = 3;
+    wide["preprocessing"]["resize_short"] = 2;
+    wide["cuts"][0]["shape"] = {1, 3, 2, 3};
+  });
   accepted(set("/preprocessing", nullptr));
 }
 

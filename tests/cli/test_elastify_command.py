@@ -215,7 +215,7 @@ def test_elastify_under_torchrun(workplace: Path) -> None:
 def test_elastify_looks_for_modules_in_the_current_folder(workplace: Path) -> None:
     script = Path(sys.executable).with_name("adaptivenet-elastify")
     command = [str(script), "flower_model:build", "--out", "supernet", "--size", "32", "--dry-run", "--json"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["source"] == "flower_model:build"
     assert done.stderr == "loading flower_model:build\n"

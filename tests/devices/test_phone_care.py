@@ -253,7 +253,7 @@ def test_a_job_that_nobody_waits_for_is_cancelled(way: str, new_phone: Any, tiny
         session.measure([tiny_pack.graph.oracle], rounds=10_000_000, progress=interrupt)
     begun = time.monotonic()
     session.measure([tiny_pack.graph.oracle], rounds=1)
-    assert time.monotonic() - begun < 15
+    assert time.monotonic() - begun < 100, "ten million rounds take far longer"
     assert int(device.calls("info")["pid"]) == pid, "the runner itself goes on"
     device.calls.stop()
     device.close()

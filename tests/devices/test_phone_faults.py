@@ -233,7 +233,7 @@ def test_a_host_that_is_killed_leaves_a_runner_that_ends_by_itself(new_phone: An
         "device.open(pack).measure([pack.graph.oracle], rounds=10_000_000, progress=kill)\n"
     )
     command = [sys.executable, "-c", code, phone.address, os.fspath(tiny_pack.path)]
-    host = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    host = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert host.returncode == -signal.SIGKILL, host.stderr
     pid = int(host.stdout)
     wait_until(lambda: ended(pid), 60)

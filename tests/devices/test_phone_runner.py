@@ -249,7 +249,7 @@ def test_pictures_go_although_the_host_was_killed(phone: Phone, tiny_pack: Block
         "os.kill(os.getpid(), signal.SIGKILL)\n"
     )
     command = [sys.executable, "-c", code, os.fspath(tiny_pack.path), str(phone.home)]
-    host = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    host = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert (host.returncode, host.stdout) == (-signal.SIGKILL, "1\n"), host.stderr
     wait_until(lambda: not pictures_in(phone.home), 60)
 

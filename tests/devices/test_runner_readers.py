@@ -213,7 +213,7 @@ def put_to_runner(folder: Path, what: str, documents: Sequence[bytes], *before: 
     for name, document in zip(names, documents, strict=True):
         (folder / name).write_bytes(document)
     command = [str(CHECK), what, *map(str, before), *names]
-    done = subprocess.run(command, cwd=folder, capture_output=True, check=True, timeout=60)
+    done = subprocess.run(command, cwd=folder, capture_output=True, check=True, timeout=300)
     answers = done.stdout.decode().split("\n")[:-1]
     assert len(answers) == len(documents)
     return answers

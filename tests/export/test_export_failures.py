@@ -56,7 +56,7 @@ def test_a_worker_that_is_killed_leaves_nothing(net: Supernet, tmp_path: Path) -
     assert not workers()
 
 
-@pytest.mark.timeout(60)
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize("jobs", [1, 2])
 def test_where_no_worker_can_be_started_any_more_every_program_has_an_answer(
     monkeypatch: pytest.MonkeyPatch, jobs: int

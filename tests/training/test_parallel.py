@@ -64,7 +64,7 @@ def test_two_workers_have_the_curve_of_one(tmp_path: Path) -> None:
         f"from test_parallel import *; torch.set_num_threads(1); one_worker(Path({str(tmp_path)!r}), SETTINGS)\n"
     )
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    done = subprocess.run([*command, str(tmp_path / "worker.py")], capture_output=True, text=True, timeout=120)
+    done = subprocess.run([*command, str(tmp_path / "worker.py")], capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     told: list[tuple[str, float]] = []
     alone = supernet()
