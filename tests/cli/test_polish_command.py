@@ -13,8 +13,11 @@ import numpy as np
 import pytest
 from adaptivenet.export.cli import main as export
 from adaptivenet.toolkit.cli.elastify import main as elastify
+from adaptivenet.toolkit.cli.polishing import kept
 from adaptivenet.toolkit.cli.profile import main as profile
 from adaptivenet.toolkit.elastic import Supernet
+from adaptivenet.toolkit.training.polish import Polished
+from adaptivenet.toolkit.training.train import Trained
 from commands import MODEL, QUICK, call, document_of, error_of
 from safetensors.numpy import load_file
 
@@ -97,6 +100,14 @@ def test_what_is_verified_on_can_be_said(place: Path) -> None:
         document = document_of(call(elastify, *POLISH, *options, "--out", "polished", "--json"))
         assert document["polished"]["images"] == images
     assert Supernet.load("polished").trained_on is not None
+
+
+def test_what_became_of_the_blocks_is_said() -> None:
+    trained = Trained({}, 1, 1.0, 1, None)
+    assert kept(Polished((), ("b1",), (), 9, 8, trained)) == "1 block has new weights"
+    said = kept(Polished((), ("b1", "b2"), ("b3", "b4"), 9, 8, trained))
+    assert said.startswith("2 blocks have new weights; back to those from before, because a subnet was further from")
+    assert said.endswith(" on the 8 pictures that decided: b3 b4")
 
 
 def test_time_that_is_short_is_said(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:

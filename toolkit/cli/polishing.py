@@ -81,7 +81,7 @@ def polish_command(
         return
     supernet.save(out)
     console.say(outcome(polished.trained))
-    console.say(_kept(polished))
+    console.say(kept(polished))
     if polished.images < len(held_out):
         console.say(f"verified on {polished.images} of {len(held_out)} pictures: for more there was no time left")
     console.say(f"supernet written to {out}")
@@ -90,14 +90,15 @@ def polish_command(
         console.say(f"warning: {warning}")
 
 
-def _kept(polished: Polished) -> str:
+def kept(polished: Polished) -> str:
     """What became of the blocks that were trained."""
+    count = len(polished.changed)
+    new = f"{count} block{' has' if count == 1 else 's have'} new weights"
     if not polished.put_back:
-        return f"{len(polished.changed)} blocks have new weights"
-    new = f"{len(polished.changed)} other blocks have new weights" if polished.changed else "no block has new ones"
+        return new
     return (
-        f"{' '.join(polished.put_back)} have their weights from before, because a subnet was further from the original "
-        f"with the new ones, on the {polished.deciding} pictures that decided; {new}"
+        f"{new}; back to those from before, because a subnet was further from the original with the new ones on the "
+        f"{polished.deciding} pictures that decided: {' '.join(polished.put_back)}"
     )
 
 
