@@ -153,7 +153,7 @@ def as_exported(old: BlockPack, new: BlockPack, front: Front, test: TrainingData
         cells = []
         for point in front.points:
             scores = _scores(pack, point.subnet, test)
-            far = float(output_loss(scores, original, torch.ones(())))
+            far = float(output_loss(scores, original, torch.ones(()), True))
             cells.append(f"{far:.3f}, {float((scores.argmax(1) == original.argmax(1)).float().mean()):.1%}")
         rows.append([name, *cells])
     there = {artifact.file for artifact in old.artifacts()}

@@ -46,7 +46,7 @@ def divergences(net: Supernet, subnets: Sequence[Sequence[str]], data: Any) -> l
     with torch.no_grad():
         images = [torch.from_numpy(data.image(index)) for index in range(len(data))]
         return [
-            float(np.mean([float(output_loss(net(x, subnet), net(x), torch.ones(()))) for x in images]))
+            float(np.mean([float(output_loss(net(x, subnet), net(x), torch.ones(()), True)) for x in images]))
             for subnet in subnets
         ]
 

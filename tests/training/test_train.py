@@ -74,6 +74,23 @@ def test_outputs_of_subnets_come_nearer_to_the_teacher(sampling: str) -> None:
     assert distance() < before
 
 
+@pytest.mark.parametrize("several", [False, True])
+def test_several_outputs_in_a_row_are_no_class_scores(several: bool) -> None:
+    net, x = supernet(), torch.from_numpy(Noise().image(0))
+    if several:
+        net.outputs = (("box", (1, 4)), ("score", (1, 1)))
+    phase, spread = replace(SUBNETS, features=0.0), [torch.tensor(2.0)] * len(net.graph.cuts)
+    objective = Objective(net, SETTINGS, spread, None, torch.device("cpu"), {})
+    for name, loss, _ in objective.losses(phase, Batch(x), 0):
+        output, wanted = net(x, name.split()[1:]), net(x)
+        if several:
+            expected = nn.functional.mse_loss(output, wanted) / 2
+        else:
+            scores, originals = output.log_softmax(1), wanted.log_softmax(1)
+            expected = nn.functional.kl_div(scores, originals, log_target=True, reduction="batchmean")
+        torch.testing.assert_close(loss, expected)
+
+
 def test_the_teacher_is_not_changed(uninterrupted: Supernet) -> None:
     fresh, trained = weights(supernet()), weights(uninterrupted)
     originals = [name for name in fresh if name.split(".")[1] in uninterrupted.graph.oracle]

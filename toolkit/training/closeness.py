@@ -54,7 +54,7 @@ def closeness(
             for subnet in subnets:
                 _, output = deque(supernet.walk(batch, subnet, features), maxlen=1).pop()
                 if scores and wanted.dim() == 2:
-                    far[subnet] += len(indices) * float(output_loss(output, wanted, unused))
+                    far[subnet] += len(indices) * float(output_loss(output, wanted, unused, scores))
                 else:
                     far[subnet] += float((output.double() - exact).square().sum())
                 if scores:

@@ -72,9 +72,12 @@ def branch_loss(
     return torch.stack(errors).mean()
 
 
-def output_loss(output: torch.Tensor, teacher: torch.Tensor, variance: torch.Tensor) -> torch.Tensor:
-    """Kullback-Leibler divergence for class scores of shape (batch, classes), else the relative error."""
-    if output.dim() == 2 and output.shape[1] > 1:
+def output_loss(output: torch.Tensor, teacher: torch.Tensor, variance: torch.Tensor, scores: bool) -> torch.Tensor:
+    """Kullback-Leibler divergence for class `scores` of shape (batch, classes), else the relative error.
+
+    Several outputs in a row are no class scores, though they have that shape.
+    """
+    if scores and output.dim() == 2:
         student, wanted = F.log_softmax(output.float(), 1), F.log_softmax(teacher.float(), 1)
         return F.kl_div(student, wanted, log_target=True, reduction="batchmean")
     return relative_error(output, teacher, variance)

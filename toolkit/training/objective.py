@@ -72,7 +72,7 @@ class Objective:
             return _label_loss(output, batch)
         if phase.kind == "branch":
             return branch_loss(outputs, features, self._variances)
-        loss = output_loss(output, features[-1], self._variances[-1])
+        loss = output_loss(output, features[-1], self._variances[-1], self._supernet.scores is not None)
         return loss + phase.features * branch_loss(outputs, features, self._variances) if phase.features else loss
 
     def _subnets(self, n: int, step: int) -> list[Subnet]:
