@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections import OrderedDict
 
 import pytest
 import torch
@@ -86,6 +87,13 @@ def test_what_a_folded_block_still_runs(groups: int, left: list[str]) -> None:
     assert isinstance(made, fx.GraphModule)
     called = [type(made.get_submodule(str(node.target))) for node in made.graph.nodes if node.op == "call_module"]
     assert [each.__name__ for each in called] == [*left, "_Folded"]
+
+
+def test_layers_of_any_name_stay_what_they_are() -> None:
+    layers = {"stem": nn.Conv2d(4, 4, 1), "relu": nn.ReLU(), "folded_0": nn.Conv2d(4, 4, 3), "folded_1": nn.SiLU()}
+    block = fx.symbolic_trace(nn.Sequential(OrderedDict(layers)).double().eval())
+    x = torch.randn(2, 4, 7, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(run(fold(block), x), run(block, x))
 
 
 def test_uneven_zeros_are_the_same_in_bfloat16() -> None:

@@ -9,6 +9,8 @@ activation behind it is computed in place. What comes out is the same up to roun
 
 from __future__ import annotations
 
+from itertools import count
+
 import torch
 from torch import fx, nn
 from torch.nn import functional as F
@@ -31,7 +33,8 @@ def fold(block: nn.Module) -> nn.Module:
         return block
     graph = fx.Graph()
     graph.output(graph.graph_copy(block.graph, {}))
-    new, found = fx.GraphModule(block, graph), 0
+    new, found = fx.GraphModule(block, graph), False
+    names = (name for number in count() if not hasattr(new, name := f"folded_{number}"))
     for node in list(graph.nodes):
         conv = _layer(new, node)
         if type(conv) is not nn.Conv2d:
@@ -55,7 +58,7 @@ def fold(block: nn.Module) -> nn.Module:
             activation = None
         if zeros is None and last is node:
             continue
-        name, found = f"folded_{found}", found + 1
+        name, found = next(names), True
         new.add_submodule(name, _Folded(conv, zeros, norm, activation))
         with graph.inserting_before(node):
             last.replace_all_uses_with(graph.call_module(name, (read,)))
