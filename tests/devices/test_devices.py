@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+from weakref import WeakSet
 
 import numpy as np
 import pytest
@@ -15,6 +18,7 @@ from adaptivenet.toolkit.data import Dataset
 from adaptivenet.toolkit.devices.base import Device, Session
 from adaptivenet.toolkit.devices.connect import connect
 from adaptivenet.toolkit.devices.local.executorch_engine import ExecuTorchEngine
+from adaptivenet.toolkit.devices.local.interpreter import Program
 from adaptivenet.toolkit.errors import DataError, DeviceError, EngineMissing, GraphError, PackError
 from adaptivenet.toolkit.pack.pack import BlockPack
 from adaptivenet.toolkit.search import Evaluator
@@ -145,6 +149,35 @@ def test_what_is_measured_while_held_is_loaded_once(watched: Session, spy: Spy) 
     spy.loads.clear()
     watched.samples(chains, rounds=1, warmup=0)
     assert spy.loads == once
+
+
+def test_what_is_held_is_for_the_sample_as_it_is(watched: Session, spy: Spy) -> None:
+    sample = np.ones(watched.pack.graph.cuts[0].shape, np.float32)
+    with watched.holding():
+        watched.samples([FAST, ("b1",)], rounds=1, warmup=0, sample=sample)
+        once = [*spy.loads]
+        sample[:] = 0
+        watched.samples([FAST, ("b1",)], rounds=1, warmup=0, sample=sample)
+        assert spy.loads == once * 2
+
+
+def test_what_is_held_goes_when_the_session_is_closed(
+    watched: Session, spy: Spy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made, noted = WeakSet[Any](), spy.noted
+
+    def watching(names: Sequence[str], program: Program) -> Program:
+        made.add(run := noted(names, program))
+        return run
+
+    monkeypatch.setattr(spy, "noted", watching)
+    with watched.holding():
+        watched.samples([FAST, ("b1",)], rounds=1, warmup=0)
+        gc.collect()
+        assert len(made)
+        watched.close()
+        gc.collect()
+        assert not len(made)
 
 
 def test_activating_loads_only_the_difference(watched: Session, spy: Spy) -> None:

@@ -144,7 +144,7 @@ class LocalSession(Session):
         ]
         fits = self._fit(chains)
         ready = [self._ready_chain(blocks, programs) if fit else None for blocks, fit in zip(chains, fits)]
-        return _Loaded(chains, sample, programs, given, ready)
+        return _Loaded(chains, sample.copy(), programs, given, ready)  # a copy: the caller may change the array
 
     @property
     def stamps_cuts(self) -> bool:
@@ -279,7 +279,7 @@ class LocalSession(Session):
     def close(self) -> None:
         """See `Session.close`."""
         super().close()
-        self._active, self._programs, self._chain = (), {}, None
+        self._active, self._programs, self._chain, self._held = (), {}, None, None
         self._kept.clear()
 
     def _ready(self) -> None:
