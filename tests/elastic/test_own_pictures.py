@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +72,12 @@ def test_a_file_says_all(tmp_path: Path) -> None:
     wanted = Preprocessing(20, 30, 40)
     (tmp_path / "own.json").write_text(json.dumps(asdict(wanted)))
     assert find_preprocessing(str(tmp_path / "own.json"), "own:model", nn.Identity()) == wanted
+    with pytest.raises(
+        ModelError, match=r"own.json makes inputs of 30 x 20 pixels, and --size is 20: leave --size out"
+    ):
+        find_preprocessing(str(tmp_path / "own.json"), "own:model", nn.Identity(), size=20)
+    (tmp_path / "square.json").write_text(json.dumps(asdict(replace(wanted, width=20))))
+    assert find_preprocessing(str(tmp_path / "square.json"), "own:model", nn.Identity(), size=20).width == 20
     (tmp_path / "none.json").write_text("none")
     with pytest.raises(ModelError, match="is not JSON"):
         find_preprocessing(str(tmp_path / "none.json"), "own:model", nn.Identity())

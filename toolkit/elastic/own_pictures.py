@@ -25,10 +25,10 @@ def find_preprocessing(
     `auto` is the model's own: timm states it with every model; torchvision with its weights, that is for `pretrained`
     ones and for a file that has the name under which torchvision publishes it. Elsewhere it is ImageNet's. Nothing is
     downloaded. `size` is the side of the input; without it, it is the stated one. Another size keeps the share of the
-    picture that is cut out. Raises ModelError for a file that is no such recipe.
+    picture that is cut out; a file is as it is. Raises ModelError for one that is no such recipe, or of another size.
     """
     if choice not in ("auto", "imagenet"):
-        return _read(choice)
+        return _read(choice, size)
     own = None if choice == "imagenet" else _timms(model) or _torchvisions(name, weights)
     return _resized(own or IMAGENET, size)
 
@@ -68,10 +68,16 @@ def _resized(stated: Preprocessing, size: int | None) -> Preprocessing:
     return Preprocessing(size, size, short, stated.crop, stated.interpolation, stated.mean, stated.std)
 
 
-def _read(path: str) -> Preprocessing:
+def _read(path: str, size: int | None) -> Preprocessing:
     try:
-        return Preprocessing.from_json(parse_json(Path(path).read_bytes()))
+        stated = Preprocessing.from_json(parse_json(Path(path).read_bytes()))
     except OSError as error:
         raise ModelError(f"--preprocessing {path}: neither auto, imagenet nor a file ({error.strerror})") from error
     except ValueError as error:
         raise ModelError(f"--preprocessing {path} is not JSON: {error}") from error
+    if size is not None and (size, size) != (stated.height, stated.width):
+        raise ModelError(
+            f"--preprocessing {path} makes inputs of {stated.width} x {stated.height} pixels, and --size is {size}: "
+            "leave --size out"
+        )
+    return stated
