@@ -49,6 +49,8 @@ def test_a_front_of_a_supernets_pack_is_found_in_the_supernet(data: st.DataObjec
         ({"ratio": 0.25}, "p.json is a profile of another pack: its block 'p1' is another one"),
         ({"kind": "lowrank"}, "its block 'p1' is another one"),
         ({"start": 0}, "its block 'p1' is another one"),
+        ({"name": "f01-02", "kind": "fused"}, "its block 'f01-02' is several of the supernet's, as in a pack that was"),
+        ({"name": "f01-02-2-int8"}, "give the profile of that front"),
     ],
 )
 def test_a_profile_of_another_supernet_is_refused(change: dict[str, object], message: str) -> None:
@@ -59,6 +61,18 @@ def test_a_profile_of_another_supernet_is_refused(change: dict[str, object], mes
     assert message in str(error.value)
     with pytest.raises(ProfileError) as error:
         subnets_in(graph, profiled, [profiled.oracle], "p.json")
+
+
+def test_blocks_that_a_supernet_calls_as_a_front_would_are_its_own() -> None:
+    block = Block("f01-02", 1, 2, "pruned", ratio=0.5)
+    graph = chain(3, (block,))
+    assert in_float32(graph, exported(graph), [("o0", "f01-02-int8", "o2")], "p.json") == [("o0", "f01-02", "o2")]
+
+
+def test_a_front_of_fewer_cuts_is_told_by_its_blocks() -> None:
+    profiled = chain(2, (Block("f00-02", 0, 1, "skip"),))
+    with pytest.raises(ProfileError, match="'f00-02' is several of the supernet's"):
+        in_float32(chain(3), exported(profiled), [profiled.oracle], "p.json")
 
 
 def test_a_network_of_another_length_is_refused() -> None:

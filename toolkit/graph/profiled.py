@@ -6,12 +6,14 @@ what a supernet has, and besides, where it was asked for, int8 variants and whol
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from ..errors import GraphError, ProfileError
 from .graph import Block, BlockGraph, Subnet
 
 OF_BLOCK = ("name", "start", "end", "kind", "ratio", "precision")
+_JOINED = re.compile(r"f[0-9]{2,}-[0-9]{2,}(-[0-9]+)?")  # what a pack for a front calls blocks made of several
 
 
 def is_added(block: Block) -> bool:
@@ -26,6 +28,7 @@ def subnets_in(graph: BlockGraph, profiled: BlockGraph, subnets: Sequence[Sequen
     cuts, or differs in kind, ratio or precision. Blocks that were added to the pack count only where one of the subnets
     takes them. A profile does not tell weights: that of a supernet with the same blocks and other weights passes.
     """
+    _check_single(graph, profiled, what)
     taken = {name for subnet in subnets for name in subnet}
     for block in profiled.blocks:
         if is_added(block) and block.name not in taken:
@@ -46,6 +49,7 @@ def in_float32(graph: BlockGraph, profiled: BlockGraph, subnets: Sequence[Sequen
     A block in int8 is the one that it was quantised from. Networks that are one program are left out, since a supernet
     does not have them. Raises ProfileError as `subnets_in` does, and where the profile has another number of cuts.
     """
+    _check_single(graph, profiled, what)
     if profiled.end != graph.end:
         raise ProfileError(
             f"{what} is a profile of another pack: its network has {profiled.end} blocks in a row, and the supernet's "
@@ -57,3 +61,13 @@ def in_float32(graph: BlockGraph, profiled: BlockGraph, subnets: Sequence[Sequen
     exported = BlockGraph(graph.cuts, [*graph.blocks, *added], graph.taps)
     found = [subnet for subnet in subnets_in(exported, profiled, subnets, what) if subnet not in exported.networks]
     return list(dict.fromkeys(graph.subnet(exported[name].twin_of or name for name in subnet) for subnet in found))
+
+
+def _check_single(graph: BlockGraph, profiled: BlockGraph, what: str) -> None:
+    for block in profiled.blocks:
+        name = block.name.removesuffix("-int8")
+        if name not in graph and _JOINED.fullmatch(name):
+            raise ProfileError(
+                f"{what} is a profile of another pack: its block {name!r} is several of the supernet's, as in a "
+                "pack that was made for a front; give the profile of that front"
+            )

@@ -183,7 +183,7 @@ def _divided(data: TrainingData, seed: int) -> tuple[Part, Part]:
     if len(data) < 2 * fewest:
         raise TrainingError(
             f"{len(data)} images are too few to polish with, {fewest} of which decide what is kept: give at least "
-            f"{2 * fewest}"
+            f"{2 * fewest}, besides those to verify on"
         )
     count = min(most, max(fewest, round(share * len(data))))
     chosen = sorted(random.Random(f"{seed}/deciding").sample(range(len(data)), count))
