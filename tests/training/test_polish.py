@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
@@ -257,6 +258,27 @@ def test_what_cannot_end_well_is_refused_before_anything_is_trained(net: Superne
         run(Noise(20), Noise(4), replace(STEPS, max_minutes=1e-9))
     with pytest.raises(GraphError):
         train(net, Noise(), STEPS, subnets={("b00", "b04"): 1.0})  # type: ignore[dict-item]
+    damaged = Noise(20)
+    damaged.images[:] = np.nan
+    with pytest.raises(TrainingError, match=r"no subnet of the front of this document has a finite distance from"):
+        run(damaged, Noise(4), STEPS)
+
+
+def test_a_subnet_without_a_finite_distance_does_not_count() -> None:
+    graph = supernet().graph
+    near, far, lost = (Subnet(graph, path) for path in [graph.oracle, ONE, OTHER])
+    for unknown in (math.nan, math.inf):
+        found = polishing._weighed({near: 1.0, far: 2.0, lost: unknown})
+        assert found == pytest.approx({near: 2.0, far: 1.0, lost: 0.0})
+
+
+def test_a_divergence_is_never_rounded_to_less_than_none(net: Supernet, monkeypatch: pytest.MonkeyPatch) -> None:
+    for rounded, expected in ((-1e-8, 0.0), (0.25, 0.25), (math.nan, math.nan)):
+        loss = torch.tensor(rounded)
+        monkeypatch.setattr("adaptivenet.toolkit.training.closeness.output_loss", lambda *_, loss=loss: loss)
+        found = closeness(net, [Subnet(net.graph, ONE)], Noise(3), 2, CPU)
+        assert [each.divergence for each in found.values()] == [pytest.approx(expected, nan_ok=True)]
+        assert not any(math.copysign(1, each.divergence) < 0 for each in found.values())
 
 
 def test_killed_it_leaves_the_supernet_as_it_was_and_goes_on_from_its_checkpoint(

@@ -64,7 +64,7 @@ def closeness(
     unit = len(data) if scores and len(supernet.graph.cuts[-1].shape) == 2 else max(squares - total**2 / count, 1e-12)
     return {
         subnet: Closeness(
-            far[subnet] / unit,
+            0.0 if far[subnet] < 0 else far[subnet] / unit,  # a divergence of 0 is at times rounded to less
             Quality.from_counts("agreement", right[subnet], places, len(data)) if scores else None,
         )
         for subnet in subnets

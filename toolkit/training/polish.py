@@ -112,7 +112,7 @@ def polish(
     arguments are those of `train`, and `what` names the profile in errors.
 
     Raises ProfileError for the front of another supernet, TrainingError where there is nothing to train, for fewer than
-    16 images or no time, and what `train` raises. The supernet is then as it was.
+    16 images or no time, where outputs are no numbers, and what `train` raises. The supernet is then as it was.
     """
     started, place = time.monotonic(), find_device(device)
     training = replace(training or polishing(), initialise=(), arriving=0, storage=None)
@@ -134,6 +134,11 @@ def polish(
 
     began = time.monotonic()
     decided_by = measured(subnets, deciding, "measuring")
+    if not any(math.isfinite(found.divergence) for found in decided_by.values()):
+        raise TrainingError(
+            f"no subnet of the front of {what} has a finite distance from the original network on the pictures that "
+            "decide: look at the pictures and the weights"
+        )
     once = (time.monotonic() - began) / len(deciding)  # seconds an image
     if training.max_minutes is not None:
         affordable = int(_MEASURING / 2 * 60 * training.max_minutes / max(once, 1e-9))
@@ -193,7 +198,7 @@ def _divided(data: TrainingData, seed: int) -> tuple[Part, Part]:
 def _weighed(divergences: Mapping[Subnet, float]) -> dict[Subnet, float]:
     """How much each subnet's loss counts: the less, the further it was from the original; 1 in the mean."""
     finite = {subnet: far if math.isfinite(far) else math.inf for subnet, far in divergences.items()}
-    least = max(_LEAST * max((far for far in finite.values() if far < math.inf), default=1.0), 1e-9)
+    least = max(_LEAST * max(far for far in finite.values() if far < math.inf), 1e-9)
     weights = {subnet: 1 / max(far, least) for subnet, far in finite.items()}
     return {subnet: len(weights) * weight / sum(weights.values()) for subnet, weight in weights.items()}
 
