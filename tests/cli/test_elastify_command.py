@@ -257,6 +257,12 @@ def test_a_file_in_the_current_folder_hides_no_library(workplace: Path) -> None:
         (("flower_model:build", "--prune", "1.5"), "cannot prune 1.5: a share between 0 and 1 is needed"),
         (("flower_model:build", "--out", "taken"), "taken is not a supernet and will not be overwritten"),
         (("flower_model:build", "--out", "classes.txt/supernet"), "supernet"),
+        (
+            ("flower_model:build", "--data", "pictures.npz", "--out", "made", "--checkpoint", "./made/a/state"),
+            "--checkpoint made/a/state lies in --out made, which only a supernet may fill: name another place",
+        ),
+        (("flower_model:build", "--out", "made", "--checkpoint", "made"), "--checkpoint made lies in --out made"),
+        (("flower_model:build", "--out", "made", "--tensorboard", "made/l"), "--tensorboard made/l lies in --out made"),
     ],
 )
 def test_bad_input_of_elastify(arguments: Sequence[str], message: str, workplace: Path) -> None:

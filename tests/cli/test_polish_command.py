@@ -152,6 +152,10 @@ def test_where_nothing_is_trained_nothing_has_changed(place: Path) -> None:
             ("supernet", "--polish", "profile.json", "--out", "pack"),
             "pack is not a supernet and will not be overwritten",
         ),
+        (
+            ("supernet", "--polish", "profile.json", "--checkpoint", "polished/state"),
+            "--checkpoint polished/state lies in --out polished, which only a supernet may fill",
+        ),
         (("supernet", "--polish", "profile.json", "--data", "few.npz"), "15 images are too few to polish with"),
         (("supernet", "--polish", "profile.json", "--data", "nothing"), "nothing does not exist"),
         (("supernet", "--polish", "profile.json", "--batch-size", "0"), "batch_size is 0"),

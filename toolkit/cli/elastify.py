@@ -5,14 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from .console import Console, is_verbose, print_json, reports_errors, table
 from .elastified import block_rows, document, left_out, outcome, quality_rows, summary
-from .training import Clock, lasting, open_pictures, shown, with_options
+from .training import Clock, check_places, lasting, open_pictures, shown, with_options
 
 _OF_MAKING = {
     "weights", "classes", "labels", "size", "preprocessing", "output", "merge", "prune", "lowrank", "skip", "recipe",
@@ -205,9 +204,6 @@ def main(
     from ..elastic.explain import explain
     from ..elastic.models import current_folder_last
     from ..elastic.own_pictures import find_preprocessing
-    from ..elastic.supernet import check_path
-    from ..training.checkpoint import check_checkpoint
-    from ..training.logs import check_logs
     from ..training.parallel import is_first_worker
     from ..training.validate import check
 
@@ -218,12 +214,7 @@ def main(
     console = Console() if is_first_worker() else None
     say = console.say if console else lambda text: None
     training = _training(options)
-    if out is not None:
-        check_path(Path(out))  # this and what follows: not only after an hour of training
-    if options["checkpoint"]:
-        check_checkpoint(Path(options["checkpoint"]))
-    if options["tensorboard"]:
-        check_logs(Path(options["tensorboard"]))
+    check_places(out, options)
     current_folder_last()
     say(f"loading {model}")
     module = load_model(model, weights)

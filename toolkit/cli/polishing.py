@@ -13,7 +13,7 @@ from ..errors import TrainingError
 from ..profiling.profile import Profile
 from .console import Console, is_verbose, print_json, table
 from .elastified import block_rows, document, outcome, summary
-from .training import Clock, lasting, open_pictures, shown, with_options
+from .training import Clock, check_places, lasting, open_pictures, shown, with_options
 
 if TYPE_CHECKING:
     from ..elastic import Supernet
@@ -32,23 +32,15 @@ def polish_command(
     """
     from ..data import open_data
     from ..elastic import Supernet
-    from ..elastic.supernet import check_path
-    from ..training.checkpoint import check_checkpoint
-    from ..training.logs import check_logs
     from ..training.parallel import is_first_worker
     from ..training.phases import polishing
     from ..training.polish import polish, subnets_to_polish
 
     console = Console() if is_first_worker() else None
     training = with_options(polishing(), options)
-    if out is not None:
-        if Path(out).resolve() == Path(source).resolve():
-            raise TrainingError(f"{out} is the supernet that is polished, and it is kept: write to another folder")
-        check_path(Path(out))
-    if options["checkpoint"]:
-        check_checkpoint(Path(options["checkpoint"]))
-    if options["tensorboard"]:
-        check_logs(Path(options["tensorboard"]))
+    if out is not None and Path(out).resolve() == Path(source).resolve():
+        raise TrainingError(f"{out} is the supernet that is polished, and it is kept: write to another folder")
+    check_places(out, options)
     front = Profile.load(profile).front
     supernet = Supernet.load(source)
     subnets = subnets_to_polish(supernet.graph, front, profile)

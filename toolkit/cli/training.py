@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import TrainingError
@@ -31,6 +32,27 @@ class Clock:
         """The minutes for training: a part of what is left is for saving, and for the validation where there is one."""
         left = self.left()
         return None if left is None else left / 60 * (0.77 if validates else 0.97)
+
+
+def check_places(out: str | None, options: Mapping[str, Any]) -> None:
+    """Raises ModelError or TrainingError now, not after an hour of training, when the supernet could not be written to
+    the folder `out`, or the checkpoint and the logs to where the options say: not into `out`, which only a supernet
+    may fill."""
+    from ..elastic.supernet import check_path
+    from ..training.checkpoint import check_checkpoint
+    from ..training.logs import check_logs
+
+    if out is not None:
+        check_path(Path(out))
+    for name, check in (("checkpoint", check_checkpoint), ("tensorboard", check_logs)):
+        if not options[name]:
+            continue
+        path = Path(options[name])
+        if out is not None and path.resolve().is_relative_to(Path(out).resolve()):
+            raise TrainingError(
+                f"--{name} {path} lies in --out {out}, which only a supernet may fill: name another place"
+            )
+        check(path)
 
 
 def with_options(training: Training, options: Mapping[str, Any]) -> Training:
