@@ -264,6 +264,14 @@ def test_what_cannot_end_well_is_refused_before_anything_is_trained(net: Superne
         run(damaged, Noise(4), STEPS)
 
 
+def test_nothing_is_said_to_be_initialised(net: Supernet) -> None:
+    said: dict[str, int] = {}
+    preparing = lambda what, done, total: said.update({what: done})  # noqa: E731
+    polish(net, front_of(net.graph, ONE), Noise(20), Noise(4, 1), STEPS, preparing=preparing)
+    assert list(said) == ["measuring", "reading pictures", "measuring blocks", "deciding", "measuring again"]
+    assert said["measuring blocks"] == 1
+
+
 def test_a_subnet_without_a_finite_distance_does_not_count() -> None:
     graph = supernet().graph
     near, far, lost = (Subnet(graph, path) for path in [graph.oracle, ONE, OTHER])

@@ -39,12 +39,13 @@ def begin(
 ) -> Begun:
     """Changes weights of `supernet` in place; what is to be left out is only named. `seconds` bounds it, about."""
     until = time.monotonic() + seconds
+    what = "initialising" if training.initialise else "measuring blocks"
     losses = initialise(
         supernet,
         calibration,
         training.initialise,
         until=until,
-        progress=lambda done, total: preparing("initialising", done, total),
+        progress=lambda done, total: preparing(what, done, total),
     ).losses
     known, thinned = expected(losses, training), None
     if training.storage is not None:
