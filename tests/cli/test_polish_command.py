@@ -146,7 +146,11 @@ def test_where_nothing_is_trained_nothing_has_changed(place: Path) -> None:
         (("other", "--polish", "profile.json"), "profile.json is a profile of another pack: the supernet has no block"),
         (
             ("supernet", "--polish", "profile.json", "--out", "./supernet"),
-            "is the supernet that is polished, and it is",
+            "./supernet lies in the supernet that is polished",
+        ),
+        (
+            ("supernet", "--polish", "profile.json", "--out", "supernet/inner"),
+            "supernet/inner lies in the supernet that is polished",
         ),
         (
             ("supernet", "--polish", "profile.json", "--out", "pack"),

@@ -38,8 +38,8 @@ def polish_command(
 
     console = Console() if is_first_worker() else None
     training = with_options(polishing(), options)
-    if out is not None and Path(out).resolve() == Path(source).resolve():
-        raise TrainingError(f"{out} is the supernet that is polished, and it is kept: write to another folder")
+    if out is not None and Path(out).resolve().is_relative_to(Path(source).resolve()):
+        raise TrainingError(f"{out} lies in the supernet that is polished, which is kept: write to another folder")
     check_places(out, options)
     front = Profile.load(profile).front
     supernet = Supernet.load(source)
