@@ -116,16 +116,27 @@ def test_no_home(asked: list[str], tmp_path: Path) -> None:
     assert_whole(tmp_path / "profile.json")
 
 
+def heed_signals() -> None:
+    """As in a terminal, also where the tests themselves run under nohup or in the background."""
+    for number in (signal.SIGHUP, signal.SIGINT):
+        signal.signal(number, signal.SIG_DFL)
+
+
 @pytest.fixture
 def started(asked: list[str], tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
     """Starts a long profile, and waits until it has noted a first answer."""
     running: list[subprocess.Popen[str]] = []
 
     def start(*before: str) -> subprocess.Popen[str]:
-        longer = ("--rounds", "40", "--evaluations", "100000", "--out", "profile.json")
+        longer = ("--rounds", "200", "--evaluations", "100000", "--out", "profile.json")
         running.append(
             subprocess.Popen(
-                [*before, *asked, *longer], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+                [*before, *asked, *longer],
+                cwd=tmp_path,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+                preexec_fn=heed_signals,
             )
         )
         journal = tmp_path / "profile.json.journal"
