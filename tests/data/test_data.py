@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import pickle
 import random
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -177,6 +178,8 @@ def test_preprocessing_survives_json() -> None:
 def test_senseless_preprocessing(field: str, value: object) -> None:
     with pytest.raises(PreprocessingError, match=f"preprocessing: {field} is"):
         Preprocessing.from_json({**RECIPE.to_json(), field: value})
+    with pytest.raises(PreprocessingError, match=f"preprocessing: {field} is"):
+        replace(RECIPE, **{field: value})
 
 
 def test_preprocessing_with_missing_or_unknown_fields() -> None:

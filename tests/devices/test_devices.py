@@ -144,6 +144,10 @@ def test_what_is_measured_while_held_is_loaded_once(watched: Session, spy: Spy) 
         watched.samples(chains, rounds=1, warmup=0)
         assert spy.loads[-len(once) :] == once
         spy.loads.clear()
+        with watched.holding():
+            watched.samples(chains, rounds=1, warmup=0)
+        watched.samples(chains, rounds=1, warmup=0)
+        assert not spy.loads, "held until the outer one ends"
         watched.samples(chains, rounds=1, warmup=0, sample=np.ones(watched.pack.graph.cuts[0].shape, np.float32))
         assert spy.loads == once, "its features are others"
     spy.loads.clear()

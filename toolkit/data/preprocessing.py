@@ -62,8 +62,8 @@ class Preprocessing:
             ),
             "crop": (self.crop == "center", "'center'"),
             "interpolation": (self.interpolation in list(_FILTERS), " or ".join(map(repr, _FILTERS))),
-            "mean": (len(self.mean) == 3 and all(map(_is_finite, self.mean)), "three finite numbers"),
-            "std": (len(self.std) == 3 and all(_is_finite(s) and s > 0 for s in self.std), "three numbers above 0"),
+            "mean": (_are_three(self.mean), "three finite numbers"),
+            "std": (_are_three(self.std) and min(self.std) > 0, "three numbers above 0"),
             "scale": (_is_finite(self.scale) and self.scale > 0, "a number above 0"),
         }
         for name, (holds, rule) in rules.items():
@@ -82,12 +82,8 @@ class Preprocessing:
             raise PreprocessingError(
                 f"preprocessing must be an object with exactly the fields {', '.join(sorted(names))}"
             )
-        for name in ("mean", "std"):
-            if not isinstance(document[name], Sequence):
-                raise PreprocessingError(
-                    f"preprocessing: {name} is {document[name]!r}; it must be a list of three numbers"
-                )
-        return cls(**{**document, "mean": tuple(document["mean"]), "std": tuple(document["std"])})
+        lists = {name: tuple(value) for name, value in document.items() if isinstance(value, list)}
+        return cls(**{**document, **lists})
 
     def apply(self, picture: Image.Image) -> FloatArray:
         """The tensor `(1, 3, height, width)` for a picture of any size and 8-bit mode; alpha is dropped.
@@ -157,6 +153,10 @@ def _turned(picture: Image.Image, orientation: object) -> Image.Image:
 
 def _is_side(value: Any) -> bool:
     return type(value) is int and 1 <= value <= _SIDE_LIMIT
+
+
+def _are_three(values: Any) -> bool:
+    return isinstance(values, Sequence) and len(values) == 3 and all(map(_is_finite, values))
 
 
 def _is_finite(value: Any) -> bool:

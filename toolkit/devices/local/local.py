@@ -79,11 +79,11 @@ class LocalSession(Session):
     @contextmanager
     def holding(self) -> Iterator[None]:
         """See `Session.holding`."""
-        self._holding = True
+        outer, self._holding = self._holding, True
         try:
             yield
         finally:
-            self._holding, self._held = False, None
+            self._holding, self._held = outer, self._held if outer else None
 
     def _measure(
         self, chains: Sequence[Sequence[Block]], rounds: int, warmup: int, sample: NDArray[Any], progress: Progress
