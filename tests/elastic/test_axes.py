@@ -72,6 +72,14 @@ def test_axes_that_are_one_lose_the_same_positions(one: list[int], other: list[i
     assert kept_positions(a, kept).tolist() == kept_positions(b, kept).tolist()
 
 
+@pytest.mark.parametrize(("one", "other"), [([2, 6, 6], [3, 6, 4]), ([2, 3, 5], [3, 2, 5])])
+def test_axes_that_do_not_match_are_fixed_up_to_where_both_have_a_border(one: list[int], other: list[int]) -> None:
+    a, b = (tuple(Factor(part) for part in parts) for parts in (one, other))
+    unify(a, b)
+    assert [leaf.fixed for leaf in leaves(a)] == [leaf.fixed for leaf in leaves(b)] == [True, True, one[2] != 5]
+    assert (a[2].root is b[2].root) == (one[2] == 5)
+
+
 @given(st.lists(st.sampled_from([1, 2, 3, 5]), min_size=1, max_size=4), st.data())
 def test_joined_axes_and_their_stretches(sizes: list[int], data: st.DataObject) -> None:
     parts: list[Axis] = [(Factor(size),) for size in sizes]

@@ -9,6 +9,7 @@ import pytest
 from adaptivenet.toolkit.elastic import Supernet
 from adaptivenet.toolkit.errors import GraphError, TrainingError
 from adaptivenet.toolkit.graph.graph import Block, BlockGraph, Cut
+from adaptivenet.toolkit.training.beginning import by_layers_too
 from adaptivenet.toolkit.training.subnet_draws import costs_of
 from adaptivenet.toolkit.training.thinning import Thinned, thin
 from adaptivenet.toolkit.training.train import train
@@ -82,6 +83,18 @@ def test_for_storage_goes_what_the_front_is_hardly_worse_without() -> None:
     assert found.storage == ("heavy",), "as good, for ten times the room"
 
 
+def test_the_front_is_judged_by_what_blocks_may_cost_on_other_devices() -> None:
+    """By multiply-accumulates two thin blocks are as cheap as a merged one. Where thin layers take their time, too, the
+    merged one is the only way to be as fast."""
+    merged = Block("merged", 0, 2, "merged", params=100, macs=100)
+    useless = Block("useless", 1, 2, "pool", macs=100)  # so bad that to meet no budget counts much
+    given = graph(pruned("p0", 0, 50), pruned("p1", 1, 50), merged, useless)
+    losses = {"p0": 0.1, "p1": 0.1, "merged": 0.4, "useless": 5.0}
+    cost = costs_of(given, None)
+    assert thin(given, cost, losses, 1.5).storage == ("merged",)
+    assert "merged" not in thin(given, cost, losses, 1.5, [cost | {"p0": 90.0, "p1": 90.0}]).storage
+
+
 def test_what_takes_no_room_and_the_only_way_to_be_cheap_stay() -> None:
     skip = Block("skip", 1, 2, "skip")
     needed = pruned("needed", 0, 10, 90)
@@ -103,6 +116,16 @@ def test_originals_cannot_be_left_out() -> None:
 def stored(net: Supernet) -> float:
     own = sum(block.params for block in net.graph.blocks if block.is_original)
     return sum(block.params for block in net.graph.blocks) / own
+
+
+def test_layers_cost_something_however_thin() -> None:
+    net = supernet()
+    cost = by_layers_too(net)
+    assert sum(cost[name] for name in net.graph.oracle) == pytest.approx(2.0)
+    half, both = net.graph["b01-p50"], net.graph["b01-m2"]
+    assert half.macs == both.macs / 2 == net.graph["b01"].macs / 2
+    assert cost["b01"] / 2 < cost[half.name] < cost["b01"]
+    assert cost[both.name] == cost["b01"]
 
 
 def test_a_supernet_is_thinned_before_it_is_trained(tmp_path: Path) -> None:

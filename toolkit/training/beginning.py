@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 
 from ..elastic.supernet import Supernet
@@ -49,7 +50,8 @@ def begin(
     ).losses
     known, thinned = expected(losses, training), None
     if training.storage is not None:
-        thinned = thin(supernet.graph, costs_of(supernet.graph, cost), known, training.storage)
+        guesses = [] if cost else [by_layers_too(supernet)]
+        thinned = thin(supernet.graph, costs_of(supernet.graph, cost), known, training.storage, guesses)
     if training.arriving:
         left = supernet.without(thinned.names) if thinned else supernet
         subnets = SubnetDraws(left.graph, training.cheapest, cost).front(training.arriving, known)
@@ -61,6 +63,21 @@ def begin(
             progress=lambda done, total: preparing("fitting to what arrives", done, total),
         )
     return Begun(losses, thinned)
+
+
+def by_layers_too(supernet: Supernet) -> dict[str, float]:
+    """What blocks cost by the multiply-accumulates and the number of their layers, which count alike in the oracle.
+
+    A layer costs something however thin it is: a block of half the channels takes more than half of the time, two
+    blocks merged into one do not.
+    """
+
+    def layers(name: str) -> int:
+        return sum(any(True for _ in module.parameters(recurse=False)) for module in supernet.blocks[name].modules())
+
+    counts = {block.name: np.array([block.macs, layers(block.name)], float) for block in supernet.graph.blocks}
+    whole = np.maximum(sum(counts[name] for name in supernet.graph.oracle), 1)
+    return {name: float((count / whole).sum()) for name, count in counts.items()}
 
 
 def expected(losses: Mapping[str, Mapping[str, float]], training: Training) -> Mapping[str, float]:

@@ -9,9 +9,9 @@ type of layer is worth. So do alternatives without parameters: there is nothing 
 
 Where storage is still above its limit, the alternatives follow that the *front is hardly worse without*, for the bytes
 that they take: one after the other, the one whose absence raises the front the least a byte. The front is the least sum
-of local losses within each of several costs; it is taken in the mean over guesses of what the losses will be after
-training, which differ from today's by the factor that `doubted` draws: what is nearly as good as another stays in
-some of them, and what is never near the front in none.
+of local losses within each of several budgets; it is taken in the mean over guesses of what is not known yet: what the
+losses will be after training, which differ from today's by the factor that `doubted` draws, and what blocks cost on the
+device. What is nearly as good as another stays in some of them, and what is never near the front in none.
 """
 
 from __future__ import annotations
@@ -58,10 +58,17 @@ class Thinned:
         return cls(tuple(document["dominated"]), tuple(document["storage"]), document["before"], document["after"])
 
 
-def thin(graph: BlockGraph, cost: Mapping[str, float], losses: Mapping[str, float], limit: float) -> Thinned:
+def thin(
+    graph: BlockGraph,
+    cost: Mapping[str, float],
+    losses: Mapping[str, float],
+    limit: float,
+    guesses: Sequence[Mapping[str, float]] = (),
+) -> Thinned:
     """What to leave out of `graph` so that all blocks take at most `limit` times what the original ones do.
 
-    `cost` is a number for each block, `losses` the local loss of each alternative, finite. Original blocks always stay,
+    `cost` is a number for each block, `losses` the local loss of each alternative, finite. `guesses` are other costs
+    that blocks may turn out to have, which the front is judged by as much as by `cost`. Original blocks always stay,
     and so does what has no parameters. Dominated alternatives go even where `limit` has room for them.
     """
     own = sum(block.params for block in graph.blocks if block.is_original)
@@ -69,9 +76,10 @@ def thin(graph: BlockGraph, cost: Mapping[str, float], losses: Mapping[str, floa
     left = {block.name: block for block in graph.blocks if block.name not in dominated}
     stored = sum(block.params for block in left.values())
     for_storage: list[str] = []
-    fronts = _Fronts(graph, cost, losses)
+    fronts = [_Fronts(graph, each, losses) for each in (cost, *guesses)]
     while stored > limit * own:
-        worse = fronts.without_each(list(left.values()))
+        by_each = [front.without_each(list(left.values())) for front in fronts]
+        worse = {name: sum(found[name] for found in by_each) for name in left}
         candidates = [block for block in left.values() if not block.is_original and block.params]
         if not candidates:
             break

@@ -48,7 +48,7 @@ def fixed_axis(size: int) -> Axis:
     return (Factor(size, fixed=True),)
 
 
-def size_of(axis: Axis) -> int:
+def size_of(axis: Iterable[Factor]) -> int:
     """The number of positions."""
     return prod(factor.size for factor in axis)
 
@@ -83,7 +83,7 @@ def fix(axis: Axis) -> None:
 
 
 def unify(one: Axis, other: Axis) -> None:
-    """The two are one axis. Where their factors cannot be matched, both are fixed."""
+    """The two are one axis. Where their factors cannot be matched, both are fixed, up to where both have a border."""
     left, right = list(reversed(factors(one))), list(reversed(factors(other)))
     while left and right:
         a, b = left.pop(), right.pop()
@@ -98,7 +98,10 @@ def unify(one: Axis, other: Axis) -> None:
             right.extend((rest[1], rest[0]))
             left.append(a)
         else:
-            fix((a, b))
+            ours, theirs = [a], [b]
+            while (ahead := size_of(ours) - size_of(theirs)) and (right if ahead > 0 else left):
+                (theirs if ahead > 0 else ours).append((right if ahead > 0 else left).pop())
+            fix((*ours, *theirs))
     fix((*left, *right))
 
 
