@@ -283,12 +283,12 @@ def draw_front(profile: Profile, path: Path) -> None:
         axes.axvline(budget.budget_ms, color="0.75", linewidth=1, linestyle="--", zorder=0)
         axes.annotate(
             budget.budget,
-            (budget.budget_ms, 0.01),
+            (budget.budget_ms, 0.99),
             xycoords=("data", "axes fraction"),
             rotation=90,
             color="0.45",
             ha="right",
-            va="bottom",
+            va="top",
             fontsize=8,
         )
     names = [quality.metric for quality in (points[0].quality, *points[0].also) if quality is not None]
