@@ -28,7 +28,7 @@ def polish_command(
 ) -> None:
     """Polishes the supernet in the folder `source` for the front of a profile, writes it to `out` and prints a table.
 
-    Raises what `polish` and `Supernet.load` raise, and TrainingError where `out` is `source`.
+    Raises what `polish` and `Supernet.load` raise, and TrainingError where `out` lies in `source`.
     """
     from ..data import open_data
     from ..elastic import Supernet
@@ -139,19 +139,19 @@ def _document(polished: Polished) -> dict[str, Any]:
 
 def _show_plan(graph: BlockGraph, subnets: Mapping[Subnet, Sequence[float]], as_json: bool) -> None:
     """Prints which blocks of which subnets would be trained."""
-
-    def trained(subnet: Subnet) -> list[str]:
-        return [name for name in subnet if graph[name].params and not graph[name].is_original]
+    from ..training.polish import trained_blocks
 
     if as_json:
         found = [
-            {"subnet": list(subnet), "latencies_ms": list(latencies), "trains": trained(subnet)}
+            {"subnet": list(subnet), "latencies_ms": list(latencies), "trains": trained_blocks(graph, subnet)}
             for subnet, latencies in subnets.items()
         ]
         print_json({"dry_run": True, "subnets": found})
         return
     rows = [["on the front at", "would train"]]
-    rows += [[_milliseconds(latencies), " ".join(trained(subnet))] for subnet, latencies in subnets.items()]
+    rows += [
+        [_milliseconds(latencies), " ".join(trained_blocks(graph, subnet))] for subnet, latencies in subnets.items()
+    ]
     click.echo(table(rows))
 
 

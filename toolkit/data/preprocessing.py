@@ -115,13 +115,13 @@ class Preprocessing:
 
     def _cropped(self, picture: Image.Image) -> Image.Image:
         if picture.width < self.width or picture.height < self.height:
-            resized = self.resize_short is not None
+            when, what_helps = "", ", and the preprocessing does not resize; use larger pictures"
+            if self.resize_short is not None:
+                when = f" when its short side is {self.resize_short}"
+                what_helps = "; use pictures of its form, or a larger resize_short"
             raise DataError(
-                f"a picture is {picture.width} x {picture.height} pixels"
-                + (f" when its short side is {self.resize_short}" if resized else "")
-                + f", smaller than the crop of {self.width} x {self.height}"
-                + ("; use pictures of its form, or a larger resize_short" if resized else "")
-                + ("" if resized else ", and the preprocessing does not resize; use larger pictures")
+                f"a picture is {picture.width} x {picture.height} pixels{when}, smaller than the crop of "
+                f"{self.width} x {self.height}{what_helps}"
             )
         # Python's round() and torchvision's agree: a half goes to the even number.
         left, top = round((picture.width - self.width) / 2), round((picture.height - self.height) / 2)

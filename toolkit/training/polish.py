@@ -76,7 +76,7 @@ def subnets_to_polish(graph: BlockGraph, front: Front, what: str = "this documen
     found: dict[Subnet, tuple[float, ...]] = {}
     for point in front.points:
         for subnet in in_float32(graph, point.subnet.graph, [point.subnet], what):
-            if any(graph[name].params for name in subnet if not graph[name].is_original):
+            if trained_blocks(graph, subnet):
                 found[subnet] = (*found.get(subnet, ()), point.latency_ms)
     if not found:
         raise TrainingError(
@@ -84,6 +84,11 @@ def subnets_to_polish(graph: BlockGraph, front: Front, what: str = "this documen
             "and such without weights"
         )
     return found
+
+
+def trained_blocks(graph: BlockGraph, subnet: Subnet) -> list[str]:
+    """The blocks of a subnet that polishing trains, by name: alternatives with parameters."""
+    return [name for name in subnet if graph[name].params and not graph[name].is_original]
 
 
 @ordinary_defaults()
@@ -125,7 +130,7 @@ def polish(
         raise TrainingError("there are no images to verify on")
     rest, deciding = _divided(data, training.seed)
     on_front = {supernet.graph[name]: None for subnet in subnets for name in subnet}
-    names = [block.name for block in on_front if block.params and not block.is_original]
+    names = list(dict.fromkeys(name for subnet in subnets for name in trained_blocks(supernet.graph, subnet)))
     before, graph, known = _weights(supernet, names), supernet.graph, supernet.trained_on
 
     def measured(of: Sequence[Subnet], on: TrainingData, why: str) -> dict[Subnet, Closeness]:
