@@ -1,4 +1,4 @@
-# Everything of the runner but its verbs: the command line, the daemon, the queue of jobs.
+# The command line, the daemon, the queue of jobs.
 find_package(Threads REQUIRED)
 add_library(daemon STATIC
   daemon/client.cpp
@@ -13,3 +13,24 @@ add_library(daemon STATIC
   daemon/sockets.cpp
   daemon/starter.cpp)
 target_link_libraries(daemon PUBLIC core Threads::Threads)
+
+add_library(verbs STATIC daemon/verbs.cpp)
+target_link_libraries(verbs PUBLIC evaluate PRIVATE android)
+if(NOT RUNNER_ENGINES)
+  return()
+endif()
+
+add_executable(adaptivenet-runner daemon/main.cpp)
+target_link_libraries(adaptivenet-runner PRIVATE verbs daemon)
+if(ANDROID)
+  set(CMAKE_EXECUTABLE_RUNTIME_CXX_FLAG "-Wl,-rpath,")  # CMake has none for Android, and would leave BUILD_RPATH out
+endif()
+set_target_properties(adaptivenet-runner PROPERTIES
+  BUILD_RPATH "$ORIGIN;${EXECUTORCH_RUNTIME_LIBRARY_DIR}"
+  INSTALL_RPATH "$ORIGIN")
+
+if(RUNNER_TESTS AND NOT CMAKE_CROSSCOMPILING)
+  add_executable(runner-overhead bench/overhead.cpp)
+  target_link_libraries(runner-overhead PRIVATE evaluate executorch_engine)
+  set_target_properties(runner-overhead PROPERTIES BUILD_RPATH "${EXECUTORCH_RUNTIME_LIBRARY_DIR}")
+endif()

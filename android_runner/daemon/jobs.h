@@ -13,7 +13,7 @@
 #include <thread>
 
 #include "daemon/requests.h"
-#include "serving/runner.h"
+#include "daemon/verbs.h"
 
 namespace adaptivenet {
 

@@ -2,7 +2,7 @@
 #include <memory>
 
 #include "daemon/command_line.h"
-#include "serving/runner.h"
+#include "daemon/verbs.h"
 
 int main(int argc, char** argv) {
   using namespace adaptivenet;

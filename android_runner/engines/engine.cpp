@@ -4,7 +4,9 @@
 
 #include "core/error.h"
 #include "core/quote.h"
+#ifdef RUNNER_EXECUTORCH
 #include "engines/executorch_engine.h"
+#endif
 #ifdef RUNNER_ONNXRUNTIME
 #include "engines/onnxruntime_engine.h"
 #endif
@@ -32,7 +34,10 @@ std::unique_ptr<Program> Engine::assemble(const std::vector<Part>& parts, const 
 }
 
 std::vector<std::pair<std::string, std::string>> engines() {
-  std::vector<std::pair<std::string, std::string>> known{{"executorch", executorch_version()}};
+  std::vector<std::pair<std::string, std::string>> known;
+#ifdef RUNNER_EXECUTORCH
+  known.emplace_back("executorch", executorch_version());
+#endif
 #ifdef RUNNER_ONNXRUNTIME
   known.emplace_back("onnxruntime", onnxruntime_version());
 #endif
@@ -40,7 +45,9 @@ std::vector<std::pair<std::string, std::string>> engines() {
 }
 
 std::unique_ptr<Engine> make_engine(const std::string& name, int threads) {
+#ifdef RUNNER_EXECUTORCH
   if (name == "executorch") return make_executorch_engine(threads);
+#endif
 #ifdef RUNNER_ONNXRUNTIME
   if (name == "onnxruntime") return make_onnxruntime_engine(threads);
 #endif

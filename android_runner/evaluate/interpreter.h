@@ -10,9 +10,9 @@
 #include <vector>
 
 #include "core/graph.h"
-#include "core/plan.h"
 #include "engines/engine.h"
 #include "evaluate/kept.h"
+#include "evaluate/plan.h"
 #include "evaluate/stopwatch.h"
 
 namespace adaptivenet {

@@ -6,8 +6,8 @@
 #include <string>
 #include <vector>
 
-#include "core/plan.h"
 #include "engines/engine.h"
+#include "evaluate/plan.h"
 
 namespace adaptivenet {
 

@@ -9,8 +9,8 @@
 #include "core/json.h"
 #include "core/onnx_assembly.h"
 #include "core/pack.h"
-#include "core/plan.h"
 #include "core/safetensors.h"
+#include "evaluate/plan.h"
 #include "tiny_pack.h"
 
 namespace adaptivenet {

@@ -13,9 +13,9 @@
 #include "core/files.h"
 #include "core/json.h"
 #include "core/pack.h"
-#include "core/plan.h"
 #include "core/safetensors.h"
 #include "core/sha256.h"
+#include "evaluate/plan.h"
 
 namespace adaptivenet {
 namespace {

@@ -1,4 +1,4 @@
-#include "core/plan.h"
+#include "evaluate/plan.h"
 
 #include "core/error.h"
 #include "refusal.h"

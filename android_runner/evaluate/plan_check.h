@@ -9,8 +9,8 @@
 #include <vector>
 
 #include "core/pack.h"
-#include "core/paths.h"
-#include "core/plan.h"
+#include "evaluate/paths.h"
+#include "evaluate/plan.h"
 
 namespace adaptivenet {
 

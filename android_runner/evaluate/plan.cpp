@@ -1,4 +1,4 @@
-#include "core/plan.h"
+#include "evaluate/plan.h"
 
 #include <algorithm>
 #include <iterator>
@@ -7,8 +7,8 @@
 #include <utility>
 
 #include "core/error.h"
-#include "core/plan_check.h"
 #include "core/quote.h"
+#include "evaluate/plan_check.h"
 
 namespace adaptivenet {
 namespace {

@@ -1,4 +1,4 @@
-#include "serving/runner.h"
+#include "daemon/verbs.h"
 
 #include <unistd.h>
 
@@ -15,8 +15,8 @@
 #include "core/version.h"
 #include "engines/engine.h"
 #include "evaluate/images.h"
+#include "evaluate/session.h"
 #include "serving/controller.h"
-#include "serving/session.h"
 
 namespace adaptivenet {
 namespace {

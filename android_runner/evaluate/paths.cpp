@@ -1,4 +1,4 @@
-#include "core/paths.h"
+#include "evaluate/paths.h"
 
 #include <algorithm>
 #include <span>

@@ -9,10 +9,10 @@
 #include <vector>
 
 #include "core/pack.h"
-#include "core/plan.h"
 #include "engines/engine.h"
 #include "evaluate/interpreter.h"
 #include "evaluate/kept.h"
+#include "evaluate/plan.h"
 
 namespace adaptivenet {
 

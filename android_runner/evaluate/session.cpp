@@ -1,4 +1,4 @@
-#include "serving/session.h"
+#include "evaluate/session.h"
 
 #include <algorithm>
 #include <cmath>

@@ -1,4 +1,4 @@
-#include "core/plan_check.h"
+#include "evaluate/plan_check.h"
 
 #include <algorithm>
 #include <limits>
