@@ -90,3 +90,7 @@ def test_the_blocks_of_a_pack_are_timed(address: str, tiny_pack: BlockPack) -> N
     pairs = [] if address == "local:executorch" else [("b0", "b1"), ("b1", "b2")]
     assert chains[len(graph.blocks) :] == [*map(tuple, subnets_to_time(graph, 3)), *pairs]
     assert timing.samples.anchor.chain == graph.oracle
+    known = {*subnets_to_time(graph, 3), graph.oracle}
+    assert timing.likely.anchor.chain == graph.oracle
+    again = [each.chain for each in timing.likely.timed if graph.subnet(each.chain) in known]
+    assert 1 <= len(again) <= 5

@@ -115,24 +115,28 @@ COST = {
 FASTEST = WIDE.subnet(("b0-p50", "b1-p50", "b2-p50", "b3-p50", "b4"))
 
 
+def predict(subnet: Subnet) -> float:
+    return sum(COST[name] for name in subnet)
+
+
 def latencies(*subnets: Subnet) -> dict[Subnet, float]:
-    return {subnet: sum(COST[name] for name in subnet) for subnet in subnets}
+    return {subnet: predict(subnet) for subnet in subnets}
 
 
 def test_subnets_just_within_a_budget_are_tried_where_a_good_one_missed_it() -> None:
     ms = latencies(WIDE.oracle, FASTEST)  # 5 and 4.15
     thinner = [WIDE.replace(WIDE.oracle, WIDE[f"b{at}-p75"]) for at in range(4)]  # 4.97
     estimate = {WIDE.oracle: 0.9, FASTEST: 0.3}
-    tried = below_edges(WIDE, ms, COST, ms, estimate, [4.99])
+    tried = below_edges(WIDE, predict, ms, estimate, [4.99])
     assert sorted(tried[:4]) == sorted(thinner)
     assert list(latencies(*tried).values()) == pytest.approx([4.97] * 4 + [4.95] * 2), "the slowest six"
     known = {**estimate, thinner[0]: 0.8}
-    assert sorted(below_edges(WIDE, ms, COST, ms, known, [4.99])[:3]) == sorted(thinner[1:])
-    assert below_edges(WIDE, ms, COST, ms, {**estimate, FASTEST: 0.89}, [4.99]) == [], "nothing is lost"
-    assert below_edges(WIDE, ms, COST, ms, estimate, [4.8, 5.0]) == [], "5 ms is 4% over, and within"
+    assert sorted(below_edges(WIDE, predict, ms, known, [4.99])[:3]) == sorted(thinner[1:])
+    assert below_edges(WIDE, predict, ms, {**estimate, FASTEST: 0.89}, [4.99]) == [], "nothing is lost"
+    assert below_edges(WIDE, predict, ms, estimate, [4.8, 5.0]) == [], "5 ms is 4% over, and within"
     slower = {subnet: 1.02 * each for subnet, each in ms.items()}  # what is like the one that missed will be so too
-    assert below_edges(WIDE, ms, COST, slower, estimate, [4.99]) == []
-    assert sorted(below_edges(WIDE, ms, COST, slower, estimate, [5.09])[:4]) == sorted(thinner)
+    assert below_edges(WIDE, predict, slower, estimate, [4.99]) == []
+    assert sorted(below_edges(WIDE, predict, slower, estimate, [5.09])[:4]) == sorted(thinner)
 
 
 def test_a_profile_looks_below_the_edge_of_a_budget(
@@ -145,7 +149,7 @@ def test_a_profile_looks_below_the_edge_of_a_budget(
     assert found.document["search"]["image_evaluations"] == (2 + 6) * 6
     assert found.document["seconds"]["look below edges"] > 0
     known = latencies(WIDE.oracle, FASTEST)
-    tried = below_edges(WIDE, known, COST, known, {WIDE.oracle: 1.0, FASTEST: 0.0}, [4.99])
+    tried = below_edges(WIDE, predict, known, {WIDE.oracle: 1.0, FASTEST: 0.0}, [4.99])
     pictures, _ = divide(data, None, QUICK)
     plan = compile_plan(WIDE, [FASTEST, *tried], {"agreement": wide_pack.metrics["agreement"]}, 10**6)
     with connect("local:onnxruntime").open(wide_pack) as session:

@@ -83,6 +83,7 @@ def test_another_is_measured_where_a_finalist_turns_out_too_slow() -> None:
             [4.0, 3.2],
             5.0,
             Precision(),
+            lambda measured, factor=factor: lambda subnet: factor * predicted[subnet],
             lambda stage, done, _, told=told: told.update({stage: done}),
             lambda stage, _, stages=stages: stages.append(stage),
         )

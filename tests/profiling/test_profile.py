@@ -166,7 +166,7 @@ def test_every_timing_is_kept(profiled: Profile, tiny_pack: BlockPack) -> None:
     assert len(taken["chains"]) > len(blocks), "and some subnets, whole"
     assert all(len(times) == len(taken["anchor_ms"]) == 5 for times in taken["ms"])
     # What the first finalists took decides whether others are timed after them.
-    timed = {"measure", "time finalists"}
+    timed = {"measure", "measure likely subnets", "time finalists"}
     assert timed <= profiled.document["samples"].keys() <= timed | {"time more finalists", "time below edges"}
     if profiled.document["device"]["engine"] == "onnxruntime":
         assert "in_situ" not in taken, "a subnet runs as one program"
@@ -216,8 +216,8 @@ def test_progress_names_every_stage_and_gets_there(strategy: str, tiny_pack: Blo
     with connect("local:onnxruntime").open(tiny_pack) as session:
         profile(session, data, replace(QUICK, strategy=strategy), progress=lambda *call: calls.append(call))
     stages = list(dict.fromkeys(stage for stage, _, _ in calls if stage != "time more finalists"))  # if noise wants it
-    assert stages == ["measure", "search", "time finalists", "verify", "page in"]
-    for stage in ("measure", "time finalists", "verify"):
+    assert stages == ["measure", "measure likely subnets", "search", "time finalists", "verify", "page in"]
+    for stage in ("measure", "measure likely subnets", "time finalists", "verify"):
         done, total = [call[1:] for call in calls if call[0] == stage][-1]
         assert done == total
     assert all(done <= total for _, done, total in calls)
@@ -347,7 +347,7 @@ def test_a_budget_below_the_fastest_names_it(engine: str, tiny_pack: BlockPack, 
         pytest.raises(BudgetError, match=r"budget of 0\.01% .* the fastest takes \S+ ms, \d+% of the whole network's"),
     ):
         profile(session, data, replace(QUICK, budgets=("0.01%",)), progress=lambda stage, *_: calls.append(stage))
-    assert set(calls) == {"measure"}, "it searched before it said so"
+    assert set(calls) == {"measure", "measure likely subnets"}, "it searched before it said so"
 
 
 @pytest.mark.parametrize(

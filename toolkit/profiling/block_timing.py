@@ -6,14 +6,18 @@ one with the least work, and the one with the fewest blocks: what is predicted l
 Where there are no such time-stamps, because the device joins blocks to one program, pairs of neighbours are timed too
 (see `borders`).
 All are timed in the same rounds, and networks that are one program beside them: these are not predicted, what they take
-alone is what they take.
+alone is what they take. By what these tell, some subnets are found that are like those that a search will choose (see
+`likely`), timed whole in turn with the oracle, and learned from as well. A few of the first ones are timed again with
+them: how much they differ is how much what is predicted may differ from what is measured later.
 """
 
 from __future__ import annotations
 
+import math
 import random
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 from ..devices.base import Session
 from ..graph.graph import PRECISIONS, BlockGraph, Subnet
@@ -21,10 +25,15 @@ from ..graph.latency import Latency, LatencyTable
 from ..graph.sampling import PathSampler
 from ..graph.ticks import fastest_and_slowest
 from .borders import Borders, neighbours
+from .likely import likely_subnets
 from .measuring import Precision, Samples, take_samples
-from .prediction import Predictor
+from .prediction import LATER, Predictor
 
+BLOCKS, LIKELY = "measure", "measure likely subnets"
 _LEARNED_FROM = 12  # random subnets that are measured whole; more where so many do not hold every block
+_LIKELY = 10  # subnets like those that a search will choose
+_AGAIN = 4  # subnets that are timed again with them
+_DOUBT = 4  # how many such differences the usual one counts for
 _DRAWN = 4  # of these, so many at least are drawn from all, where a pack has int8 blocks: most have both precisions
 
 
@@ -36,26 +45,48 @@ class BlockTiming:
     """
 
     samples: Samples
+    likely: Samples
     table: LatencyTable
     oracle: Latency
     reference: Latency
     predictor: Predictor
+    learn: Callable[[Mapping[Subnet, Latency]], Predictor]
+    """What predicts when further subnets were measured whole."""
 
 
 def time_blocks(
-    session: Session, precision: Precision, seed: int = 0, progress: Callable[[int, int], None] | None = None
+    session: Session, precision: Precision, seed: int = 0, progress: Callable[[str, int, int], None] | None = None
 ) -> BlockTiming:
-    """Times every block of the pack, alone and in situ. Raises what `Session.samples_in_situ` raises."""
+    """Times every block of the pack, alone and in situ. Raises what `Session.samples_in_situ` raises.
+
+    `progress(stage, done, total)` counts the rounds of each stage, `BLOCKS` and `LIKELY`.
+    """
     graph = session.pack.graph
     names = [block.name for block in graph.blocks]
     subnets = subnets_to_time(graph, seed)
     chains = [*((name,) for name in names), *subnets, *neighbours(session)]
-    samples = take_samples(session, chains, graph.oracle, precision, progress)
-    corrected = samples.corrected()
+    tell = progress or (lambda stage, done, total: None)
+    samples = take_samples(session, chains, graph.oracle, precision, partial(tell, BLOCKS))
+    corrected, known = samples.corrected(), [*subnets, graph.oracle]
+    chosen = [each for each in likely_subnets(graph, learn(corrected, known).ms, _LIKELY, seed) if each not in known]
+    again = subnets[:: max(1, len(subnets) // _AGAIN)][:_AGAIN]
+    likely = take_samples(session, [*chosen, *again], graph.oracle, precision, partial(tell, LIKELY))
+    first, then = (
+        {each.chain: each.latency().median_ms for each in of.timed}
+        for of in (corrected, likely.corrected(samples.usual_ms()))
+    )
+    apart = [then[tuple(subnet)] / first[tuple(subnet)] - 1 for subnet in again]
+    later = math.sqrt((_DOUBT * LATER**2 + sum(each**2 for each in apart)) / (_DOUBT + len(apart)))
+
+    def learn_more(measured: Mapping[Subnet, Latency]) -> Predictor:
+        further = {subnet: then[tuple(subnet)] for subnet in chosen}
+        further |= {subnet: latency.median_ms for subnet, latency in measured.items() if subnet not in known}
+        return learn(corrected, known, further=further, later=later)
+
     table = LatencyTable(dict(zip(names, (each.latency() for each in corrected.timed))))
     oracle = corrected.anchor.latency()
     reference = oracle if graph.reference == graph.oracle else table.blocks[graph.reference[0]]
-    return BlockTiming(samples, table, oracle, reference, learn(corrected, [*subnets, graph.oracle]))
+    return BlockTiming(samples, likely, table, oracle, reference, learn_more({}), learn_more)
 
 
 def subnets_to_time(graph: BlockGraph, seed: int) -> list[Subnet]:
@@ -97,8 +128,17 @@ def subnets_to_time(graph: BlockGraph, seed: int) -> list[Subnet]:
     return [whole.subnet(subnet) for subnet in dict.fromkeys([*chosen, *drawn]) if subnet != graph.oracle]
 
 
-def learn(samples: Samples, subnets: Iterable[Subnet], in_situ: bool = True) -> Predictor:
+def learn(
+    samples: Samples,
+    subnets: Iterable[Subnet],
+    in_situ: bool = True,
+    further: Mapping[Subnet, float] | None = None,
+    later: float = LATER,
+) -> Predictor:
     """A predictor from the blocks that `samples` has alone, and from those of its chains that are in `subnets`.
+
+    `further` are subnets that were measured elsewhere, and what they took, in milliseconds, at the same speed; networks
+    that are one program do not count. `later` is a `Predictor`'s.
 
     Without `in_situ`, and where the blocks of these are not told apart, only what they took whole is used. Where pairs
     of neighbours are among the chains, what they tell of borders is used; see `Borders`.
@@ -111,10 +151,13 @@ def learn(samples: Samples, subnets: Iterable[Subnet], in_situ: bool = True) -> 
     alone = {chain[0]: ms for chain, ms in chains_ms.items() if len(chain) == 1}
     networks = {name: alone.pop(name) for (name,) in graph.networks if name in alone}
     timed = {subnet: by_chain[subnet] for subnet in subnets}
+    whole = {subnet: each.latency().median_ms for subnet, each in timed.items()}
+    whole |= {subnet: ms for subnet, ms in (further or {}).items() if subnet not in graph.networks}
     return Predictor(
         {name: borders.among_its_like(name, ms) for name, ms in alone.items()},
-        {subnet: each.latency().median_ms for subnet, each in timed.items()},
+        whole,
         {subnet: each.in_situ() for subnet, each in timed.items() if in_situ and each.stamped},
         networks,
         borders.conversions,
+        later,
     )

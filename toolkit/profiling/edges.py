@@ -7,7 +7,7 @@ block from the one that missed are tried, where they are predicted to be just wi
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 from ..graph.graph import BlockGraph, Subnet
 from .budgets import NEAR
@@ -20,16 +20,15 @@ _LOWEST = 1 - 3 * NEAR
 
 def below_edges(
     graph: BlockGraph,
-    predicted: Mapping[Subnet, float],
-    cost: Mapping[str, float],
+    predict: Callable[[Subnet], float],
     measured: Mapping[Subnet, float],
     estimate: Mapping[Subnet, float],
     budgets: Sequence[float],
 ) -> list[Subnet]:
     """Subnets worth evaluating: for each budget that a much better subnet missed by a little, at most six.
 
-    `predicted` and `measured` have the latencies of what was measured, in milliseconds, as `cost`, of every block, and
-    `budgets` are. `estimate` is what the search thinks of the quality of what it evaluated.
+    `predict` gives any subnet's latency, `measured` has those of what was measured, in milliseconds, as `budgets` are.
+    `estimate` is what the search thinks of the quality of what it evaluated.
     """
     chosen: dict[Subnet, None] = {}
     for budget in budgets:
@@ -40,8 +39,8 @@ def below_edges(
         missed = max(near, key=lambda subnet: estimate[subnet])
         if within and estimate[missed] < max(within) + _GAP:
             continue
-        off = measured[missed] / predicted[missed]
-        ranked = [(off * sum(cost[name] for name in subnet), subnet) for subnet in _neighbours(graph, missed, estimate)]
+        off = measured[missed] / predict(missed)
+        ranked = [(off * predict(subnet), subnet) for subnet in _neighbours(graph, missed, estimate)]
         fits = sorted((each for each in ranked if _LOWEST * budget <= each[0] <= _JUST_WITHIN * budget), reverse=True)
         chosen |= dict.fromkeys(subnet for _, subnet in fits[:_EACH])
     return list(chosen)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from statistics import median
 
 from ..devices.base import Session
 from ..graph.graph import BlockGraph, Subnet
@@ -84,6 +83,7 @@ def time_finalists(
     budgets: Sequence[float],
     usual_ms: float,
     precision: Precision,
+    predict_again: Callable[[Mapping[Subnet, Latency]], Callable[[Subnet], float]],
     progress: Callable[[str, int, int], None],
     keep: Callable[[str, Samples], None],
 ) -> dict[Subnet, Latency]:
@@ -91,9 +91,8 @@ def time_finalists(
 
     `see` has subnets evaluated on all of the search's pictures, and returns what is thought of every evaluated subnet
     then. `predicted` has the evaluated ones and the networks that are one program. The latencies are corrected to the
-    speed at which the oracle, the anchor, takes `usual_ms`. When the first
-    finalists are measured, the predictions are scaled by what they were off, and whatever is among the best within a
-    budget by that is measured too, once.
+    speed at which the oracle, the anchor, takes `usual_ms`. When the first finalists are measured, `predict_again`
+    learns from them what others take, and whatever is among the best within a budget by that is measured too, once.
     """
     graph = session.pack.graph
     measured: dict[Subnet, Latency] = {}
@@ -104,9 +103,9 @@ def time_finalists(
             break
         found = time_subnets(session, new, usual_ms, precision, partial(progress, stage), partial(keep, stage))
         measured = found | measured  # first timings stand: budgets are shares of one of them
-        off = median(latency.median_ms / predicted[subnet] for subnet, latency in measured.items())
+        predict = predict_again(measured)
         predicted = {
-            subnet: measured[subnet].median_ms if subnet in measured else off * ms for subnet, ms in predicted.items()
+            subnet: measured[subnet].median_ms if subnet in measured else predict(subnet) for subnet in predicted
         }
     return measured
 

@@ -31,7 +31,7 @@ _OWN = (0.001, 0.02, 0.05, 0.1, 0.2)  # how far a block's correction strays: a s
 _NOISE = (0.0025, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2)  # of a whole subnet's latency about its sum
 _NOISE_IN_SITU = (0.01, 0.03, 0.1, 0.4)  # of a block's latency in one subnet about that in others
 _CONSTANTS = (0.001, 0.2)  # of the two constants: in a typical block's latency, and in a tenth of a typical subnet's
-_LATER = 0.01  # how far the device may have another speed when a subnet is measured: less is taken for noise
+LATER = 0.01  # how far the device may have another speed when a subnet is measured: less is taken for noise
 _SHARED = 0.1  # how far a correction that all blocks share strays from the level of the measurements
 _LEAST_LEFT = 0.05  # of what a subnet takes, when what no block's latency can say is taken off
 _TWO_SIDED = 1.96  # standard deviations on either side of a 95% interval
@@ -50,16 +50,19 @@ class Predictor:
         in_situ: Mapping[Subnet, Sequence[float]] | None = None,
         networks: Mapping[str, float] | None = None,
         beyond: Callable[[Iterable[str]], float] | None = None,
+        later: float = LATER,
     ) -> None:
         """Learns from each block's latency `alone`, from subnets measured `whole`, at least one, and from the
         latencies of the blocks of some subnets `in_situ`, all in ms. `networks` are blocks that are a subnet alone, and
         what they take: nothing is predicted there. `beyond` gives what a subnet takes that no block's latency can say,
-        in ms: it is in what was measured whole, and in what is predicted, not in `ms`.
+        in ms: it is in what was measured whole, and in what is predicted, not in `ms`. `later` is by how much, a
+        standard deviation, what a subnet takes differs from one time to the next.
 
         Raises ProfileError for a block without a latency and when nothing takes any time.
         """
         self._columns = {name: column for column, name in enumerate(alone)}
         self._ms = np.array(list(alone.values()))
+        self._later = later
         self._beyond = beyond or (lambda names: 0.0)
         sums = np.array([self._sum(subnet) for subnet in whole])
         measured = np.array([max(_LEAST_LEFT * ms, ms - self._beyond(subnet)) for subnet, ms in whole.items()])
@@ -83,7 +86,7 @@ class Predictor:
         strayed = strayed.reshape(-1, len(mean))
         covariance = sum(fit.covariance(each) for fit, each in zip(fits, weights))
         self._covariance: NDArray[np.float64] = covariance + strayed.T @ strayed
-        self._noise = float(weights.sum(axis=0) @ np.square(_NOISE)) + _LATER**2
+        self._noise = float(weights.sum(axis=0) @ np.square(_NOISE)) + later**2
         # Every subnet covers all cuts: a constant that all have is divided among its blocks by how many they cover.
         covered = np.array([graph[name].end - graph[name].start for name in alone]) / (len(graph.cuts) - 1)
         corrected = self._ms * (1 + mean[_WHOLE] + mean[_OF_INT8] * self._int8 + mean[_OWNED:])
@@ -101,7 +104,7 @@ class Predictor:
         """
         names = list(subnet)
         if len(names) == 1 and names[0] in self._networks:
-            return self._networks[names[0]], _TWO_SIDED * _LATER * self._networks[names[0]]
+            return self._networks[names[0]], _TWO_SIDED * self._later * self._networks[names[0]]
         features = self._features(names)
         variance = features @ self._covariance @ features + self._noise
         predicted = math.fsum(self.ms[name] for name in names) + self._beyond(names)

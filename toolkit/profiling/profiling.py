@@ -34,7 +34,7 @@ from ..graph.ticks import fastest_and_slowest
 from ..plan.plan import compile_plan
 from ..search import Result, Searched, complete, first_look, search, strategy_class, strategy_name
 from ..search.racing import is_worse
-from .block_timing import BlockTiming, time_blocks
+from .block_timing import BLOCKS, LIKELY, BlockTiming, time_blocks
 from .budgets import choose, may_meet, unmet
 from .edges import below_edges
 from .finalists import EDGES, FIRST, near, time_finalists, time_subnets
@@ -127,7 +127,7 @@ class _Profiling:
         self.precision = Precision(_PRECISION, min(_LEAST_ROUNDS, rounds), rounds)
 
     def run(self) -> Profile:
-        with self._stage("measure"):
+        with self._stage(BLOCKS):
             timing = self._measure_blocks()
             predictor = timing.predictor
             targets = self._targets(predictor, timing)
@@ -163,7 +163,7 @@ class _Profiling:
         with self._stage(FIRST):
             measured = self._time_finalists(predictor, see, list(strategy.estimate()), targets, timing)
         oracle, reference = measured[self.graph.oracle], measured[self.graph.reference]
-        if candidates := self._below_edges(predictor, strategy.estimate(), measured):
+        if candidates := self._below_edges(timing.learn(measured), strategy.estimate(), measured):
             with self._stage("look below edges"):
                 measured |= self._time(candidates, measured, see(candidates), timing)
         fastest_first = sorted(measured, key=lambda subnet: measured[subnet].median_ms)
@@ -186,8 +186,7 @@ class _Profiling:
         whole_ms = measured[self.graph.reference].median_ms
         return below_edges(
             self.graph,
-            {subnet: predictor.predict(subnet)[0] for subnet in measured},
-            predictor.ms,
+            lambda subnet: predictor.predict(subnet)[0],
             {subnet: latency.median_ms for subnet, latency in measured.items()},
             estimate,
             [budget.allowed_ms(whole_ms) for budget in self.budgets],
@@ -237,9 +236,9 @@ class _Profiling:
         self.seconds[name] = round(seconds, 3)
 
     def _measure_blocks(self) -> BlockTiming:
-        report = partial(self.report, "measure")
-        timing = time_blocks(self.session, self.precision, self.settings.seed, report)
-        self._keep("measure", timing.samples, in_situ=True)
+        timing = time_blocks(self.session, self.precision, self.settings.seed, self.report)
+        self._keep(BLOCKS, timing.samples, in_situ=True)
+        self._keep(LIKELY, timing.likely)
         return timing
 
     def _time_finalists(
@@ -260,8 +259,12 @@ class _Profiling:
             if stage == FIRST:
                 self.drift = samples.usual_ms() / usual_ms
 
+        def predict_again(measured: Mapping[Subnet, Latency]) -> Callable[[Subnet], float]:
+            learned = timing.learn(measured)
+            return lambda subnet: learned.predict(subnet)[0]
+
         return time_finalists(
-            self.session, predicted, see, targets, budgets, usual_ms, self.precision, self.report, keep
+            self.session, predicted, see, targets, budgets, usual_ms, self.precision, predict_again, self.report, keep
         )
 
     def _keep(self, stage: str, samples: Samples, in_situ: bool = False) -> None:
@@ -287,7 +290,7 @@ class _Profiling:
         fastest, _ = fastest_and_slowest(self.graph, predictor.ms)
         reference, precision = timing.reference, replace(self.precision, most=self.precision.least)
         timed = take_samples(self.session, [fastest], self.graph.oracle, precision)
-        self._keep_conditions("measure", timed)
+        self._keep_conditions(LIKELY, timed)
         latency = timed.corrected(timing.samples.usual_ms()).timed[0].latency()
         if fastest == self.graph.reference or latency.median_ms > reference.median_ms:
             latency = reference
