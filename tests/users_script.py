@@ -1,5 +1,6 @@
 """A script as users write them, for `make check`: a strict type checker sees through all of it."""
 
+import time
 from pathlib import Path
 
 import numpy as np
@@ -9,15 +10,19 @@ from adaptivenet.toolkit import (
     AdaptiveNetError,
     BlockPack,
     Budget,
+    Budgets,
     Controller,
     Dataset,
+    Decision,
     Preprocessing,
     Profile,
     Settings,
+    Signals,
     Supernet,
     connect,
     elastify,
     open_data,
+    points_of,
     polish,
     profile,
     train,
@@ -42,11 +47,12 @@ def serve(pack: BlockPack, own: Dataset) -> list[float]:
     with connect("local", threads=2) as device, device.open("pack") as session:
         found: Profile = profile(session, own, Settings(budgets=("75%", "5 ms")))
         limit = Budget("75%").ms(found.reference.median_ms)
-        state = Controller.start(found.front, limit)
+        controller = Controller(points_of(found.front), Budgets(limit))
         session.activate(found.choices[0].point.subnet)
         output, ms = session.infer_timed(own.image(0))
-        state = state.observe(found.front, limit, ms)
-        return [float(np.max(output)), state.slowdown]
+        decision: Decision | None = controller.observe(time.monotonic(), ms)
+        decision = controller.sense(time.monotonic(), Signals(free_mb=900.0)) or decision
+        return [float(np.max(output)), controller.slowdown if decision is None else decision.slowdown]
 
 
 try:

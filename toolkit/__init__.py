@@ -49,6 +49,7 @@ from .profiling.profile import Choice, Profile
 from .profiling.profiling import profile
 from .profiling.settings import Budget, Settings
 from .serving.controller import Controller
+from .serving.decision import Budgets, Decision, Point, Signals, points_of
 
 if TYPE_CHECKING:
     from .elastic import Supernet, elastify
@@ -62,12 +63,14 @@ __all__ = [
     "BlockPack",
     "Budget",
     "BudgetError",
+    "Budgets",
     "Choice",
     "ConnectionLost",
     "Controller",
     "Cut",
     "DataError",
     "Dataset",
+    "Decision",
     "Device",
     "DeviceError",
     "DeviceInfo",
@@ -88,6 +91,7 @@ __all__ = [
     "PathSampler",
     "Plan",
     "PlanError",
+    "Point",
     "Preprocessing",
     "PreprocessingError",
     "Profile",
@@ -96,6 +100,7 @@ __all__ = [
     "Session",
     "Settings",
     "SeveralDevices",
+    "Signals",
     "Subnet",
     "Supernet",
     "TrainingError",
@@ -104,6 +109,7 @@ __all__ = [
     "connect",
     "elastify",
     "open_data",
+    "points_of",
     "polish",
     "profile",
     "train",

@@ -63,6 +63,11 @@ double Fields::number(const std::string& name) {
   return value.get<double>();
 }
 
+std::optional<double> Fields::number_or_null(const std::string& name) {
+  if (any(name).is_null()) return std::nullopt;
+  return number(name);
+}
+
 std::vector<std::string> Fields::texts(const std::string& name) { return texts_in(name, any(name)); }
 
 std::vector<std::string> Fields::digests(const std::string& name) {

@@ -1,6 +1,7 @@
 // Takes the fields of a request one by one, each of the type that it must have.
 #pragma once
 
+#include <optional>
 #include <set>
 #include <string>
 #include <vector>
@@ -20,6 +21,7 @@ class Fields {
   std::string digest(const std::string& name);  // 64 lower-case hexadecimal digits: safe in a path
   std::int64_t whole(const std::string& name, std::int64_t least, std::int64_t most);
   double number(const std::string& name);  // finite
+  std::optional<double> number_or_null(const std::string& name);
   std::vector<std::string> texts(const std::string& name);
   std::vector<std::string> digests(const std::string& name);  // at least one
   std::vector<int> wholes_or_null(const std::string& name);   // empty for null; a list has at least one

@@ -27,6 +27,14 @@ double ms_since(Clock::time_point begin) {
 
 constexpr std::int64_t kMany = 1'000'000'000;
 
+Budgets budgets_from(const Json& value) {
+  Fields fields(value);
+  const Budgets budgets{fields.number("latency_ms"), fields.number("percentile"), fields.number_or_null("memory_mb"),
+                        fields.number_or_null("energy_mj")};
+  fields.require_no_others();
+  return budgets;
+}
+
 }  // namespace
 
 struct Runner::State {
@@ -159,34 +167,46 @@ struct Runner::State {
   Json adapt(Fields& fields, const Emit& emit, const Cancelled& cancelled) {
     Session& opened = open(fields);
     std::vector<Subnet> subnets;
-    std::vector<double> latencies_ms;
+    std::vector<Point> points;
     const Json& front = fields.any("front");
     if (!front.is_array()) throw ProtocolError("the request's 'front' must be a list");
     for (const Json& entry : front) {
       Fields point(entry);
       subnets.push_back(point.texts("subnet"));
       opened.pack().graph().require_subnet(subnets.back());
-      latencies_ms.push_back(point.number("latency_ms"));
+      points.push_back(
+          {point.number("latency_ms"), point.number_or_null("resident_mb"), point.number_or_null("energy_mj")});
       point.require_no_others();
     }
-    Controller controller(latencies_ms, fields.number("budget_ms"));
+    Controller controller(points, budgets_from(fields.any("budgets")));
     const auto inferences = fields.whole("inferences", 1, kMany);
     const Images data = images({fields.digest("data")});
     fields.require_no_others();
     std::vector<std::int64_t> ran(subnets.size());
     std::int64_t switches = 0;
+    const auto tell = [&] {
+      const Decision& decision = controller.decision();
+      emit({{"type", "decision"},
+            {"point", decision.point},
+            {"slowdown", decision.slowdown},
+            {"kind", name_of(decision.kind)},
+            {"why", decision.why}});
+    };
+    tell();
     opened.activate(subnets[controller.point()]);
+    const auto started = Clock::now();
     for (std::int64_t index = 0; index < inferences && !cancelled; ++index) {
       const std::size_t point = controller.point();
       const auto begin = Clock::now();
       opened.infer(data.image(index % data.size()));
       const double ms = ms_since(begin);
-      controller.observe(ms);
+      const bool decided = controller.observe(ms_since(started) / 1e3, ms);
       const bool switched = controller.point() != point;
       if (switched) opened.activate(subnets[controller.point()]);
       ++ran[point];
       switches += switched;
       emit({{"type", "inference"}, {"index", index}, {"point", point}, {"ms", ms}, {"switched", switched}});
+      if (decided) tell();
     }
     return {{"points", ran}, {"switches", switches}};
   }

@@ -23,11 +23,12 @@ from adaptivenet.toolkit.devices.adb.transport import PushProgress
 from adaptivenet.toolkit.devices.base import Session
 from adaptivenet.toolkit.devices.connect import clean, connect
 from adaptivenet.toolkit.devices.phone import contents
-from adaptivenet.toolkit.devices.phone.calls import Calls
+from adaptivenet.toolkit.devices.phone.calls import Calls, Event
 from adaptivenet.toolkit.devices.phone.device import PhoneDevice, remove_everything
 from adaptivenet.toolkit.devices.phone.here import Here
 from adaptivenet.toolkit.devices.phone.push import Store
-from adaptivenet.toolkit.errors import ConnectionLost, DeviceError, EngineMissing
+from adaptivenet.toolkit.devices.phone.session import PhoneSession
+from adaptivenet.toolkit.errors import BudgetError, ConnectionLost, DeviceError, EngineMissing
 from adaptivenet.toolkit.pack.pack import BlockPack
 from adaptivenet.toolkit.plan.plan import Plan, compile_plan
 from adaptivenet.toolkit.search import Evaluator
@@ -205,6 +206,50 @@ def test_pictures_that_are_gone_from_the_phone_are_pushed_again(
     same_scores(session, plan, data, expected)
     assert phone.told.said == ["1 file was damaged or missing on runner: pushed again"]
     np.testing.assert_array_equal(session.infer(pictures[:1]), before)
+
+
+# Adapting
+
+
+def test_the_runner_adapts_by_itself(phone: Phone, tiny_pack: BlockPack, pictures: np.ndarray) -> None:
+    """Of points that were profiled to be much faster than anything is, and of ones that were much slower."""
+    device, session, _ = phone.open(tiny_pack)
+    assert isinstance(session, PhoneSession)
+    data = contents.one_image(pictures[:1])
+    device.put([data])
+    subnets = [list(FAST), list(tiny_pack.graph.oracle)]
+
+    def adapt(fastest_ms: float, **budgets: Any) -> tuple[list[Event], Event]:
+        front = [
+            {"subnet": subnet, "latency_ms": fastest_ms * at, "resident_mb": None, "energy_mj": 3.0 * at}
+            for at, subnet in enumerate(subnets, 1)
+        ]
+        budget = {"latency_ms": fastest_ms * 2.5, "percentile": 50, "memory_mb": None, "energy_mj": None, **budgets}
+        events: list[Event] = []
+        fields = {"front": front, "budgets": budget, "inferences": 30, "data": data.sha256}
+        return events, session._call("adapt", events.append, lambda: [data], **fields)
+
+    events, result = adapt(1e-6)
+    decisions = [event for event in events if event["type"] == "decision"]
+    assert [(event["point"], event["kind"]) for event in decisions[:2]] == [(1, "start"), (0, "nothing_fits")]
+    assert decisions[1]["slowdown"] > 100
+    assert "times slower than profiled: nothing fits" in decisions[1]["why"]
+    inferences = [event for event in events if event["type"] == "inference"]
+    assert [event["point"] for event in inferences] == [1] * 5 + [0] * 25
+    assert [event["index"] for event in inferences if event["switched"]] == [4]
+    assert (result["points"], result["switches"]) == ([25, 5], 1)
+    assert session.activate(FAST).loaded == ()
+
+    events, result = adapt(1e6, memory_mb=30.0)
+    assert (result["points"], result["switches"]) == ([0, 30], 0)
+    assert "its memory is not known" in events[0]["why"]
+    assert adapt(1e6, energy_mj=4)[1]["points"] == [30, 0]
+    with pytest.raises(BudgetError, match="latency_ms must be a positive number"):
+        adapt(1.0, latency_ms=0.0)
+    with pytest.raises(DeviceError, match="'percentile' must be a number"):
+        adapt(1.0, percentile=None)
+    with pytest.raises(DeviceError, match="heat_mj"):
+        adapt(1.0, heat_mj=1.0)
 
 
 # Pictures are private

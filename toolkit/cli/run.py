@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import time
 from typing import Any
 
 import click
@@ -65,6 +65,7 @@ def main(
     from ..report.edges import beside
     from ..report.text import in_words
     from ..serving.controller import Controller
+    from ..serving.decision import Budgets, points_of
 
     opened = BlockPack.open(pack)
     known = Profile.load(profile, opened)
@@ -72,7 +73,7 @@ def main(
     asked, whole_ms = Budget(budget, tolerated), known.reference.median_ms
     limit, point = asked.ms(whole_ms), choose(known.front, asked, whole_ms)
     allowed = max(asked.allowed_ms(whole_ms), point.latency_ms)
-    state = Controller.start(known.front, allowed)
+    controller = Controller(points_of(known.front), Budgets(allowed))
     pictures = opened.open_data(data)
     console = Console()
     console.notes(pictures)
@@ -135,19 +136,21 @@ def main(
             if classifies:
                 answers.append(int(np.argmax(output[0])))
             if adapt:
-                later = state.observe(known.front, allowed, times[-1])
-                if later.point != state.point:
-                    swap = session.activate(known.front.points[later.point].subnet)
+                ran, decision = controller.point, controller.observe(time.monotonic(), ms)
+                if decision and decision.point != ran:
+                    now = known.front.rising[decision.point]
+                    swap = session.activate(now.subnet)
                     switches.append(
                         {
                             "after": number + 1,
-                            "subnet": list(known.front.points[later.point].subnet),
-                            "slowdown": later.slowdown,
-                            "expected_ms": later.slowdown * known.front.points[later.point].latency_ms,
+                            "subnet": list(now.subnet),
+                            "slowdown": decision.slowdown,
+                            "expected_ms": decision.slowdown * now.latency_ms,
+                            "kind": decision.kind.value,
+                            "why": decision.why,
                             **swap.to_json(),
                         }
                     )
-                state = later
             console.progress("run", number + 1, count)
     pictures_run = min(count, len(pictures))
     doubt = one_answer(named(answers[0]), pictures_run, "this subnet") if len(set(answers)) == 1 else None
@@ -176,18 +179,11 @@ def main(
         f"{document['within_budget']:.0%} within {limit:.2f} ms"
     )
     if adapt:
-        click.echo(f"switches     {len(switches)}{': ' if switches else ''}" + "; ".join(map(_switch, switches)))
+        click.echo(f"switches     {len(switches)}")
+        for switch in switches:
+            click.echo(f"             after {switch['after']} inferences, {switch['why']}")
     if classifies:
         click.echo(f"answers      {', '.join(map(named, answers[:5]))}{' …' if count > 5 else ''}")
-
-
-def _switch(switch: Mapping[str, Any]) -> str:
-    """`after 31 inferences, 1.30 times slower than profiled, to one of 6.93 ms`."""
-    slowdown = switch["slowdown"]
-    speed = "as fast as profiled" if slowdown == 1 else f"{slowdown:.2f} times slower than profiled"
-    if slowdown < 1:
-        speed = f"{1 / slowdown:.2f} times faster than profiled"
-    return f"after {switch['after']} inferences, {speed}, to one that takes {switch['expected_ms']:.2f} ms then"
 
 
 if __name__ == "__main__":

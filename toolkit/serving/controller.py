@@ -1,83 +1,205 @@
-"""The controller: which point of the front to run, given how slow the device is right now.
+"""The controller: which point of the front to run, given how the device is right now.
 
-A pure function of the front, the budget and what was observed. The ratio of observed to expected latency says how much
-slower the device is than when it was profiled, whatever the reason (heat, other work, a lower clock), and holds for the
-other points too. The controller believes in one such slowdown, at first in none, and runs the best point for it. It
-believes in another one only when the ratios are surely different: almost all of many, or all of some by far. So noise
-and hiccups change nothing, and a device that is as fast as when it was profiled keeps the point that was chosen for it.
-The first inferences of a point are not counted: memory is allocated then, and caches are cold. Points that are reported
-to be no better than a faster one are never run.
+No clock and no sensor is read here: times, latencies and signals are given, and the same ones bring the same decisions
+in every language (tests/vectors/controller.json). docs/adapting.md says what it does, and why its constants are what
+they are. It steps down at once. It steps up when enough inferences say so and some time has passed, which is the longer
+the more such steps have failed.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 
-from ..graph.front import Front
+from ..errors import ProfileError
+from .decision import Budgets, Decision, Kind, Point, Signals
+from .sensors import Sensors
+from .speed import SURE, Change, Speed
+from .why import why
 
-_COLD = 5  # inferences after a start or a switch that are not counted
-_MANY, _ODD, _BAND = 20, 2, 1.03  # all but two of twenty ratios are more than 3% off
-_SOME, _FAR = 8, 1.10  # or all of eight are more than 10% off
-_INSIDE_SOME, _INSIDE_MANY = 1, 5  # from either end, the ratios that bound about 95% for the median (binomial)
+_MINUTE_S, _SWITCHES = 60.0, 8  # at most so many switches in any minute
+_UPS = 5  # a step up needs a minute with at most so many: so the steps down that may follow are never refused
+_WAIT_S, _LONGEST_WAIT_S = 1.0, 120.0  # from a switch to the next step up, doubled by each that fails
+_TRIED_S = 10.0  # a step up from which time or load force a step down within so long has failed
+
+_CHANGES = {Change.SLOWER: Kind.SLOWER, Change.FASTER: Kind.FASTER, Change.SURER: Kind.FASTER, Change.NOISE: Kind.NOISE}
+_BY_TIME = (Kind.SLOWER, Kind.NOISE, Kind.LOAD)
 
 
-@dataclass(frozen=True)
 class Controller:
-    """The state between two inferences: `point` (its index in the front), `slowdown`, `recent`, `settled` and `cold`.
+    """Decides for `points`, fastest first, under `budgets`. `decision` is the latest one; it begins with the best point
+    of a device that is as profiled, or with the fastest where nothing fits.
 
-    `recent` holds ratios of observed to expected latency since the slowdown last changed, twenty at most. When there
-    are twenty, the slowdown is worked out once more from them and is `settled`. `cold` counts the inferences that are
-    not counted yet.
+    Times are seconds of one clock that does not go back; one that does, or is no number, stands still. Raises
+    ProfileError for points that are no front.
     """
 
-    point: int
-    slowdown: float = 1.0
-    recent: tuple[float, ...] = ()
-    settled: bool = True
-    cold: int = _COLD
+    def __init__(self, points: Sequence[Point], budgets: Budgets) -> None:
+        self.points = tuple(points)
+        times = [point.latency_ms for point in self.points]
+        if not times or times != sorted(times) or not (times[0] > 0 and math.isfinite(times[-1])):
+            raise ProfileError(f"a front needs at least one point, and positive latencies in ascending order: {times}")
+        self.budgets = budgets
+        self._speed = Speed(budgets.percentile)
+        self._sensors = Sensors(self.points)
+        self._now_s = 0.0
+        self._switches_s: list[float] = []  # the last ones, as many as a minute may have
+        self._switched_s = -math.inf
+        self._wait_s = _WAIT_S
+        self._tried_s: float | None = None  # when it last stepped up, until that has proved right or wrong
+        self._again_s = math.inf  # when to try what had to wait
+        best = self._best(0, 1.0)
+        kind = Kind.NOTHING_FITS if best is None else Kind.START
+        self._cause = Kind.START  # of the latest decision
+        self.decision = Decision(best or 0, 1.0, kind, "")
+        self.decision = self._decision(kind, best or 0)
 
-    @classmethod
-    def start(cls, front: Front, budget_ms: float) -> Controller:
-        """The best point for the budget on a device as fast as when it was profiled. Raises BudgetError for none."""
-        return cls(front.points.index(front.best(budget_ms)))
+    @property
+    def point(self) -> int:
+        """The index of the point to run."""
+        return self.decision.point
 
-    def observe(self, front: Front, budget_ms: float, observed_ms: float) -> Controller:
-        """The state after an inference that took `observed_ms`; page its `point` in when it has changed.
+    @property
+    def slowdown(self) -> float:
+        """How many times slower than profiled the device is believed to be."""
+        return self._speed.slowdown
 
-        When nothing fits, it is the fastest point: the controller never stops serving.
+    @property
+    def noise(self) -> float:
+        """The standard deviation of latencies, as a share of the median, without their tail."""
+        return self._speed.noise
+
+    def observe(self, ended_s: float, latency_ms: float) -> Decision | None:
+        """After an inference of `point` that took `latency_ms` by the profile's clock and ended at `ended_s`.
+
+        The decision, where one was made, which need not be a switch. A latency that is no positive number is ignored.
         """
-        if self.cold:
-            return replace(self, cold=self.cold - 1)
-        recent = (*self.recent, observed_ms / front.points[self.point].latency_ms)[-_MANY:]
-        some, many = sorted(recent[-_SOME:]), sorted(recent)
-        if len(some) == _SOME and self._differs(some[0], some[-1], _FAR):
-            return self._believing(_slowdown(some, _INSIDE_SOME), front, budget_ms)
-        if len(many) < _MANY:
-            return replace(self, recent=recent)
-        if self._differs(many[_ODD], many[-1 - _ODD], _BAND):
-            return self._believing(_slowdown(many, _INSIDE_MANY), front, budget_ms)
-        if self.settled:
-            return replace(self, recent=recent)
-        return replace(self._believing(_slowdown(many, _INSIDE_MANY), front, budget_ms), recent=recent, settled=True)
+        if not (math.isfinite(latency_ms) and latency_ms > 0):
+            return None
+        self._pass(ended_s if math.isfinite(ended_s) else self._now_s + latency_ms / 1000.0)
+        change = self._speed.observe(latency_ms / self.points[self.point].latency_ms)
+        if self._now_s > self._sensors.until_s and (kind := self._sensors.look(self._now_s, self.point)) is not None:
+            return self._decide(kind)
+        if change is not Change.NONE:
+            return self._decide(_CHANGES[change])
+        if self._now_s >= self._again_s:
+            return self._decide(self._cause)
+        return None
 
-    def _differs(self, low: float, high: float, times: float) -> bool:
-        """Whether ratios from `low` to `high` are all so many times more, or less, than the slowdown."""
-        return low > self.slowdown * times or high * times < self.slowdown
+    def sense(self, at_s: float, signals: Signals) -> Decision | None:
+        """What sensors say at a time, at any rate; the decision, where one was made."""
+        self._pass(at_s)
+        kind = self._sensors.give(self._now_s, signals, self.point)
+        return None if kind is None else self._decide(kind)
 
-    def _believing(self, slowdown: float, front: Front, budget_ms: float) -> Controller:
-        point = _best(front, budget_ms / slowdown)
-        return Controller(point, slowdown, settled=False, cold=0 if point == self.point else _COLD)
+    def set_budget(self, at_s: float, budgets: Budgets) -> Decision:
+        """Other budgets from now on, and the decision for them."""
+        self._pass(at_s)
+        self.budgets = budgets
+        self._speed.require(budgets.percentile)
+        return self._decide(Kind.BUDGET) or self.decision
 
+    def _pass(self, at_s: float) -> None:
+        if math.isfinite(at_s):
+            self._now_s = max(self._now_s, at_s)
 
-def _slowdown(ranked: Sequence[float], inside: int) -> float:
-    """The median of ratios in ascending order, or exactly 1 where its interval does not exclude that."""
-    if ranked[inside] <= _BAND and ranked[-1 - inside] * _BAND >= 1:
-        return 1.0
-    half = len(ranked) // 2
-    return (ranked[half - 1] + ranked[half]) / 2
+    @property
+    def _limit_ms(self) -> float:
+        """What an inference may take by the profile's clock, which leaves out the time in which others run."""
+        return self.budgets.latency_ms * (1.0 - self._sensors.waited)
 
+    def _takes_ms(self, at: int, slowdown: float) -> float:
+        return self.points[at].latency_ms * slowdown * self._speed.tail
 
-def _best(front: Front, limit_ms: float) -> int:
-    """The index of the best point within the limit; 0, which is the fastest, when none is."""
-    return front.points.index(front.best(max(limit_ms, front.points[0].latency_ms)))
+    def _may(self, at: int, slowdown: float) -> bool:
+        """Whether a point fits all budgets; what is not known of it fits."""
+        point, budgets, sensors = self.points[at], self.budgets, self._sensors
+        if at > sensors.hottest or self._takes_ms(at, slowdown) > self._limit_ms:
+            return False
+        if sensors.held_mb and sensors.held_mb[at] > sensors.memory_mb:
+            return False
+        if point.resident_mb is not None and budgets.memory_mb is not None and point.resident_mb > budgets.memory_mb:
+            return False
+        return point.energy_mj is None or budgets.energy_mj is None or point.energy_mj <= budgets.energy_mj
+
+    def _best(self, here: int, slowdown_here: float) -> int | None:
+        """The best point that fits, reckoning with `slowdown_here` for the point `here`; None where none does."""
+        most = self._speed.most
+        fits = [at for at in range(len(self.points)) if self._may(at, slowdown_here if at == here else most)]
+        if not fits:
+            return None
+        best = fits[-1]
+        if not self._sensors.saving:
+            return best
+        thrifty = [at for at in fits if self._cost(at, best) <= self._cost(best, at) / 2.0]
+        return thrifty[-1] if thrifty else fits[0]
+
+    def _cost(self, at: int, other: int) -> float:
+        """The energy of a point; its time where the energy of either of two is not known."""
+        point, beside = self.points[at], self.points[other]
+        return point.latency_ms if point.energy_mj is None or beside.energy_mj is None else point.energy_mj
+
+    def _decide(self, kind: Kind) -> Decision | None:
+        """What to run, now that something has changed, or that what had to wait may be tried."""
+        here, sure, now_s = self.point, self._speed.sure >= SURE, self._now_s
+        self._again_s = math.inf
+        if self._tried_s is not None and now_s - self._tried_s > _TRIED_S:
+            self._wait_s, self._tried_s = _WAIT_S, None
+        # Few inferences tell that the device is slower, but not how much: then what runs needs a margin as well.
+        best = self._best(here, self._speed.slowdown if sure else self._speed.most)
+        to = 0 if best is None else best
+        self._cause = kind = self._in_direction(kind, to - here)
+        if to == here:
+            if kind in (Kind.SLOWER, Kind.FASTER) and self.slowdown == self.decision.slowdown:
+                return None
+            return self._stay(kind if best is not None else Kind.NOTHING_FITS)
+        recent = sum(now_s - at_s < _MINUTE_S for at_s in self._switches_s)
+        careful = to > here and self._may(here, self._speed.slowdown)
+        most = _UPS if careful else _SWITCHES - 1
+        if recent > most:
+            self._again_s = self._switches_s[-1 - most] + _MINUTE_S
+            return self._stay(Kind.BOUNDED)
+        if careful and kind is not Kind.BUDGET and not (sure and now_s >= self._switched_s + self._wait_s):
+            if sure:
+                self._again_s = self._switched_s + self._wait_s
+            return self._stay(kind, to)
+        if best is None:
+            return self._switch(Kind.NOTHING_FITS, to)
+        if not careful and recent == _SWITCHES - 1:
+            # The last switch of this minute goes to the fastest point that fits: it need not be followed by another.
+            fastest = next(at for at in range(len(self.points)) if self._may(at, self._speed.most))
+            return self._switch(kind if fastest == to else Kind.BOUNDED, fastest)
+        return self._switch(kind, to)
+
+    def _in_direction(self, kind: Kind, up: int) -> Kind:
+        """A slowdown that was worked out anew can go either way."""
+        if kind not in (Kind.SLOWER, Kind.FASTER):
+            return kind
+        if up == 0:
+            return Kind.SLOWER if self.slowdown > self.decision.slowdown else Kind.FASTER
+        return Kind.FASTER if up > 0 else Kind.SLOWER
+
+    def _stay(self, says: Kind, tried: int | None = None) -> Decision | None:
+        """The point stays, and `tried` will be tried. None where that is nothing new."""
+        decision = self._decision(says, self.point, tried)
+        if decision == self.decision:
+            return None
+        self.decision = decision
+        return decision
+
+    def _switch(self, says: Kind, to: int) -> Decision:
+        up = to > self.point
+        if up:
+            self._tried_s = self._now_s
+        elif self._tried_s is not None and self._cause in _BY_TIME:
+            self._wait_s, self._tried_s = min(2.0 * self._wait_s, _LONGEST_WAIT_S), None
+        self._switched_s = self._now_s
+        self._switches_s = [*self._switches_s[1 - _SWITCHES :], self._now_s]
+        self.decision = self._decision(says, to)
+        self._speed.switched(up)
+        return self.decision
+
+    def _decision(self, says: Kind, to: int, tried: int | None = None) -> Decision:
+        known = (self._speed, self._sensors, self.budgets, self._limit_ms)
+        line = why(says, self._cause, self.points, self.point, to, *known, tried)
+        return Decision(to, self.slowdown, says, line)
