@@ -19,13 +19,14 @@ from numpy.typing import NDArray
 
 from ...data import Dataset
 from ...errors import DeviceError
-from ...graph.graph import Block, Cut
-from ...pack.pack import Artifact, BlockPack
+from ...graph.graph import Block
+from ...pack.pack import BlockPack
 from ...plan.plan import Plan, Run
 from ..base import Device, DeviceInfo, PageIn, Progress, Resident, Session, usable_cores
 from ..checks import check_backend, check_input
 from ..conditions import Conditions
-from .interpreter import Chain, Engine, Link, Part, PlanRunner, Program, Tensor, TensorType, first_readers
+from .assembler import Assembler, Programs
+from .interpreter import Chain, Engine, PlanRunner, Program, Tensor, first_readers
 from .kept import KeptFeatures
 from .memory import free_bytes
 from .stopwatch import Stopwatch
@@ -69,8 +70,9 @@ class LocalSession(Session):
         self.pack = pack
         self._graph = pack.graph
         self._engine, self._evaluating = engine, evaluating
+        self._assembler = Assembler(pack, engine)
         self._active: tuple[str, ...] = ()  # the active subnet
-        self._programs: dict[str, Program] = {}  # its blocks, where they are loaded one by one
+        self._programs: Programs = {}  # of its pieces
         self._chain: Chain | None = None  # the same, ready to infer
         self._kept = KeptFeatures()
         self._holding = False
@@ -110,7 +112,7 @@ class LocalSession(Session):
                     for index in order:
                         chain = ready[index]
                         if chain is None:
-                            chain = self._ready_chain(chains[index], programs)
+                            chain = self._chain_of(chains[index], programs)
                             for _ in range(_RUNS_WHEN_NEW):
                                 chain(given[index])
                         chain(given[index])
@@ -127,23 +129,24 @@ class LocalSession(Session):
 
     def _loaded(self, chains: Sequence[Sequence[Block]], sample: NDArray[Any]) -> _Loaded:
         """The chains, ready to be measured from the features that the oracle has for the sample."""
-        alone = dict.fromkeys(block.name for blocks in chains if not self._assembles(blocks) for block in blocks)
-        programs = {name: self._program(name) for name in alone}
+        alone = dict.fromkeys(block.name for blocks in chains if not self._assembler.joins(blocks) for block in blocks)
+        programs: Programs = {(name,): self._block(name) for name in alone}
         readers = [first_readers(self._graph, blocks) for blocks in chains]
         features = self._oracle_features(sample, {cut for of_chain in readers for cut in of_chain}, programs)
         # A feature within the network is brought into the layout of the block that reads it here, so that this is not
         # measured. What begins at cut 0 is given the caller's array, as by `infer`.
-        wanted = [{cut: (cut, self._layout(block.name)) for cut, block in of_chain.items()} for of_chain in readers]
+        layout = self._assembler.layout
+        wanted = [{cut: (cut, layout(block.name)) for cut, block in of_chain.items()} for of_chain in readers]
         inputs = {
-            (cut, layout): self._engine.tensor(features[cut], layout)
-            for cut, layout in {key for keys in wanted for key in keys.values()}
+            (cut, wants): self._engine.tensor(features[cut], wants)
+            for cut, wants in {key for keys in wanted for key in keys.values()}
         }
         given = [
             {cut: sample if blocks[0].start == cut == 0 else inputs[key] for cut, key in keys.items()}
             for blocks, keys in zip(chains, wanted, strict=True)
         ]
         fits = self._fit(chains)
-        ready = [self._ready_chain(blocks, programs) if fit else None for blocks, fit in zip(chains, fits)]
+        ready = [self._chain_of(blocks, programs) if fit else None for blocks, fit in zip(chains, fits)]
         return _Loaded(chains, sample.copy(), programs, given, ready)  # a copy: the caller may change the array
 
     @property
@@ -157,7 +160,8 @@ class LocalSession(Session):
         left = int(_HELD * free_bytes())
         fits = []
         for blocks in chains:
-            bytes_ = self._bytes(block.name for block in blocks) if self._assembles(blocks) else 0
+            names = [block.name for block in blocks]
+            bytes_ = self._assembler.bytes(names) if self._assembler.joins(blocks) else 0
             fits.append(bytes_ <= left)
             left -= bytes_ if fits[-1] else 0
         return fits
@@ -174,16 +178,18 @@ class LocalSession(Session):
         keeps = plan.kept is not None
         kept = self._kept.take(plan, data.digest, len(data)) if keeps else [{} for _ in range(len(data))]
         engine = self._evaluator
+        assembler = Assembler(self.pack, engine)
         runs = [instruction.block for instruction in plan.instructions if isinstance(instruction, Run)]
         blocks: dict[str, _Lent] = {}
         metrics: dict[str, _Lent] = {}
         try:
             for name in dict.fromkeys(runs):
-                blocks[name] = _Lent(self._program(name, engine))
+                blocks[name] = _Lent(self._programs.get((name,)) or assembler.block(name))
             for metric in plan.metrics:
-                metrics[metric] = _Lent(self._load_metric(metric, engine))
+                metrics[metric] = _Lent(assembler.metric(metric))
             runner = PlanRunner(plan, blocks, metrics)
-            layout = self._layout(next((name for name in runs if not self._graph[name].start), self._graph.oracle[0]))
+            first = next((name for name in runs if not self._graph[name].start), self._graph.oracle[0])
+            layout = assembler.layout(first)
             self._run_plan(engine, runner, layout, data, labels, kept, sums, progress)
         finally:
             for lent in (*blocks.values(), *metrics.values()):
@@ -244,18 +250,18 @@ class LocalSession(Session):
         begin = time.perf_counter()
         self._ready()
         wanted = self._graph.subnet(subnet)
-        blocks = [self._graph[name] for name in wanted]
-        programs = {} if self._assembles(blocks) else {name: self._program(name) for name in wanted}
+        pieces = self._assembler.pieces(wanted)
+        programs = {piece.blocks: self._programs.get(piece.blocks) or self._assembler.load(piece) for piece in pieces}
         if self._chain is None or wanted != self._active:
-            self._chain = self._ready_chain(blocks, programs)
+            self._chain = self._assembler.chain(wanted, programs)
         loaded = tuple(name for name in wanted if name not in self._active)
         released = tuple(name for name in self._active if name not in wanted)
         self._active, self._programs = wanted, programs
         return PageIn(
             loaded=loaded,
             released=released,
-            bytes_in=self._bytes(loaded),
-            bytes_out=self._bytes(released),
+            bytes_in=self._assembler.bytes(loaded),
+            bytes_out=self._assembler.bytes(released),
             ms=(time.perf_counter() - begin) * 1e3,
             engine=self.info.engine,
             threads=self.info.threads,
@@ -274,7 +280,7 @@ class LocalSession(Session):
     @property
     def resident(self) -> Resident:
         """See `Session.resident`."""
-        return Resident(tuple(self._active), self._bytes(self._active))
+        return Resident(tuple(self._active), self._assembler.bytes(self._active))
 
     def close(self) -> None:
         """See `Session.close`."""
@@ -286,62 +292,22 @@ class LocalSession(Session):
         super()._ready()
         self._engine.check_threads()
 
-    def _assembles(self, blocks: Sequence[Block]) -> bool:
-        """Whether consecutive blocks run as one program: where the engine can do that, several blocks, and one that is
-        a whole network; another is only a block of one."""
-        whole = blocks[0].start == 0 and blocks[-1].end == self._graph.end
-        return self._engine.assemble is not None and (len(blocks) > 1 or whole)
+    def _chain_of(self, blocks: Sequence[Block], programs: Programs) -> Chain:
+        """Consecutive blocks, ready to run. Those of `programs` are loaded, as are those of the active subnet."""
+        pieces = self._assembler.pieces(block.name for block in blocks)
+        loaded = {piece.blocks: programs.get(piece.blocks) or self._assembler.load(piece) for piece in pieces}
+        return self._assembler.chain([block.name for block in blocks], loaded)
 
-    def _ready_chain(self, blocks: Sequence[Block], programs: Mapping[str, Program]) -> Chain:
-        """The blocks, ready to run: assembled, or by their programs."""
-        layout = self._layout(blocks[0].name)
-        if self._engine.assemble is None or not self._assembles(blocks):
-            links = [Link(programs[block.name], self._graph.reads(block), block.end) for block in blocks]
-            return Chain(self._graph, links, self._engine, layout)
-        parts = [
-            Part(
-                f"block {block.name!r}", self.pack.read(self._artifact(block.name)), self._graph.reads(block), block.end
-            )
-            for block in blocks
-        ]
-        program = self._engine.assemble(parts, [_type(cut) for cut in self._graph.cuts])
-        reads = tuple(first_readers(self._graph, blocks))
-        return Chain(self._graph, [Link(program, reads, blocks[-1].end)], self._engine, layout)
+    def _block(self, name: str) -> Program:
+        """The block, which is loaded, unless the active subnet has it."""
+        return self._programs.get((name,)) or self._assembler.block(name)
 
-    def _artifact(self, block: str) -> Artifact:
-        return self.pack.artifact(block, self._engine.backend)
-
-    def _layout(self, block: str) -> str:
-        return self._artifact(block).layout
-
-    def _bytes(self, blocks: Iterable[str]) -> int:
-        return sum(self._artifact(name).bytes for name in blocks)
-
-    def _program(self, name: str, engine: Engine | None = None) -> Program:
-        """The block, which is loaded, on the session's engine or another, unless the active subnet has it."""
-        if name in self._programs:
-            return self._programs[name]
-        block, artifact = self._graph[name], self._artifact(name)
-        takes = [_type(self._graph.cuts[cut]) for cut in self._graph.reads(block)]
-        gives = _type(self._graph.cuts[block.end])
-        return (engine or self._engine).load(f"block {name!r}", self.pack.read(artifact), artifact.layout, takes, gives)
-
-    def _load_metric(self, metric: str, engine: Engine) -> Program:
-        output = _type(self._graph.cuts[-1])
-        label: TensorType = (self.pack.label, "int64")
-        takes = [label if kind == "label" else output for kind in self.pack.metrics[metric]]
-        gives: TensorType = ((len(self.pack.sums[metric]),), "float32")
-        artifact = self.pack.metric_artifact(metric, self._engine.backend)
-        return engine.load(f"metric {metric!r}", self.pack.read(artifact), artifact.layout, takes, gives)
-
-    def _oracle_features(
-        self, sample: NDArray[Any], cuts: set[int], programs: dict[str, Program]
-    ) -> dict[int, NDArray[Any]]:
+    def _oracle_features(self, sample: NDArray[Any], cuts: set[int], programs: Programs) -> dict[int, NDArray[Any]]:
         """The oracle's features at `cuts`. Blocks that are not in `programs` are loaded one at a time and dropped."""
-        feature: Tensor = self._engine.tensor(sample, self._layout(self._graph.oracle[0]))
+        feature: Tensor = self._engine.tensor(sample, self._assembler.layout(self._graph.oracle[0]))
         features = {0: sample}
         for name in self._graph.oracle[: max(cuts, default=0)]:
-            program = programs[name] if name in programs else self._program(name)
+            program = programs.get((name,)) or self._block(name)
             feature = program((feature,))
             cut = self._graph[name].end
             if cut in cuts:
@@ -356,7 +322,7 @@ class _Loaded:
 
     chains: Sequence[Sequence[Block]]
     sample: NDArray[Any]
-    programs: Mapping[str, Program]
+    programs: Programs
     given: Sequence[Mapping[int, Any]]
     ready: Sequence[Chain | None]
 
@@ -379,10 +345,6 @@ class _Lent:
     def take_back(self) -> None:
         """Let go of the program."""
         self._program = None
-
-
-def _type(cut: Cut) -> TensorType:
-    return cut.shape, cut.dtype
 
 
 def _processor() -> str:
