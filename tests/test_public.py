@@ -61,6 +61,18 @@ def test_the_example_of_the_readme_runs(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr[-2000:]
 
 
+def test_the_example_of_serving_runs(tiny_pack: BlockPack, profiles: dict[str, Path], tmp_path: Path) -> None:
+    text = (ROOT / "docs" / "serving.md").read_text(encoding="utf-8")
+    (example,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    (tmp_path / "pack").symlink_to(tiny_pack.path)
+    (tmp_path / "profile.json").symlink_to(profiles["local:onnxruntime"])
+    done = subprocess.run(
+        [sys.executable, "-c", example], cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert done.stdout.endswith(" MB, it was asked for\n")
+
+
 def test_a_device_opens_a_folder_and_closes_itself(tiny_pack: BlockPack, tmp_path: Path) -> None:
     with connect("local:onnxruntime") as device, device.open(str(tiny_pack.path)) as session:
         assert session.pack.digest == tiny_pack.digest

@@ -50,6 +50,7 @@ from .profiling.profiling import profile
 from .profiling.settings import Budget, Settings
 from .serving.controller import Controller
 from .serving.decision import Budgets, Decision, Point, Signals, points_of
+from .serving.model import Model, Status
 
 if TYPE_CHECKING:
     from .elastic import Supernet, elastify
@@ -83,6 +84,7 @@ __all__ = [
     "GraphError",
     "Latency",
     "LatencyTable",
+    "Model",
     "ModelError",
     "NotAuthorized",
     "Observer",
@@ -101,6 +103,7 @@ __all__ = [
     "Settings",
     "SeveralDevices",
     "Signals",
+    "Status",
     "Subnet",
     "Supernet",
     "TrainingError",

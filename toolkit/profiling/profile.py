@@ -140,11 +140,8 @@ class Profile:
         if wrong := violation(document, __package__, "profile.schema.json"):
             raise ProfileError(f"{what} is damaged: {wrong}; profile again")
         made_for: str = document["pack"]["digest"]
-        if pack and made_for not in (pack.digest, pack.manifest["provenance"].get("bundled from", pack.digest)):
-            raise ProfileError(
-                f"{what} was made for another pack ({made_for[:12]}…, this one is {pack.digest[:12]}…): "
-                "profile this one"
-            )
+        if pack:
+            require_made_for(pack, made_for, what)
         try:
             graph = pack.graph if pack else _graph(document["blocks"])
             latency = LatencyTable({block["name"]: _latency(block) for block in document["blocks"]})
@@ -161,6 +158,15 @@ class Profile:
             raise ProfileError(f"{what} is damaged: a whole subnet takes 0 ms, which cannot be")
         return cls(
             made_for, dict(document["device"]), oracle, reference, latency, front, whole, choices, graph, document
+        )
+
+
+def require_made_for(pack: BlockPack, made_for: str, what: str) -> None:
+    """Raise ProfileError unless a profile of the pack with the digest `made_for` is one of `pack`, or of what it was
+    bundled from."""
+    if made_for not in (pack.digest, pack.manifest["provenance"].get("bundled from", pack.digest)):
+        raise ProfileError(
+            f"{what} was made for another pack ({made_for[:12]}…, this one is {pack.digest[:12]}…): profile this one"
         )
 
 

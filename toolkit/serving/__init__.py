@@ -1,1 +1,1 @@
-"""What runs while a model serves: the choice of the subnet as conditions change."""
+"""What runs while a model serves: the subnet, how it is paged in, and the choice of it as conditions change."""

@@ -10,12 +10,14 @@ program.
 from __future__ import annotations
 
 import gc
+import sys
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr
 from importlib.metadata import version
-from io import StringIO
+from io import StringIO, TextIOBase
 from math import prod
-from typing import Any
+from typing import Any, TextIO
 from weakref import WeakSet
 
 import numpy as np
@@ -153,7 +155,35 @@ def _type(info: Any) -> TensorType:
 def _told() -> Iterator[Callable[[], str]]:
     """Keep what the runtime logs off the terminal; yields a function that gives it on one line.
 
-    It logs through Python's `sys.stderr`, so nothing needs to be done to the file descriptor.
+    It logs through Python's `sys.stderr`, so nothing needs to be done to the file descriptor. What other threads write
+    meanwhile is not touched.
     """
-    with redirect_stderr(StringIO()) as caught:
-        yield lambda: "".join(f"; {line.strip()}" for line in caught.getvalue().splitlines() if line.strip())
+    with _TELLING, redirect_stderr(_OfThisThread(sys.stderr)) as caught:
+        yield lambda: "".join(f"; {line.strip()}" for line in caught.text.splitlines() if line.strip())
+
+
+_TELLING = threading.RLock()
+
+
+class _OfThisThread(TextIOBase):
+    """Keeps what the thread that makes it writes; everything else goes to the stream that was there before, if any."""
+
+    def __init__(self, stream: TextIO | None) -> None:
+        self._stream, self._thread, self._lines = stream, threading.get_ident(), StringIO()
+
+    @property
+    def text(self) -> str:
+        """What was kept."""
+        return self._lines.getvalue()
+
+    def write(self, text: str) -> int:
+        if threading.get_ident() == self._thread:
+            return self._lines.write(text)
+        return self._stream.write(text) if self._stream else len(text)
+
+    def flush(self) -> None:
+        if threading.get_ident() != self._thread and self._stream:
+            self._stream.flush()
+
+    def isatty(self) -> bool:
+        return self._stream.isatty() if self._stream else False

@@ -53,10 +53,17 @@ class LocalDevice(Device):
         )
 
     def _open(self, pack: BlockPack) -> LocalSession:
-        """See `Device.open`. Also raises DeviceError when the engine cannot have its threads."""
+        """See `Device.open`. Also raises what `assembler` raises."""
+        return LocalSession(self.info, self.assembler(pack), self._evaluating)
+
+    def assembler(self, pack: BlockPack) -> Assembler:
+        """What loads the blocks of a pack here.
+
+        Raises PackError when it has none for the engine, DeviceError when the engine cannot have its threads.
+        """
         check_backend(pack, self._engine.backend, self.info.address)
         self._engine.check_threads()
-        return LocalSession(self.info, self._engine, pack, self._evaluating)
+        return Assembler(pack, self._engine)
 
     def close(self) -> None:
         """See `Device.close`. Nothing is held here."""
@@ -65,12 +72,12 @@ class LocalDevice(Device):
 class LocalSession(Session):
     """A pack open in this process; see `Session`."""
 
-    def __init__(self, info: DeviceInfo, engine: Engine, pack: BlockPack, evaluating: Engine) -> None:
+    def __init__(self, info: DeviceInfo, assembler: Assembler, evaluating: Engine) -> None:
         self.info = info
-        self.pack = pack
-        self._graph = pack.graph
-        self._engine, self._evaluating = engine, evaluating
-        self._assembler = Assembler(pack, engine)
+        self.pack = assembler.pack
+        self._graph = self.pack.graph
+        self._assembler = assembler
+        self._engine, self._evaluating = assembler.engine, evaluating
         self._active: tuple[str, ...] = ()  # the active subnet
         self._programs: Programs = {}  # of its pieces
         self._chain: Chain | None = None  # the same, ready to infer

@@ -1,0 +1,294 @@
+"""A model in this process: what it answers, how it pages while it infers, and what it does when a load fails."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from adaptivenet.toolkit.devices.connect import connect
+from adaptivenet.toolkit.devices.local.assembler import Assembler, Piece
+from adaptivenet.toolkit.devices.local.interpreter import Program
+from adaptivenet.toolkit.errors import DataError, DeviceError, GraphError, ProfileError
+from adaptivenet.toolkit.graph.front import Front, FrontPoint
+from adaptivenet.toolkit.pack.pack import BlockPack
+from adaptivenet.toolkit.profiling.profile import Profile
+from adaptivenet.toolkit.serving.decision import Kind, Signals
+from adaptivenet.toolkit.serving.model import Model
+from engines import ENGINES
+from numpy.typing import NDArray
+from packs import GRAPH, build_pack
+
+POINTS = (("b0-m2", "b2"), ("b0-p50", "b1-p50", "b2"), ("b0", "b1-p50", "b2"), ("b0", "b1", "b2"))
+SLOWEST = len(POINTS) - 1
+X = np.random.default_rng(0).normal(size=GRAPH.cuts[0].shape).astype(np.float32)
+BROKEN = "b1-p50"
+
+
+def with_front(profile: Profile, *latencies_ms: float) -> Profile:
+    """The same profile with a front of all of POINTS, better the slower they are."""
+    points = [FrontPoint(GRAPH.subnet(subnet), ms, ms, 0.0, 9) for subnet, ms in zip(POINTS, latencies_ms, strict=True)]
+    return replace(profile, front=Front(points))
+
+
+@pytest.fixture(params=ENGINES)
+def known(request: pytest.FixtureRequest, profiles: dict[str, Path], tiny_pack: BlockPack) -> Profile:
+    """Of each engine; an inference of any point is as slow as the point, for all that the controller can tell."""
+    return with_front(Profile.load(profiles[request.param], tiny_pack), 1e6, 2e6, 3e6, 4e6)
+
+
+@pytest.fixture
+def outputs(known: Profile, tiny_pack: BlockPack) -> list[NDArray[Any]]:
+    """What each point answers, by a session."""
+    found = []
+    with connect(known.device["address"]).open(tiny_pack) as session:
+        for subnet in POINTS:
+            session.activate(subnet)
+            found.append(session.infer(X))
+    return found
+
+
+@pytest.fixture
+def model(known: Profile, tiny_pack: BlockPack, outputs: list[NDArray[Any]]) -> Iterator[Model]:
+    """Serves at the slowest point."""
+    with Model.open(tiny_pack, known, "4000000ms") as opened:
+        yield opened
+
+
+def test_it_opens_with_the_best_point_for_the_budget(
+    known: Profile, tiny_pack: BlockPack, outputs: list[NDArray[Any]]
+) -> None:
+    with Model.open(tiny_pack, known, "3500000ms") as opened:
+        status = opened.status()
+        assert (status.point, status.subnet, status.loading) == (2, POINTS[2], None)
+        assert status.resident_bytes == sum(
+            tiny_pack.artifact(name, "onnx" if known.device["engine"] == "onnxruntime" else "executorch").bytes
+            for name in POINTS[2]
+        )
+        np.testing.assert_array_equal(opened.infer(X), outputs[2])
+        assert status.error is None
+        assert "3000000.00 ms" in status.why
+
+
+def test_it_writes_to_the_callers_array(model: Model, outputs: list[NDArray[Any]]) -> None:
+    out = np.zeros_like(outputs[SLOWEST])
+    found, ms = model.infer_timed(X, out)
+    assert found is out
+    assert ms > 0
+    np.testing.assert_array_equal(out, outputs[SLOWEST])
+    with pytest.raises(DataError, match=r"is float32 \(1, 5\); what it shall be written to is float64 \(5,\)"):
+        model.infer_timed(X, np.zeros(5))
+    with pytest.raises(DataError, match="the input"):
+        model.infer(X[0])
+    np.testing.assert_array_equal(model.infer(X), outputs[SLOWEST])
+
+
+def test_budgets_and_names_decide_what_serves(model: Model, outputs: list[NDArray[Any]]) -> None:
+    assert model.set_budget("1500000ms").kind is Kind.BUDGET
+    assert model.wait(60)
+    np.testing.assert_array_equal(model.infer(X), outputs[0])
+    model.activate(("b0", "b1-p50", "b2"))
+    assert model.wait(60)
+    np.testing.assert_array_equal(model.infer(X), outputs[2])
+    assert (model.status().why, model.status().point) == ("it was asked for", 2)
+    model.activate(("b0-p50", "b1", "b2"))
+    assert model.wait(60)
+    assert model.status().point is None, "it is on no front"
+    with pytest.raises(GraphError):
+        model.activate(("b0", "b2"))
+    model.set_budget("1ms")
+    assert model.wait(60)
+    assert model.decision.kind is Kind.NOTHING_FITS
+    assert model.status().point == 0, "the fastest serves"
+
+
+def test_a_device_that_is_much_slower_than_profiled_gets_the_fastest(known: Profile, tiny_pack: BlockPack) -> None:
+    fast = with_front(known, 1e-6, 2e-6, 3e-6, 4e-6)
+    with Model.open(tiny_pack, fast, "0.000004ms") as opened:
+        assert opened.status().point == SLOWEST
+        for _ in range(20):
+            opened.infer(X)
+        assert opened.wait(60)
+        status = opened.status()
+        assert status.point == 0
+        assert status.slowdown > 100
+        assert "nothing fits" in status.why
+
+
+def test_what_sensors_say_is_heeded(known: Profile, tiny_pack: BlockPack) -> None:
+    with Model.open(tiny_pack, known, "4000000ms") as opened:
+        decisions = [opened.observe(Signals(headroom=headroom)) for headroom in (1.1, 1.2, 1.3)]
+        assert any(decision and decision.kind is Kind.HEAT for decision in decisions)
+        assert opened.wait(60)
+        assert opened.status().point != SLOWEST
+
+
+def test_switches_while_another_thread_infers_never_mix_subnets(model: Model, outputs: list[NDArray[Any]]) -> None:
+    wrong, ended = [], threading.Event()
+
+    def infer() -> None:
+        while not ended.is_set():
+            output = model.infer(X)
+            if not any(np.array_equal(output, known) for known in outputs):
+                wrong.append(output)
+
+    thread = threading.Thread(target=infer)
+    thread.start()
+    try:
+        for number in range(300):
+            model.activate(number % len(POINTS))
+            if number % 3 == 0:
+                assert model.wait(60)
+                assert model.status().point == number % len(POINTS)
+        assert model.wait(60)
+    finally:
+        ended.set()
+        thread.join()
+    assert wrong == []
+    np.testing.assert_array_equal(model.infer(X), outputs[299 % len(POINTS)])
+    model.activate(SLOWEST)
+    model.wait(60)
+    model.infer(X)
+    only = sum(model._loader._assembler.bytes((name,)) for name in POINTS[SLOWEST])
+    assert model.status().resident_bytes == only, "nothing else is kept"
+
+
+def held_up(
+    monkeypatch: pytest.MonkeyPatch, when: Callable[[Piece], bool] = lambda piece: True
+) -> tuple[threading.Event, threading.Event]:
+    """Loads wait: the first event says that one has begun, the second lets them go on."""
+    begun, go = threading.Event(), threading.Event()
+    load = Assembler.load
+
+    def slow(assembler: Assembler, piece: Piece) -> Program:
+        if when(piece):
+            begun.set()
+            assert go.wait(60)
+        return load(assembler, piece)
+
+    monkeypatch.setattr(Assembler, "load", slow)
+    return begun, go
+
+
+def test_inferences_do_not_wait_for_a_load(
+    model: Model, outputs: list[NDArray[Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, go = held_up(monkeypatch)
+    model.activate(0)
+    assert begun.wait(60)
+    for _ in range(20):
+        np.testing.assert_array_equal(model.infer(X), outputs[SLOWEST])
+    status = model.status()
+    assert (status.point, status.loading) == (SLOWEST, POINTS[0])
+    assert not model.wait(0.01)
+    model.activate(1)  # what was wanted last counts
+    go.set()
+    assert model.wait(60)
+    assert model.status().point == 1
+    np.testing.assert_array_equal(model.infer(X), outputs[1])
+
+
+def test_it_can_be_closed_while_it_loads(known: Profile, tiny_pack: BlockPack, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened = Model.open(tiny_pack, known, "4000000ms")
+    begun, go = held_up(monkeypatch)
+    opened.activate(0)
+    assert begun.wait(60)
+    threading.Timer(0.05, go.set).start()
+    opened.close()
+    with pytest.raises(DeviceError, match="no subnet serves: the model is closed"):
+        opened.infer(X)
+    with pytest.raises(DeviceError, match="the model is closed"):
+        opened.wait()
+
+
+def damage(pack: BlockPack, block: str) -> None:
+    """Change the last byte of a block's artifact."""
+    blob = pack.path / pack.artifact(block, "onnx").file
+    blob.write_bytes(blob.read_bytes()[:-1] + b"?")
+
+
+@pytest.fixture
+def breaking(tmp_path: Path, profiles: dict[str, Path], tiny_pack: BlockPack) -> Iterator[Model]:
+    """A model at its fastest point of a pack one of whose blocks has been damaged since it was opened."""
+    pack = build_pack(tmp_path / "pack")
+    known = replace(Profile.load(profiles["local:onnxruntime"], tiny_pack), pack=pack.digest)
+    with Model.open(pack, with_front(known, 1e6, 2e6, 3e6, 4e6), "1000000ms") as opened:
+        damage(pack, BROKEN)
+        yield opened
+
+
+def test_the_next_best_serves_where_a_block_is_damaged_and_it_is_not_tried_again(
+    breaking: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried: list[tuple[str, ...]] = []
+    load = Assembler.load
+    monkeypatch.setattr(Assembler, "load", lambda of, piece: (tried.append(piece.blocks), load(of, piece))[1])
+    breaking.set_budget("3000000ms")  # points 2 and 1 have the damaged block
+    assert breaking.wait(60)
+    status = breaking.status()
+    assert status.point == 0
+    assert status.error is not None
+    assert "is damaged" in status.error
+    breaking.infer(X)
+    breaking.set_budget("3100000ms")
+    assert breaking.wait(60)
+    assert len(tried) == 2, "each once"
+    breaking.set_budget("4000000ms")
+    assert breaking.wait(60)
+    assert breaking.status().point == SLOWEST, "this one has not"
+
+
+def test_what_is_asked_for_by_name_and_cannot_be_loaded_is_an_error_and_the_old_one_serves_on(breaking: Model) -> None:
+    before = breaking.infer(X)
+    for _ in range(2):
+        breaking.activate(1)
+        with pytest.raises(DeviceError, match=r"asked for cannot be loaded: blobs/[0-9a-f]+[.]onnx is damaged"):
+            breaking.wait(60)
+    np.testing.assert_array_equal(breaking.infer(X), before)
+    assert breaking.status().point == 0
+
+
+def test_nothing_that_can_be_loaded_is_an_error_at_once(
+    tmp_path: Path, profiles: dict[str, Path], tiny_pack: BlockPack
+) -> None:
+    pack = build_pack(tmp_path / "pack")
+    damage(pack, "b2")
+    known = replace(Profile.load(profiles["local:onnxruntime"], tiny_pack), pack=pack.digest)
+    with pytest.raises(DeviceError, match=r"cannot be loaded: blobs/[0-9a-f]+[.]onnx is damaged"):
+        Model.open(pack, known)
+
+
+def test_a_memory_limit_is_kept_and_neighbours_are_loaded_ahead_within_it(known: Profile, tiny_pack: BlockPack) -> None:
+    plenty = 1.0  # MB; all of the pack takes less
+    with Model.open(tiny_pack, known, "3500000ms", memory_mb=plenty) as opened:
+        opened.activate(2)
+        assert opened.wait(60)
+        pager = opened._loader._pager
+        neighbours = [opened._loader._assembler.pieces(POINTS[at]) for at in (1, 3)]
+        deadline = threading.Event()
+        for _ in range(600):
+            if not any(pager.missing(pieces) for pieces in neighbours):
+                break
+            deadline.wait(0.1)
+        assert not any(pager.missing(pieces) for pieces in neighbours)
+        assert pager.bytes <= plenty * 1e6
+
+
+def test_a_limit_that_not_even_one_subnet_fits_is_said(known: Profile, tiny_pack: BlockPack) -> None:
+    with pytest.raises(DeviceError, match=r"a subnet needs 0\.0 MB beside the 0\.0 MB that are loaded; the limit is"):
+        Model.open(tiny_pack, known, "4000000ms", memory_mb=1e-6)
+
+
+def test_a_profile_of_another_device_is_refused_unless_that_is_said(known: Profile, tiny_pack: BlockPack) -> None:
+    other = replace(known, device={**known.device, "name": "Pear X1"})
+    with pytest.raises(ProfileError, match=r"was made on name Pear X1, and this is name .* with of_another"):
+        Model.open(tiny_pack, other)
+    Model.open(tiny_pack, other, of_another_device=True).close()
+    with pytest.raises(ProfileError, match="threads 1, and this is threads 2"):
+        Model.open(tiny_pack, known, threads=2)
+    with pytest.raises(ProfileError, match="the profile was made for another pack"):
+        Model.open(tiny_pack, replace(known, pack="0" * 64), of_another_device=True)
