@@ -67,6 +67,8 @@ def build(preset: str, arguments: Sequence[str] = (), sources: Path = SOURCES) -
     if preset == "host" and not any(argument.startswith("-DONNXRUNTIME") for argument in arguments):
         configure += _onnxruntime(sources)
     configure += arguments
+    if in_checkout:
+        configure.append(f"-DRUNNER_PYTHON={sys.executable}")
     built = f"{runner_version(_version(sources), sources)}.{_digest_of([*configure, *_engine_versions()])}"
     _run([*configure, f"-DRUNNER_VERSION={built}"], sources / "android_runner")
     jobs = str(os.cpu_count() or 1)

@@ -3,34 +3,21 @@
 from __future__ import annotations
 
 import sys
-import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import onnx
 import pytest
 from adaptivenet.toolkit.data import Dataset, open_data
 from adaptivenet.toolkit.devices.base import Session
 from adaptivenet.toolkit.devices.connect import connect
 from adaptivenet.toolkit.devices.local.local import LocalDevice
-from adaptivenet.toolkit.graph.graph import BlockGraph
-from adaptivenet.toolkit.pack.pack import Artifact, BlockPack
-from adaptivenet.toolkit.pack.writer import Metric, PackWriter, describe
+from adaptivenet.toolkit.pack.pack import BlockPack
 from engines import ENGINES, Spy
+from exported_packs import export_pack
 from hypothesis import settings
-from onnx import numpy_helper
-from packs import (
-    CLASSES,
-    GRAPH,
-    PREPROCESSING,
-    WIDE,
-    block_programs,
-    build_pack,
-    metric_programs,
-    wide_programs,
-)
+from packs import GRAPH, WIDE, block_programs, build_pack, wide_programs
 from phones import adb_environment as adb_environment
 from phones import adb_home as adb_home
 from phones import adb_server as adb_server
@@ -51,9 +38,6 @@ settings.load_profile("the same")
 # An assert in these says as much when it fails as one in a test.
 pytest.register_assert_rewrite("commands", "small_training")
 
-# One block is exported for the other layout, so that a path crosses from one to the other and back.
-CONTIGUOUS = "b1-p50"
-
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
     skip_without_phone(item)
@@ -62,100 +46,13 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 @pytest.fixture(scope="session")
 def tiny_pack(tmp_path_factory: pytest.TempPathFactory) -> BlockPack:
     """The pack of packs.py for both backends: the same weights as .onnx and, by ExecuTorch's exporter, as .pte."""
-    return _pack(tmp_path_factory.mktemp("packs") / "tiny", GRAPH, block_programs())
+    return export_pack(tmp_path_factory.mktemp("packs") / "tiny", GRAPH, block_programs())
 
 
 @pytest.fixture(scope="session")
 def wide_pack(tmp_path_factory: pytest.TempPathFactory) -> BlockPack:
     """The search space `WIDE` of packs.py in the same way: 109 subnets."""
-    return _pack(tmp_path_factory.mktemp("packs") / "wide", WIDE, wide_programs())
-
-
-def _pack(path: Path, graph: BlockGraph, programs: Mapping[str, bytes]) -> BlockPack:
-    operands = {"top1": ("output", "label"), "agreement": ("output", "oracle")}
-    with PackWriter(path, name=path.name) as writer:
-
-        def artifacts(program: bytes, pte: bytes, layout: str) -> dict[str, Artifact]:
-            return {
-                "executorch": Artifact(writer.add_blob(pte, ".pte"), len(pte), layout),
-                "onnx": Artifact(writer.add_blob(program, ".onnx"), len(program), "contiguous"),
-            }
-
-        blocks = {}
-        for name, program in programs.items():
-            layout = "contiguous" if name == CONTIGUOUS else "channels_last"
-            blocks[name] = artifacts(program, _block_pte(program, graph.cuts[graph[name].start].shape, layout), layout)
-        metrics = {
-            name: Metric(operands[name], artifacts(program, _metric_pte(name), "contiguous"))
-            for name, program in metric_programs().items()
-        }
-        return writer.finish(describe(graph, blocks, metrics, PREPROCESSING, CLASSES))
-
-
-def _block_pte(program: bytes, shape: tuple[int, ...], layout: str) -> bytes:
-    """The ExecuTorch program with the weights of an ONNX one, which is Conv and Relu or the classifier."""
-    import torch
-    from torch import nn
-
-    graph = onnx.load_from_string(program).graph
-    weights = {tensor.name: torch.tensor(numpy_helper.to_array(tensor)) for tensor in graph.initializer}
-    layers: list[nn.Module] = []
-    for node in graph.node:
-        match node.op_type:
-            case "Conv":
-                weight, bias = weights[node.input[1]], weights[node.input[2]]
-                settings = {attribute.name: list(attribute.ints) for attribute in node.attribute}
-                conv = nn.Conv2d(
-                    weight.shape[1], weight.shape[0], weight.shape[2], settings["strides"][0], settings["pads"][0]
-                )
-                conv.load_state_dict({"weight": weight, "bias": bias})
-                layers.append(conv)
-            case "Relu":
-                layers.append(nn.ReLU())
-            case "GlobalAveragePool":
-                layers.append(nn.AdaptiveAvgPool2d(1))
-            case "Flatten":
-                layers.append(nn.Flatten())
-            case "Gemm":
-                weight, bias = weights[node.input[1]], weights[node.input[2]]
-                linear = nn.Linear(*weight.shape)
-                linear.load_state_dict({"weight": weight.T, "bias": bias})
-                layers.append(linear)
-    formats = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
-    return _export(nn.Sequential(*layers), [torch.randn(shape).to(memory_format=formats[layout])])
-
-
-def _metric_pte(name: str) -> bytes:
-    import torch
-
-    class ShareCorrect(torch.nn.Module):
-        def forward(self, output: Any, target: Any) -> Any:
-            right = target if name == "top1" else target.argmax(1)
-            correct = (output.argmax(1) == right).to(torch.float32)
-            return torch.cat([correct, torch.ones_like(correct)])
-
-    # Two tensors, not one twice: the exporter takes inputs that are the same object for the same input.
-    output, oracle = torch.randn(GRAPH.cuts[-1].shape), torch.randn(GRAPH.cuts[-1].shape)
-    return _export(ShareCorrect(), [output, torch.tensor([1]) if name == "top1" else oracle])
-
-
-def _export(module: Any, example: Sequence[Any]) -> bytes:
-    import torch
-
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # the exporter warns of its own internals
-            from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
-            from executorch.exir import to_edge_transform_and_lower
-
-            program = torch.export.export(module.eval(), tuple(example))
-            return bytes(
-                to_edge_transform_and_lower(program, partitioner=[XnnpackPartitioner()]).to_executorch().buffer
-            )
-    finally:
-        torch.set_num_threads(threads)
+    return export_pack(tmp_path_factory.mktemp("packs") / "wide", WIDE, wide_programs())
 
 
 @pytest.fixture(scope="session")

@@ -43,8 +43,6 @@ Json or_null(const std::optional<T>& value) {
 
 fs::path cpu_folder(int cpu) { return "/sys/devices/system/cpu/cpu" + std::to_string(cpu) + "/cpufreq"; }
 
-int cpu_count() { return static_cast<int>(sysconf(_SC_NPROCESSORS_CONF)); }
-
 // The value of the first line of a file that begins with `key`, as /proc/cpuinfo and /proc/meminfo write them.
 std::optional<std::string> field(const char* path, const std::string& key) {
   std::ifstream file(path);
@@ -86,11 +84,13 @@ Json temperatures() {
 
 }  // namespace
 
+int core_count() { return static_cast<int>(sysconf(_SC_NPROCESSORS_CONF)); }
+
 Json describe_machine() {
   utsname system{};
   uname(&system);
   Json cores = Json::array();
-  for (int cpu = 0; cpu < cpu_count(); ++cpu) {
+  for (int cpu = 0; cpu < core_count(); ++cpu) {
     const fs::path folder = cpu_folder(cpu);
     cores.push_back({{"cpu", cpu},
                      {"max_khz", or_null(number(folder / "cpuinfo_max_freq"))},
@@ -109,7 +109,7 @@ std::int64_t available_bytes() {
 
 Json machine_state(const std::vector<int>& cores) {
   Json khz = Json::array();
-  for (int cpu = 0; cpu < cpu_count(); ++cpu) {
+  for (int cpu = 0; cpu < core_count(); ++cpu) {
     if (cores.empty()) khz.push_back(or_null(number(cpu_folder(cpu) / "scaling_cur_freq")));
   }
   for (const int cpu : cores) khz.push_back(or_null(number(cpu_folder(cpu) / "scaling_cur_freq")));
@@ -119,11 +119,11 @@ Json machine_state(const std::vector<int>& cores) {
 void pin(const std::vector<int>& cores) {
   cpu_set_t wanted;
   CPU_ZERO(&wanted);
-  for (int cpu = 0; cores.empty() && cpu < cpu_count() && cpu < CPU_SETSIZE; ++cpu) CPU_SET(cpu, &wanted);
+  for (int cpu = 0; cores.empty() && cpu < core_count() && cpu < CPU_SETSIZE; ++cpu) CPU_SET(cpu, &wanted);
   for (const int cpu : cores) {
-    if (cpu < 0 || cpu >= cpu_count() || cpu >= CPU_SETSIZE) {
+    if (cpu < 0 || cpu >= core_count() || cpu >= CPU_SETSIZE) {
       throw DeviceError("there is no core " + std::to_string(cpu) + ": this machine has 0 to " +
-                        std::to_string(cpu_count() - 1));
+                        std::to_string(core_count() - 1));
     }
     CPU_SET(cpu, &wanted);
   }

@@ -11,6 +11,8 @@ namespace adaptivenet {
 // The fields of `info` that do not depend on the runner: see docs/phone.md. What cannot be read is null or left out.
 Json describe_machine();
 
+int core_count();  // of this machine, those that are switched off counted
+
 // The bytes that may be used before memory runs short; 1 GiB where the system does not tell.
 std::int64_t available_bytes();
 

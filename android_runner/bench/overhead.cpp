@@ -12,7 +12,7 @@
 #include "core/pack.h"
 #include "engines/buffers.h"
 #include "engines/engine.h"
-#include "evaluate/interpreter.h"
+#include "serving/chain.h"
 
 namespace {
 

@@ -7,6 +7,7 @@ add_library(daemon STATIC
   daemon/daemon.cpp
   daemon/events.cpp
   daemon/jobs.cpp
+  daemon/last_words.cpp
   daemon/requests.cpp
   daemon/run_folder.cpp
   daemon/server.cpp
@@ -31,6 +32,6 @@ set_target_properties(adaptivenet-runner PROPERTIES
 
 if(RUNNER_TESTS AND NOT CMAKE_CROSSCOMPILING)
   add_executable(runner-overhead bench/overhead.cpp)
-  target_link_libraries(runner-overhead PRIVATE evaluate executorch_engine)
+  target_link_libraries(runner-overhead PRIVATE serving executorch_engine)
   set_target_properties(runner-overhead PROPERTIES BUILD_RPATH "${EXECUTORCH_RUNTIME_LIBRARY_DIR}")
 endif()

@@ -1,60 +1,42 @@
 #include "core/crash_note.h"
 
+#include <sys/syscall.h>
 #include <unistd.h>
 
-#include <atomic>
-#include <csignal>
+#include <array>
 
 namespace adaptivenet {
 namespace {
 
-std::atomic<const char*> what_now = nullptr;
-std::atomic<const char*> done_now = nullptr;
-std::atomic_flag told = ATOMIC_FLAG_INIT;
+std::array<NotedWork, kCrashNotes> notes;
 
-// A line of text, made without any function that a signal handler may not call.
-class Line {
- public:
-  Line& operator<<(const char* text) {
-    while (*text != '\0' && size_ < sizeof text_) text_[size_++] = *text++;
-    return *this;
-  }
-  void print() const { [[maybe_unused]] const ssize_t written = write(STDERR_FILENO, text_, size_); }
-
- private:
-  char text_[512];
-  std::size_t size_ = 0;
-};
-
-void tell(int signal) {
-  // Several threads of an engine may crash at once: the first one reports, the others wait for the end.
-  while (told.test_and_set()) pause();
-  const char* const what = what_now;
-  const char number[] = {static_cast<char>('0' + signal / 10), static_cast<char>('0' + signal % 10), '\0'};
-  Line line;
-  if (what == nullptr) {
-    line << "adaptivenet-runner: it crashed";
-  } else {
-    line << "adaptivenet-runner: " << what << " crashed while it was " << done_now;
-    line << ": this program of the pack is damaged, or the engine is";
-  }
-  line << " (signal " << number << ")\n";
-  line.print();
-  std::signal(signal, SIG_DFL);
-  raise(signal);  // it is delivered when this function returns, and ends the process
-}
+int this_thread() { return static_cast<int>(syscall(SYS_gettid)); }
 
 }  // namespace
 
-CrashNote::CrashNote(const char* what, const char* done) {
-  done_now = done;
-  what_now = what;
+CrashNote::CrashNote(const char* what, const char* done) : place_(0) {
+  while (place_ < kCrashNotes && notes[place_].taken.exchange(true)) ++place_;
+  if (place_ == kCrashNotes) return;
+  notes[place_].thread = this_thread();
+  notes[place_].done = done;
+  notes[place_].what = what;
 }
 
-CrashNote::~CrashNote() { what_now = nullptr; }
+CrashNote::~CrashNote() {
+  if (place_ == kCrashNotes) return;
+  notes[place_].what = nullptr;
+  notes[place_].taken = false;
+}
 
-void report_crashes() {
-  for (const int signal : {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT, SIGTRAP, SIGSYS}) std::signal(signal, tell);
+const NotedWork* crash_note() {
+  const int thread = this_thread();
+  const NotedWork* found = nullptr;
+  for (const NotedWork& note : notes) {
+    if (note.what == nullptr) continue;
+    if (note.thread == thread) return &note;
+    found = &note;
+  }
+  return found;
 }
 
 }  // namespace adaptivenet

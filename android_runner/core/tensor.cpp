@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cstring>
 #include <stdexcept>
 
 #include "core/quote.h"
@@ -61,6 +62,26 @@ std::string to_string(const TensorType& type) {
   std::string text = name_of(type.dtype) + std::string(" (");
   for (std::size_t at = 0; at < type.shape.size(); ++at) text += (at ? ", " : "") + std::to_string(type.shape[at]);
   return text + (type.shape.size() == 1 ? ",)" : ")");
+}
+
+void copy_in_layout(std::span<const std::int64_t> shape, std::size_t element_bytes, const std::byte* from, Layout given,
+                    std::byte* to, Layout wanted) {
+  const auto images = static_cast<std::size_t>(shape[0]), channels = static_cast<std::size_t>(shape[1]);
+  const auto pixels = static_cast<std::size_t>(shape[2] * shape[3]);
+  if (given == wanted) {
+    std::memcpy(to, from, images * channels * pixels * element_bytes);
+    return;
+  }
+  // An (n, a, b) array of elements becomes (n, b, a).
+  const bool to_last = wanted == Layout::kChannelsLast;
+  const std::size_t a = to_last ? channels : pixels, b = to_last ? pixels : channels;
+  for (std::size_t image = 0; image < images; ++image, from += a * b * element_bytes, to += a * b * element_bytes) {
+    for (std::size_t i = 0; i < a; ++i) {
+      for (std::size_t j = 0; j < b; ++j) {
+        std::memcpy(to + (j * a + i) * element_bytes, from + (i * b + j) * element_bytes, element_bytes);
+      }
+    }
+  }
 }
 
 }  // namespace adaptivenet

@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -32,6 +33,10 @@ std::int64_t bytes_of(const TensorType& type);
 
 // As errors show a type: "float32 (1, 3, 224, 224)".
 std::string to_string(const TensorType& type);
+
+// Copies the values of a tensor of four dimensions from one order in memory to another.
+void copy_in_layout(std::span<const std::int64_t> shape, std::size_t element_bytes, const std::byte* from, Layout given,
+                    std::byte* to, Layout wanted);
 
 // A view of a contiguous tensor (row-major, channels first) in somebody else's memory.
 struct TensorView {

@@ -8,8 +8,8 @@
 #include <csignal>
 #include <cstdio>
 
-#include "core/crash_note.h"
 #include "core/version.h"
+#include "daemon/last_words.h"
 #include "daemon/run_folder.h"
 #include "daemon/server.h"
 

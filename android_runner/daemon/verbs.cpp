@@ -2,8 +2,11 @@
 
 #include <unistd.h>
 
+#include <algorithm>
 #include <chrono>
+#include <memory>
 #include <optional>
+#include <span>
 #include <tuple>
 #include <utility>
 
@@ -16,13 +19,30 @@
 #include "engines/engine.h"
 #include "evaluate/images.h"
 #include "evaluate/session.h"
-#include "serving/controller.h"
+#include "serving/model.h"
 
 namespace adaptivenet {
 namespace {
 
 double ms_since(Clock::time_point begin) {
   return std::chrono::duration<double, std::milli>(Clock::now() - begin).count();
+}
+
+Subnet without(const Subnet& some, const Subnet& others) {
+  Subnet left;
+  for (const std::string& name : some) {
+    if (std::find(others.begin(), others.end(), name) == others.end()) left.push_back(name);
+  }
+  return left;
+}
+
+// All cores but these; none where nothing is left, or where any core may infer.
+std::vector<int> other_cores(const std::vector<int>& cores) {
+  std::vector<int> others;
+  for (int core = 0; !cores.empty() && core < core_count(); ++core) {
+    if (std::find(cores.begin(), cores.end(), core) == cores.end()) others.push_back(core);
+  }
+  return others;
 }
 
 constexpr std::int64_t kMany = 1'000'000'000;
@@ -42,37 +62,51 @@ struct Runner::State {
 
   std::filesystem::path home;
   std::optional<Key> key;
+  std::shared_ptr<Engine> engine;
   std::optional<Session> session;
+  std::optional<Model> model;  // none before a subnet was activated
 
   static Key key_from(Fields& fields) {
     return {fields.digest("pack"), fields.text("engine"), fields.whole("threads", 1, 256),
             fields.wholes_or_null("cores")};
   }
 
-  // The session that a request asks for. When it is another one than before, everything that was loaded is released
-  // first. The threads of an engine stay on the cores on which the thread that made them was running, so other cores
-  // need a new engine.
+  // Opens what a request asks for. When it is another one than before, everything that was loaded is released first.
+  // The threads of an engine stay on the cores on which the thread that made them was running, so other cores need a
+  // new engine.
   Session& open(Fields& fields) {
     Key wanted = key_from(fields);
     if (key == wanted) return *session;
     key.reset();
+    model.reset();
     session.reset();
-    const auto& [digest, engine, threads, cores] = wanted;
+    engine.reset();
+    const auto& [digest, name, threads, cores] = wanted;
     pin(cores);
     Pack pack = Pack::open(home / "packs" / (digest + ".json"), home / "blobs");
     if (pack.digest() != digest) {
       throw PackError("the pack under the name " + digest + " is " + pack.digest() + "; copy it again");
     }
-    session.emplace(std::move(pack), make_engine(engine, threads));
+    engine = make_engine(name, threads);
+    session.emplace(std::move(pack), engine);
     key = std::move(wanted);
     return *session;
   }
 
   Images images(const std::vector<std::string>& digests) const { return {home / "data", digests}; }
 
+  // Serves from now on, with what `options` say besides the cores: the loader takes those that the inferences leave.
+  Model& serve(std::vector<PointToServe> front, LoaderOptions options) {
+    model.reset();
+    options.cores = other_cores(std::get<3>(*key));
+    return model.emplace(session->pack(), engine, std::move(front), std::move(options));
+  }
+
+  Subnet active() const { return model ? model->status().subnet : Subnet(); }
+
   Json resident() const {
-    if (!session) return {{"blocks", Json::array()}, {"bytes", 0}};
-    return {{"blocks", session->active()}, {"bytes", session->bytes_of(session->active())}};
+    const Subnet blocks = active();
+    return {{"blocks", blocks}, {"bytes", blocks.empty() ? 0 : model->bytes_of(blocks)}};
   }
 
   Json info(Fields& fields) const {
@@ -134,12 +168,20 @@ struct Runner::State {
 
   Json activate(Fields& fields) {
     const auto begin = Clock::now();
-    Session& opened = open(fields);
+    open(fields);
     const Subnet subnet = fields.texts("subnet");
     fields.require_no_others();
-    const PageIn page_in = opened.activate(subnet);
-    return {{"loaded", page_in.loaded},       {"released", page_in.released}, {"bytes_in", page_in.bytes_in},
-            {"bytes_out", page_in.bytes_out}, {"ms", ms_since(begin)},        {"resident", resident()}};
+    if (!model) serve({}, {});
+    const Subnet before = active();
+    model->activate(subnet);
+    model->wait();
+    const Subnet loaded = without(subnet, before), released = without(before, subnet);
+    return {{"loaded", loaded},
+            {"released", released},
+            {"bytes_in", model->bytes_of(loaded)},
+            {"bytes_out", model->bytes_of(released)},
+            {"ms", ms_since(begin)},
+            {"resident", resident()}};
   }
 
   Json infer(Fields& fields, const Cancelled& cancelled) {
@@ -147,66 +189,69 @@ struct Runner::State {
     const Subnet subnet = fields.texts("subnet");
     const Images data = images({fields.digest("data")});
     fields.require_no_others();
-    if (opened.active() != subnet) {
+    if (!model || active() != subnet) {
       throw DeviceError(
           "the subnet to infer with is not the active one; activate it (another host may have activated "
           "its own)");
     }
+    Tensor output{opened.pack().graph().cuts().back(), std::vector<std::byte>(model->output_bytes())};
     Json outputs = Json::array();
     Json times = Json::array();
     for (std::size_t index = 0; index < data.size() && !cancelled; ++index) {
-      const auto begin = Clock::now();
-      const Tensor output = opened.infer(data.image(index));
-      times.push_back(ms_since(begin));
+      times.push_back(infer_one(data.image(index), output.data).ms);
       outputs.push_back(
           {{"dtype", name_of(output.type.dtype)}, {"shape", output.type.shape}, {"base64", base64(output.data)}});
     }
     return {{"outputs", outputs}, {"ms", times}};
   }
 
+  Ran infer_one(const TensorView& image, std::span<std::byte> output) {
+    const TensorType& wanted = model->pack().graph().cuts().front();
+    if (image.type != wanted) {
+      throw DataError("an image is " + to_string(image.type) + "; the pack takes " + to_string(wanted));
+    }
+    return model->infer({image.data, model->input_bytes()}, Layout::kContiguous, output);
+  }
+
   Json adapt(Fields& fields, const Emit& emit, const Cancelled& cancelled) {
     Session& opened = open(fields);
-    std::vector<Subnet> subnets;
-    std::vector<Point> points;
+    std::vector<PointToServe> points;
     const Json& front = fields.any("front");
     if (!front.is_array()) throw ProtocolError("the request's 'front' must be a list");
     for (const Json& entry : front) {
       Fields point(entry);
-      subnets.push_back(point.texts("subnet"));
-      opened.pack().graph().require_subnet(subnets.back());
       points.push_back(
-          {point.number("latency_ms"), point.number_or_null("resident_mb"), point.number_or_null("energy_mj")});
+          {point.texts("subnet"),
+           {point.number("latency_ms"), point.number_or_null("resident_mb"), point.number_or_null("energy_mj")}});
+      opened.pack().graph().require_subnet(points.back().subnet);
       point.require_no_others();
     }
-    Controller controller(points, budgets_from(fields.any("budgets")));
+    LoaderOptions options;
+    options.budgets = budgets_from(fields.any("budgets"));
     const auto inferences = fields.whole("inferences", 1, kMany);
     const Images data = images({fields.digest("data")});
     fields.require_no_others();
-    std::vector<std::int64_t> ran(subnets.size());
+    std::vector<std::int64_t> ran(points.size());
+    serve(std::move(points), std::move(options)).wait();
+    std::vector<std::byte> output(model->output_bytes());
+    std::size_t before = kNoPoint;
     std::int64_t switches = 0;
-    const auto tell = [&] {
-      const Decision& decision = controller.decision();
-      emit({{"type", "decision"},
-            {"point", decision.point},
-            {"slowdown", decision.slowdown},
-            {"kind", name_of(decision.kind)},
-            {"why", decision.why}});
-    };
-    tell();
-    opened.activate(subnets[controller.point()]);
-    const auto started = Clock::now();
+    std::uint64_t told = 0;
     for (std::int64_t index = 0; index < inferences && !cancelled; ++index) {
-      const std::size_t point = controller.point();
-      const auto begin = Clock::now();
-      opened.infer(data.image(index % data.size()));
-      const double ms = ms_since(begin);
-      const bool decided = controller.observe(ms_since(started) / 1e3, ms);
-      const bool switched = controller.point() != point;
-      if (switched) opened.activate(subnets[controller.point()]);
+      if (const ServingStatus status = model->status(); status.decisions != told) {
+        told = status.decisions;
+        emit({{"type", "decision"},
+              {"point", status.decision.point},
+              {"slowdown", status.decision.slowdown},
+              {"kind", name_of(status.decision.kind)},
+              {"why", status.decision.why}});
+      }
+      const auto [point, ms] = infer_one(data.image(index % data.size()), output);
+      const bool switched = before != kNoPoint && point != before;
+      before = point;
       ++ran[point];
       switches += switched;
       emit({{"type", "inference"}, {"index", index}, {"point", point}, {"ms", ms}, {"switched", switched}});
-      if (decided) tell();
     }
     return {{"points", ran}, {"switches", switches}};
   }

@@ -24,16 +24,18 @@ Buffer::~Buffer() {
   if (memory_) from_->give_back(std::move(memory_), bytes_);
 }
 
-Buffer Buffers::take(std::size_t bytes) {
+Buffer Buffers::take(std::size_t bytes) { return {shared_from_this(), memory_of(bytes), bytes}; }
+
+Memory Buffers::memory_of(std::size_t bytes) {
   {
     const std::lock_guard lock(mutex_);
     if (const auto found = free_.find(bytes); found != free_.end() && !found->second.empty()) {
       Memory memory = std::move(found->second.back());
       found->second.pop_back();
-      return {shared_from_this(), std::move(memory), bytes};
+      return memory;
     }
   }
-  return {shared_from_this(), allocate(bytes), bytes};
+  return allocate(bytes);
 }
 
 void Buffers::give_back(Memory memory, std::size_t bytes) {

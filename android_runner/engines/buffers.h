@@ -7,6 +7,7 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <utility>
 #include <vector>
 
 namespace adaptivenet {
@@ -52,8 +53,34 @@ class Buffers : public std::enable_shared_from_this<Buffers> {
   // A buffer of `bytes`: the one that was given back last, or a new one. Throws std::bad_alloc.
   Buffer take(std::size_t bytes);
 
+  // A T that lies in such a buffer, made of `arguments`.
+  template <typename T, typename... Arguments>
+  std::shared_ptr<T> make(Arguments&&... arguments) {
+    return std::allocate_shared<T>(Allocator<T>{shared_from_this()}, std::forward<Arguments>(arguments)...);
+  }
+
  private:
   friend class Buffer;
+  template <typename T>
+  struct Allocator {
+    using value_type = T;
+    explicit Allocator(std::shared_ptr<Buffers> buffers) : from(std::move(buffers)) {}
+    template <typename U>
+    Allocator(const Allocator<U>& other) : from(other.from) {}  // NOLINT: the standard wants it to be implicit
+
+    T* allocate(std::size_t count) { return reinterpret_cast<T*>(from->memory_of(count * sizeof(T)).release()); }
+    void deallocate(T* memory, std::size_t count) {
+      from->give_back(Memory(reinterpret_cast<std::byte*>(memory)), count * sizeof(T));
+    }
+    template <typename U>
+    bool operator==(const Allocator<U>& other) const {
+      return from == other.from;
+    }
+
+    std::shared_ptr<Buffers> from;
+  };
+
+  Memory memory_of(std::size_t bytes);
   void give_back(Memory memory, std::size_t bytes);
 
   std::mutex mutex_;

@@ -33,6 +33,19 @@ std::unique_ptr<Program> Engine::assemble(const std::vector<Part>& parts, const 
   throw std::logic_error(name() + " makes no program of several");
 }
 
+FeaturePtr Engine::feature(const TensorView& view, Layout layout) {
+  FeaturePtr made = empty(view.type, layout);
+  write(*made, view.data, Layout::kContiguous);
+  return made;
+}
+
+Tensor Engine::tensor(const Feature& feature) {
+  Tensor made{type_of(feature), {}};
+  made.data.resize(bytes_of(made.type));
+  read(feature, made.data.data());
+  return made;
+}
+
 std::vector<std::pair<std::string, std::string>> engines() {
   std::vector<std::pair<std::string, std::string>> known;
 #ifdef RUNNER_EXECUTORCH

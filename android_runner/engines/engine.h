@@ -48,6 +48,14 @@ struct Part {
   int gives = 0;
 };
 
+// Memory for what programs compute on the way, shared by those that were loaded with it: of these, one at a time may be
+// loaded or run. The others wait, so what is loaded beside a subnet that runs is loaded with memory of its own.
+class Scratch {
+ public:
+  virtual ~Scratch() = default;
+};
+using ScratchPtr = std::shared_ptr<Scratch>;
+
 class Engine {
  public:
   virtual ~Engine() = default;
@@ -56,10 +64,14 @@ class Engine {
   virtual std::string version() const = 0;
   virtual std::string backend() const = 0;  // the pack's name for its artifacts: "executorch", "onnx"
 
-  // The program in `file`, whose 4-D inputs it wants in `layout`; `what` names it in errors. Throws DeviceError when it
-  // does not load, PackError when it does not take and give what `signature` says.
+  // New scratch memory; null where programs of this engine share none.
+  virtual ScratchPtr scratch() { return nullptr; }
+
+  // The program in `file`, whose 4-D inputs it wants in `layout`; `what` names it in errors. With null for `scratch` it
+  // uses that of the process. Throws DeviceError when it does not load, PackError when it does not take and give what
+  // `signature` says.
   virtual std::unique_ptr<Program> load(const std::string& what, MappedFile file, Layout layout,
-                                        const Signature& signature) = 0;
+                                        const Signature& signature, const ScratchPtr& scratch = nullptr) = 0;
 
   // Whether this engine makes one program of several.
   virtual bool assembles() const { return false; }
@@ -69,13 +81,27 @@ class Engine {
   // for parts that do not fit together. Only of an engine that `assembles`.
   virtual std::unique_ptr<Program> assemble(const std::vector<Part>& parts, const std::vector<TensorType>& cuts);
 
-  // A tensor with the values of `view`; in `layout` when it has four dimensions.
-  virtual FeaturePtr feature(const TensorView& view, Layout layout) = 0;
+  // Whether loading starts the threads that a program runs on. They inherit the priority and the cores of the thread
+  // that loads.
+  virtual bool loading_starts_threads() const { return false; }
 
-  virtual Tensor tensor(const Feature& feature) = 0;  // a contiguous copy
+  // A tensor whose values are still to be written; in `layout` when it has four dimensions.
+  virtual FeaturePtr empty(const TensorType& type, Layout layout) = 0;
+
+  // Writes all values of a tensor that `empty` made. They come without gaps, of four dimensions in the order `given`.
+  virtual void write(Feature& feature, const std::byte* data, Layout given) = 0;
+
+  // Copies the values to `to`, without gaps, row-major, channels first.
+  virtual void read(const Feature& feature, std::byte* to) = 0;
+
+  virtual TensorType type_of(const Feature& feature) = 0;
+
+  FeaturePtr feature(const TensorView& view, Layout layout);  // a new tensor with the values of `view`
+  Tensor tensor(const Feature& feature);                      // a contiguous copy
 };
 
-// Makes an engine whose programs run on `threads` threads. Throws DeviceError for a name that this build does not have,
+// Makes an engine whose programs run on `threads` threads; with 0 on as many as the library takes by itself, and what
+// the process has of threads is left as it is. Throws DeviceError for a name that this build does not have,
 // naming those that it has, and when the engine cannot have its threads. One engine of a kind lives at a time.
 std::unique_ptr<Engine> make_engine(const std::string& name, int threads);
 

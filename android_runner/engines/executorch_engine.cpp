@@ -103,23 +103,18 @@ class EtFeature final : public Feature {
 using EtFeaturePtr = std::shared_ptr<EtFeature>;
 
 EtFeaturePtr new_feature(const FormPtr& form, const std::shared_ptr<Buffers>& buffers) {
-  return std::make_shared<EtFeature>(form, buffers->take(form->bytes));
+  return buffers->make<EtFeature>(form, buffers->take(form->bytes));
 }
 
 const EtTensor& tensor_of(const Feature& feature) { return static_cast<const EtFeature&>(feature).tensor(); }
 
 bool in_layout(executorch::aten::ArrayRef<executorch::aten::DimOrderType> order, Layout layout) {
-  const auto wanted = dim_order(order.size(), layout);
-  return std::equal(order.begin(), order.end(), wanted.begin(), wanted.end());
-}
-
-// The bytes of a 4-D tensor in the other layout: an (n, a, b) array of elements becomes (n, b, a).
-void swap_inner(const std::byte* from, std::byte* to, std::size_t n, std::size_t a, std::size_t b, std::size_t size) {
-  for (std::size_t image = 0; image < n; ++image, from += a * b * size, to += a * b * size) {
-    for (std::size_t i = 0; i < a; ++i) {
-      for (std::size_t j = 0; j < b; ++j) std::memcpy(to + (j * a + i) * size, from + (i * b + j) * size, size);
-    }
+  const bool last = order.size() == 4 && layout == Layout::kChannelsLast;
+  for (std::size_t index = 0; index < order.size(); ++index) {
+    const std::size_t wanted = !last || index == 0 ? index : index == 3 ? 1 : index + 1;
+    if (order[index] != wanted) return false;
   }
+  return true;
 }
 
 // Copies the bytes of a tensor of the shape of `like` to `to`, in `layout`: as they are, or from the other layout.
@@ -128,10 +123,9 @@ void copy(const std::byte* from, bool as_they_are, std::byte* to, const EtTensor
     std::memcpy(to, from, like.nbytes());
     return;
   }
-  const std::size_t channels = like.size(1);
-  const std::size_t pixels = static_cast<std::size_t>(like.size(2)) * like.size(3);
-  const bool to_last = layout == Layout::kChannelsLast;
-  swap_inner(from, to, like.size(0), to_last ? channels : pixels, to_last ? pixels : channels, like.element_size());
+  const std::int64_t shape[] = {like.size(0), like.size(1), like.size(2), like.size(3)};
+  const Layout other = layout == Layout::kChannelsLast ? Layout::kContiguous : Layout::kChannelsLast;
+  copy_in_layout(shape, like.element_size(), from, other, to, layout);
 }
 
 void copy(const EtTensor& from, std::byte* to, Layout layout) {
@@ -170,14 +164,48 @@ class PlannedMemory {
   std::optional<et::HierarchicalAllocator> allocator_;
 };
 
+// What XNNPACK computes on the way lies in a workspace. By itself it has one for the process, which is locked while a
+// program runs and also while one is loaded, so that a load stops all others. In the mode `per model` there is one for
+// each method allocator. So all programs that share scratch memory are loaded with this one.
+class EtScratch final : public Scratch, public et::MemoryAllocator {
+ public:
+  EtScratch() : MemoryAllocator(0, nullptr) {
+    options_.set_option("workspace_sharing_mode", kPerModel);
+    for_backends_.set_options("XnnpackBackend", options_.view());
+  }
+
+  // Of the program that is loaded now: its memory comes from its own allocator, and goes with the program.
+  void* allocate(std::size_t size, std::size_t alignment) override {
+    return loads_ == nullptr ? nullptr : loads_->allocate(size, alignment);
+  }
+
+  const et::LoadBackendOptionsMap* options() const { return &for_backends_; }
+
+  // `load()`, while this allocates from `own`.
+  auto with(et::MemoryAllocator& own, auto&& load) {
+    loads_ = &own;
+    auto loaded = load();
+    loads_ = nullptr;
+    return loaded;
+  }
+
+ private:
+  static constexpr int kPerModel = 1;
+
+  et::MemoryAllocator* loads_ = nullptr;
+  et::BackendOptions<1> options_;
+  et::LoadBackendOptionsMap for_backends_;
+};
+
 class EtProgram final : public Program {
  public:
   EtProgram(std::string what, MappedFile file, Layout layout, const Signature& signature,
-            std::shared_ptr<Buffers> buffers)
+            std::shared_ptr<Buffers> buffers, std::shared_ptr<EtScratch> scratch)
       : what_(std::move(what)),
         file_(std::move(file)),
         layout_(layout),
         buffers_(std::move(buffers)),
+        scratch_(std::move(scratch)),
         loader_(file_.bytes().data(), file_.bytes().size()) {
     const CrashNote note(what_.c_str(), "loaded");
     auto program = et::Program::load(&loader_, et::Program::Verification::InternalConsistency);
@@ -220,7 +248,7 @@ class EtProgram final : public Program {
     check(method_->execute(), "failed");
     if (output) return output;
     if (keep) return copied(own, gives_);
-    return std::make_shared<EtFeature>(own);
+    return buffers_->make<EtFeature>(own);
   }
 
  private:
@@ -234,8 +262,15 @@ class EtProgram final : public Program {
     } catch (const std::bad_alloc&) {
       check(et::Error::MemoryAllocationFailed, "does not load");
     }
-    memory_.emplace(&allocator_, planned_->allocator(), &temporary_);
-    auto method = program_->load_method("forward", &*memory_);
+    et::MemoryAllocator* allocator = &allocator_;
+    if (scratch_) allocator = &*scratch_;
+    memory_.emplace(allocator, planned_->allocator(), &temporary_);
+    auto method =
+        scratch_
+            ? scratch_->with(
+                  allocator_,
+                  [&] { return program_->load_method("forward", &*memory_, nullptr, nullptr, scratch_->options()); })
+            : program_->load_method("forward", &*memory_);
     check(method.error(), "does not load");
     method_.emplace(std::move(*method));
   }
@@ -274,6 +309,7 @@ class EtProgram final : public Program {
   MappedFile file_;  // the loader, and so the program, points into it
   Layout layout_;
   std::shared_ptr<Buffers> buffers_;
+  std::shared_ptr<EtScratch> scratch_;
   executorch::extension::BufferDataLoader loader_;
   MallocMemoryAllocator allocator_;
   MallocMemoryAllocator temporary_;
@@ -294,6 +330,7 @@ class EtEngine final : public Engine {
  public:
   explicit EtEngine(int threads) {
     executorch::runtime::runtime_init();
+    if (threads == 0) return;
     auto* pool = executorch::extension::threadpool::get_threadpool();
     // The process has one pool, and its threads stay on the cores on which the thread that made them was running. So
     // the pool is always made again; ExecuTorch does that only when the count changes, so it is set to another count
@@ -309,29 +346,33 @@ class EtEngine final : public Engine {
   std::string version() const override { return executorch_version(); }
   std::string backend() const override { return "executorch"; }
 
-  std::unique_ptr<Program> load(const std::string& what, MappedFile file, Layout layout,
-                                const Signature& signature) override {
-    return std::make_unique<EtProgram>(what, std::move(file), layout, signature, buffers_);
+  ScratchPtr scratch() override { return std::make_shared<EtScratch>(); }
+
+  std::unique_ptr<Program> load(const std::string& what, MappedFile file, Layout layout, const Signature& signature,
+                                const ScratchPtr& scratch) override {
+    return std::make_unique<EtProgram>(what, std::move(file), layout, signature, buffers_,
+                                       std::static_pointer_cast<EtScratch>(scratch));
   }
 
-  FeaturePtr feature(const TensorView& view, Layout layout) override {
+  FeaturePtr empty(const TensorType& type, Layout layout) override {
     const auto form =
-        std::make_shared<Form>(std::vector<executorch::aten::SizesType>(view.type.shape.begin(), view.type.shape.end()),
-                               to_executorch(view.type.dtype), layout);
-    EtFeaturePtr made = new_feature(form, buffers_);
-    const EtTensor& tensor = made->tensor();
-    copy(view.data, in_layout(tensor.dim_order(), Layout::kContiguous), made->data(), tensor, layout);
-    return made;
+        std::make_shared<Form>(std::vector<executorch::aten::SizesType>(type.shape.begin(), type.shape.end()),
+                               to_executorch(type.dtype), layout);
+    return new_feature(form, buffers_);
   }
 
-  Tensor tensor(const Feature& feature) override {
+  void write(Feature& feature, const std::byte* data, Layout given) override {
+    auto& to = static_cast<EtFeature&>(feature);
+    const bool last = !in_layout(to.tensor().dim_order(), Layout::kContiguous);
+    const Layout own = last ? Layout::kChannelsLast : Layout::kContiguous;
+    copy(data, to.tensor().dim() != 4 || given == own, to.data(), to.tensor(), own);
+  }
+
+  void read(const Feature& feature, std::byte* to) override { copy(tensor_of(feature), to, Layout::kContiguous); }
+
+  TensorType type_of(const Feature& feature) override {
     const EtTensor& given = tensor_of(feature);
-    Tensor made;
-    made.type.shape.assign(given.sizes().begin(), given.sizes().end());
-    made.type.dtype = from_executorch("a feature", given.scalar_type());
-    made.data.resize(given.nbytes());
-    copy(given, made.data.data(), Layout::kContiguous);
-    return made;
+    return {Shape(given.sizes().begin(), given.sizes().end()), from_executorch("a feature", given.scalar_type())};
   }
 
  private:

@@ -10,6 +10,7 @@
 #include "core/crash_note.h"
 #include "core/error.h"
 #include "core/onnx_assembly.h"
+#include "engines/buffers.h"
 
 namespace adaptivenet {
 namespace {
@@ -39,19 +40,19 @@ DType from_onnxruntime(const std::string& what, ONNXTensorElementDataType type) 
   return found->first;
 }
 
-class OrtFeature final : public Feature {
- public:
-  explicit OrtFeature(Ort::Value value) : value(std::move(value)) {}
+struct OrtFeature final : Feature {
+  explicit OrtFeature(Ort::Value made, TensorType of = {}) : value(std::move(made)), type(std::move(of)) {}
 
   Ort::Value value;
+  TensorType type;  // of one that is written to
 };
 
 OrtFeature& feature_of(const FeaturePtr& feature) { return static_cast<OrtFeature&>(*feature); }
 
 class OrtProgram final : public Program {
  public:
-  OrtProgram(std::string what, Ort::Session session, const Signature& signature)
-      : what_(std::move(what)), session_(std::move(session)) {
+  OrtProgram(std::string what, Ort::Session session, const Signature& signature, std::shared_ptr<Buffers> buffers)
+      : what_(std::move(what)), session_(std::move(session)), buffers_(std::move(buffers)) {
     Ort::AllocatorWithDefaultOptions allocator;
     Signature own;
     for (std::size_t index = 0; index < session_.GetInputCount(); ++index) {
@@ -67,15 +68,15 @@ class OrtProgram final : public Program {
   }
 
   FeaturePtr run(std::span<const FeaturePtr> operands, bool keep) override {
-    std::vector<const OrtValue*> inputs;
-    for (const FeaturePtr& operand : operands) inputs.push_back(feature_of(operand).value);
+    inputs_.clear();
+    for (const FeaturePtr& operand : operands) inputs_.push_back(feature_of(operand).value);
     const char* name = output_name_.c_str();
     const CrashNote note(what_.c_str(), "run");
     OrtValue* output = nullptr;  // every run makes a new one, so it may always be kept
     const Ort::Status status(
-        Ort::GetApi().Run(session_, nullptr, names_.data(), inputs.data(), inputs.size(), &name, 1, &output));
+        Ort::GetApi().Run(session_, nullptr, names_.data(), inputs_.data(), inputs_.size(), &name, 1, &output));
     if (!status.IsOK()) throw DeviceError(what_ + " failed on onnxruntime: " + status.GetErrorMessage());
-    return std::make_shared<OrtFeature>(Ort::Value(output));
+    return buffers_->make<OrtFeature>(Ort::Value(output));
   }
 
  private:
@@ -92,12 +93,14 @@ class OrtProgram final : public Program {
   std::vector<std::string> input_names_;
   std::vector<const char*> names_;  // the same, as the library wants them
   std::string output_name_;
+  std::vector<const OrtValue*> inputs_;  // of the run that is on
+  std::shared_ptr<Buffers> buffers_;
 };
 
 // Tensors are always contiguous: ONNX knows no other order.
 class OrtEngine final : public Engine {
  public:
-  explicit OrtEngine(int threads) : environment_(ORT_LOGGING_LEVEL_FATAL, "adaptivenet") {
+  explicit OrtEngine(int threads) : environment_(ORT_LOGGING_LEVEL_FATAL, "adaptivenet"), threads_(threads) {
     // Every block is a session with its own threads. If they kept spinning after their block, they would take the cores
     // from the next block. An assembled network has no next block.
     for (auto [options, spinning] : {std::pair(&of_block_, "0"), std::pair(&of_network_, "1")}) {
@@ -111,10 +114,12 @@ class OrtEngine final : public Engine {
   std::string version() const override { return onnxruntime_version(); }
   std::string backend() const override { return "onnx"; }
 
-  std::unique_ptr<Program> load(const std::string& what, MappedFile file, Layout layout,
-                                const Signature& signature) override {
+  std::unique_ptr<Program> load(const std::string& what, MappedFile file, Layout layout, const Signature& signature,
+                                const ScratchPtr& scratch) override {
     return load(what, file.bytes(), of_block_, signature);
   }
+
+  bool loading_starts_threads() const override { return threads_ != 1; }
 
   bool assembles() const override { return true; }
 
@@ -135,23 +140,33 @@ class OrtEngine final : public Engine {
     return load(what, std::as_bytes(std::span(model)), of_network_, signature);
   }
 
-  FeaturePtr feature(const TensorView& view, Layout layout) override {
+  FeaturePtr empty(const TensorType& type, Layout layout) override {
     Ort::AllocatorWithDefaultOptions allocator;
-    Ort::Value value = Ort::Value::CreateTensor(allocator, view.type.shape.data(), view.type.shape.size(),
-                                                to_onnxruntime(view.type.dtype));
-    std::memcpy(value.GetTensorMutableRawData(), view.data, bytes_of(view.type));
-    return std::make_shared<OrtFeature>(std::move(value));
+    return buffers_->make<OrtFeature>(
+        Ort::Value::CreateTensor(allocator, type.shape.data(), type.shape.size(), to_onnxruntime(type.dtype)), type);
   }
 
-  Tensor tensor(const Feature& feature) override {
+  void write(Feature& feature, const std::byte* data, Layout given) override {
+    auto& to_write = static_cast<OrtFeature&>(feature);
+    const TensorType& type = to_write.type;
+    auto* to = static_cast<std::byte*>(to_write.value.GetTensorMutableRawData());
+    if (type.shape.size() == 4) {
+      copy_in_layout(type.shape, size_of(type.dtype), data, given, to, Layout::kContiguous);
+    } else {
+      std::memcpy(to, data, bytes_of(type));
+    }
+  }
+
+  void read(const Feature& feature, std::byte* to) override {
     const Ort::Value& value = static_cast<const OrtFeature&>(feature).value;
     const auto info = value.GetTensorTypeAndShapeInfo();
-    Tensor made;
-    made.type.shape = info.GetShape();
-    made.type.dtype = from_onnxruntime("a feature", info.GetElementType());
-    const auto* data = static_cast<const std::byte*>(value.GetTensorRawData());
-    made.data.assign(data, data + bytes_of(made.type));
-    return made;
+    std::memcpy(to, value.GetTensorRawData(),
+                info.GetElementCount() * size_of(from_onnxruntime("a feature", info.GetElementType())));
+  }
+
+  TensorType type_of(const Feature& feature) override {
+    const auto info = static_cast<const OrtFeature&>(feature).value.GetTensorTypeAndShapeInfo();
+    return {info.GetShape(), from_onnxruntime("a feature", info.GetElementType())};
   }
 
  private:
@@ -160,7 +175,7 @@ class OrtEngine final : public Engine {
     try {
       const CrashNote note(what.c_str(), "loaded");
       return std::make_unique<OrtProgram>(what, Ort::Session(environment_, bytes.data(), bytes.size(), options),
-                                          signature);
+                                          signature, buffers_);
     } catch (const Ort::Exception& error) {
       throw DeviceError(what + " does not load on onnxruntime " + version() + ": " + error.what());
     }
@@ -168,6 +183,8 @@ class OrtEngine final : public Engine {
 
   Ort::Env environment_;
   Ort::SessionOptions of_block_, of_network_;
+  int threads_;
+  std::shared_ptr<Buffers> buffers_ = std::make_shared<Buffers>();
 };
 
 }  // namespace

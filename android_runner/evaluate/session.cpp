@@ -27,9 +27,8 @@ std::vector<double> sums_of(const Tensor& tensor, const std::string& metric) {
 
 }  // namespace
 
-Session::Session(Pack pack, std::unique_ptr<Engine> engine) : pack_(std::move(pack)), engine_(std::move(engine)) {
-  pack_.block_artifact(pack_.graph().oracle().front(), engine_->backend());
-}
+Session::Session(Pack pack, std::shared_ptr<Engine> engine)
+    : pack_(std::move(pack)), engine_(std::move(engine)), assembler_(pack_, *engine_) {}
 
 Measured Session::measure(const std::vector<Subnet>& chains, int rounds, int warmup, const TensorView& image,
                           const Progress& progress) {
@@ -38,9 +37,9 @@ Measured Session::measure(const std::vector<Subnet>& chains, int rounds, int war
   Programs programs;
   for (const Subnet& names : chains) {
     graph.require_chain(names);
-    if (assembles(names)) continue;
+    if (assembler_.joins(names)) continue;
     for (const std::string& name : names) {
-      if (!programs.contains(name)) programs[name] = program(name);
+      if (!programs.contains(name)) programs[name] = assembler_.load(name);
     }
   }
   const std::vector<bool> stays = held(chains);
@@ -66,8 +65,8 @@ Measured Session::measure(const std::vector<Subnet>& chains, int rounds, int war
     Job& job = jobs[index];
     for (const auto& [cut, reader] : first_readers(graph, chains[index])) {
       // The feature is converted here into the layout of the block that reads it, so that this is not measured.
-      FeaturePtr& input = inputs[{cut, layout(reader)}];
-      if (!input) input = engine_->feature(features.at(cut).view(), layout(reader));
+      FeaturePtr& input = inputs[{cut, assembler_.layout(reader)}];
+      if (!input) input = engine_->feature(features.at(cut).view(), assembler_.layout(reader));
       job.given[cut] = input;
     }
   }
@@ -87,8 +86,8 @@ Measured Session::measure(const std::vector<Subnet>& chains, int rounds, int war
       Chain& chain = job.chain ? *job.chain : *made;
       for (int run = made ? -kRunsWhenNew : 0; run <= 0; ++run) chain(job.given);
       watch.start();
-      if (!job.first.empty()) job.given[0] = engine_->feature(image, layout(job.first));
-      const FeaturePtr output = chain(job.given, &watch);
+      if (!job.first.empty()) job.given[0] = engine_->feature(image, assembler_.layout(job.first));
+      const FeaturePtr output = chain(job.given, [&] { watch.split(); });
       if (job.answers) {
         engine_->tensor(*output);
         watch.split_again();
@@ -112,12 +111,12 @@ Session::Evaluation::Evaluation(Session& session, Plan plan, DataName data, std:
     : session_(session), plan_(std::make_unique<const Plan>(std::move(plan))), data_(std::move(data)), kept_(images) {
   if (plan_->kept) kept_ = session.kept_.take(*plan_, data_, images);
   const BlockGraph& graph = session.pack_.graph();
-  layout_ = session.layout(graph.oracle().front());
+  layout_ = session.assembler_.layout(graph.oracle().front());
   Programs blocks, metrics;
   for (const Instruction& instruction : plan_->instructions) {
     if (const auto* run = std::get_if<Run>(&instruction)) {
-      if (graph.block(run->block).start == 0) layout_ = session.layout(run->block);
-      if (!blocks.contains(run->block)) blocks[run->block] = session.program(run->block);
+      if (graph.block(run->block).start == 0) layout_ = session.assembler_.layout(run->block);
+      if (!blocks.contains(run->block)) blocks[run->block] = session.assembler_.load(run->block);
     }
   }
   for (const std::string& name : plan_->metrics) metrics[name] = session.metric(name);
@@ -150,77 +149,21 @@ void Session::Evaluation::finish() {
   if (plan_->kept) session_.kept_.put(*plan_, data_, std::move(kept_));
 }
 
-PageIn Session::activate(const Subnet& subnet) {
-  pack_.graph().require_subnet(subnet);
-  Programs programs;
-  if (!assembles(subnet)) {
-    for (const std::string& name : subnet) programs[name] = program(name);
-  }
-  if (subnet != active_) chain_ = ready_chain(subnet, programs);
-  const auto without = [](const Subnet& some, const Subnet& others) {
-    Subnet left;
-    for (const std::string& name : some) {
-      if (std::find(others.begin(), others.end(), name) == others.end()) left.push_back(name);
-    }
-    return left;
-  };
-  PageIn page_in{without(subnet, active_), without(active_, subnet), 0, 0};
-  page_in.bytes_in = bytes_of(page_in.loaded);
-  page_in.bytes_out = bytes_of(page_in.released);
-  programs_ = std::move(programs);
-  active_ = subnet;
-  return page_in;
-}
-
-Tensor Session::infer(const TensorView& image) {
-  if (active_.empty()) throw DeviceError("no subnet is active: activate one first");
-  require_image(image);
-  return engine_->tensor(*chain_({{0, engine_->feature(image, layout(active_.front()))}}));
-}
-
-std::int64_t Session::bytes_of(const Subnet& blocks) const {
-  std::int64_t bytes = 0;
-  for (const std::string& name : blocks) bytes += pack_.block_artifact(name, engine_->backend()).bytes;
-  return bytes;
-}
-
-bool Session::assembles(const Subnet& blocks) const {
-  const BlockGraph& graph = pack_.graph();
-  const bool whole = graph.block(blocks.front()).start == 0 && graph.block(blocks.back()).end == graph.end();
-  return engine_->assembles() && (blocks.size() > 1 || whole);
-}
-
 Chain Session::ready_chain(const Subnet& blocks, const Programs& programs) {
-  const BlockGraph& graph = pack_.graph();
-  if (!assembles(blocks)) return Chain(graph, blocks, programs);
-  std::vector<Part> parts;
-  for (const std::string& name : blocks) {
-    const Block& block = graph.block(name);
-    const Artifact& artifact = pack_.block_artifact(name, engine_->backend());
-    parts.push_back({"block '" + name + "'", pack_.read(artifact), graph.reads(block), block.end});
-  }
-  return Chain(graph, blocks, ProgramPtr(engine_->assemble(parts, graph.cuts())));
+  if (!assembler_.joins(blocks)) return assembler_.chain(blocks, programs);
+  const Piece joined = assembler_.pieces(blocks).front();
+  return assembler_.chain(blocks, {{joined.name, assembler_.load(joined)}});
 }
 
 std::vector<bool> Session::held(const std::vector<Subnet>& chains) const {
   std::int64_t left = available_bytes() / kShareHeld;
   std::vector<bool> stays;
   for (const Subnet& blocks : chains) {
-    const std::int64_t bytes = assembles(blocks) ? bytes_of(blocks) : 0;
+    const std::int64_t bytes = assembler_.joins(blocks) ? assembler_.bytes_of(blocks) : 0;
     stays.push_back(bytes <= left);
     if (stays.back()) left -= bytes;
   }
   return stays;
-}
-
-ProgramPtr Session::program(const std::string& name) {
-  if (const auto found = programs_.find(name); found != programs_.end()) return found->second;
-  const BlockGraph& graph = pack_.graph();
-  const Block& block = graph.block(name);
-  const Artifact& artifact = pack_.block_artifact(name, engine_->backend());
-  Signature signature{{}, {graph.cuts()[block.end]}};
-  for (const int cut : graph.reads(block)) signature.takes.push_back(graph.cuts()[cut]);
-  return engine_->load("block '" + name + "'", pack_.read(artifact), artifact.layout, signature);
 }
 
 ProgramPtr Session::metric(const std::string& name) {
@@ -232,10 +175,6 @@ ProgramPtr Session::metric(const std::string& name) {
     signature.takes.push_back(operand == Operand::kLabel ? pack_.label() : pack_.graph().cuts().back());
   }
   return engine_->load("metric '" + name + "'", pack_.read(artifact), artifact.layout, signature);
-}
-
-Layout Session::layout(const std::string& block) const {
-  return pack_.block_artifact(block, engine_->backend()).layout;
 }
 
 void Session::require_image(const TensorView& image) const {
@@ -252,12 +191,12 @@ std::map<int, Tensor> Session::oracle_features(const TensorView& image, const st
   features[0] = {image.type, {bytes, bytes + adaptivenet::bytes_of(image.type)}};
   if (cuts.empty()) return features;
   const Subnet& oracle = pack_.graph().oracle();
-  FeaturePtr feature = engine_->feature(image, layout(oracle.front()));
+  FeaturePtr feature = engine_->feature(image, assembler_.layout(oracle.front()));
   // Blocks that are not loaded already are loaded one at a time and dropped. The head, which reads taps, is never run.
   for (int cut = 1; cut <= *cuts.rbegin(); ++cut) {
     const std::string& name = oracle[cut - 1];
     const auto found = programs.find(name);
-    const ProgramPtr loaded = found != programs.end() ? found->second : program(name);
+    const ProgramPtr loaded = found != programs.end() ? found->second : assembler_.load(name);
     feature = loaded->run(std::span(&feature, 1), true);
     if (cuts.contains(cut)) features[cut] = engine_->tensor(*feature);
   }

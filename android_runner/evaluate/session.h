@@ -1,4 +1,4 @@
-// One pack, opened with one engine, for the pack, engine, threads and cores that a request names.
+// Measures and scores the blocks of a pack with an engine.
 #pragma once
 
 #include <functional>
@@ -13,15 +13,10 @@
 #include "evaluate/interpreter.h"
 #include "evaluate/kept.h"
 #include "evaluate/plan.h"
+#include "evaluate/stopwatch.h"
+#include "serving/assembler.h"
 
 namespace adaptivenet {
-
-struct PageIn {
-  Subnet loaded;
-  Subnet released;
-  std::int64_t bytes_in = 0;
-  std::int64_t bytes_out = 0;
-};
 
 // Milliseconds of every chain, in the order of its blocks, round by round: [chain][block][round]. Where the engine
 // makes one program of a chain, it has one list, of what all blocks took together.
@@ -40,7 +35,7 @@ using Progress = std::function<bool(std::size_t done, std::size_t total)>;
 class Session {
  public:
   // Throws PackError when the pack has no artifacts for the engine.
-  Session(Pack pack, std::unique_ptr<Engine> engine);
+  Session(Pack pack, std::shared_ptr<Engine> engine);
 
   const Pack& pack() const { return pack_; }
 
@@ -83,33 +78,16 @@ class Session {
   // Drops all features that plans have kept.
   void forget() { kept_.clear(); }
 
-  // Loads the blocks that are missing, then releases those that are no longer used. When it throws, nothing has
-  // changed.
-  PageIn activate(const Subnet& subnet);
-
-  // The active subnet's output. Throws DeviceError when none is active, DataError when `image` does not fit.
-  Tensor infer(const TensorView& image);
-
-  const Subnet& active() const { return active_; }
-  std::int64_t bytes_of(const Subnet& blocks) const;  // of their artifacts
-
  private:
-  // Whether the blocks run as one program: where the engine can do that, several blocks, and one that is a whole
-  // network.
-  bool assembles(const Subnet& blocks) const;
-  Chain ready_chain(const Subnet& blocks, const Programs& programs);  // assembled, or by their programs
+  Chain ready_chain(const Subnet& blocks, const Programs& programs);  // as one program where the engine makes one
   std::vector<bool> held(const std::vector<Subnet>& chains) const;    // which stay loaded while they are measured
-  ProgramPtr program(const std::string& block);                       // loaded, unless it is among the active ones
   ProgramPtr metric(const std::string& name);
-  Layout layout(const std::string& block) const;
   void require_image(const TensorView& image) const;
   std::map<int, Tensor> oracle_features(const TensorView& image, const std::set<int>& cuts, const Programs& programs);
 
   Pack pack_;
-  std::unique_ptr<Engine> engine_;
-  Programs programs_;  // of the active subnet, where its blocks are loaded one by one
-  Subnet active_;
-  Chain chain_;  // the active subnet
+  std::shared_ptr<Engine> engine_;
+  Assembler assembler_;
   KeptFeatures kept_;
   std::mt19937 shuffler_{0};
 };

@@ -226,24 +226,29 @@ def test_the_runner_adapts_by_itself(phone: Phone, tiny_pack: BlockPack, picture
         ]
         budget = {"latency_ms": fastest_ms * 2.5, "percentile": 50, "memory_mb": None, "energy_mj": None, **budgets}
         events: list[Event] = []
-        fields = {"front": front, "budgets": budget, "inferences": 30, "data": data.sha256}
+        fields = {"front": front, "budgets": budget, "inferences": 300, "data": data.sha256}
         return events, session._call("adapt", events.append, lambda: [data], **fields)
 
+    # The other point is loaded beside the one that runs, so when it comes depends on the time that this takes.
     events, result = adapt(1e-6)
+    while not result["switches"]:
+        events, result = adapt(1e-6)
     decisions = [event for event in events if event["type"] == "decision"]
     assert [(event["point"], event["kind"]) for event in decisions[:2]] == [(1, "start"), (0, "nothing_fits")]
     assert decisions[1]["slowdown"] > 100
     assert "times slower than profiled: nothing fits" in decisions[1]["why"]
     inferences = [event for event in events if event["type"] == "inference"]
-    assert [event["point"] for event in inferences] == [1] * 5 + [0] * 25
-    assert [event["index"] for event in inferences if event["switched"]] == [4]
-    assert (result["points"], result["switches"]) == ([25, 5], 1)
+    ran = [event["point"] for event in inferences]
+    assert ran == sorted(ran, reverse=True), "the point that was chosen stays"
+    assert ran[:5] == [1] * 5
+    assert [event["index"] for event in inferences if event["switched"]] == [ran.index(0)]
+    assert (result["points"], result["switches"]) == ([ran.count(0), ran.count(1)], 1)
     assert session.activate(FAST).loaded == ()
 
     events, result = adapt(1e6, memory_mb=30.0)
-    assert (result["points"], result["switches"]) == ([0, 30], 0)
+    assert (result["points"], result["switches"]) == ([0, 300], 0)
     assert "its memory is not known" in events[0]["why"]
-    assert adapt(1e6, energy_mj=4)[1]["points"] == [30, 0]
+    assert adapt(1e6, energy_mj=4)[1]["points"] == [300, 0]
     with pytest.raises(BudgetError, match="latency_ms must be a positive number"):
         adapt(1.0, latency_ms=0.0)
     with pytest.raises(DeviceError, match="'percentile' must be a number"):
