@@ -4,13 +4,26 @@ from __future__ import annotations
 
 import json
 import re
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from adaptivenet.toolkit.cli.run import main as run
 from adaptivenet.toolkit.pack.pack import BlockPack
+from adaptivenet.toolkit.profiling.profile import Profile
+from adaptivenet.toolkit.serving.controller import Controller
+from adaptivenet.toolkit.serving.decision import Budgets, points_of
+from adaptivenet.toolkit.serving.simulator import read_trace, replay
 from commands import call, document_of, error_of, in_process
 from engines import ENGINES
+
+# A process that was started in the background may ignore these two.
+HEEDING = (
+    "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
+    "signal.signal(signal.SIGTERM, signal.SIG_DFL); from adaptivenet.toolkit.cli.run import main; main()"
+)
 
 
 def without_warnings(said: str) -> str:
@@ -32,7 +45,8 @@ def test_run_serves_on_the_device_of_the_profile(
     assert document["latency"]["repetitions"] == len(document["answers"]) == 20
     assert document["answers"][:4] == document["answers"][16:]
     assert document["within_budget"] == 1.0
-    assert set(document["page_in"]["loaded"]) == set(document["subnet"])
+    assert document["page_in"]["bytes_in"] > 0
+    assert sum(point["inferences"] for point in document["points"]) == document["inferences"] == 20
     assert "note:" not in result.stderr
 
 
@@ -47,7 +61,9 @@ def test_run_prints_what_happened(tiny_pack: BlockPack, profiles: dict[str, Path
     )
     assert re.search(r"; \d+\.\d\d ms measured when profiled; ", result.stdout)
     assert re.search(r"^answers +((daisy|poppy|rose|tulip|violet)(, | …$)){5}", result.stdout, re.MULTILINE)
-    assert re.fullmatch(r"(run: \d/7, \d+ s\n)*run: 7/7, \d+ s\n", without_warnings(result.stderr))
+    assert re.fullmatch(
+        r"(run: \d/7, \d+ s .*\n)*run: 7/7, \d+ s .* of 1000\.00 ms, .* switches\n", without_warnings(result.stderr)
+    )
 
 
 def test_run_says_so_when_it_runs_elsewhere_than_was_profiled(
@@ -109,4 +125,81 @@ def test_nothing_but_the_document_on_stdout_with_executorch(
     done = in_process("adaptivenet.toolkit.cli.run", tiny_pack.path, profiles[ENGINES[0]], *arguments)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["device"]["engine"] == "executorch"
-    assert re.fullmatch(r"(run: \d/3, \d+ s\n)*run: 3/3, \d+ s\n", without_warnings(done.stderr))
+    assert re.fullmatch(r"(run: \d/3, \d+ s .*\n)*run: 3/3, \d+ s .*\n", without_warnings(done.stderr))
+
+
+@pytest.fixture
+def slower(profiles: dict[str, Path], tmp_path: Path) -> Path:
+    """A profile by which every inference is far too slow here: two points of a millionth of a millisecond."""
+    known = json.loads(profiles[ENGINES[1]].read_text())
+    known["front"] = [
+        {
+            **known["front"][0],
+            **{"subnet": subnet, "measured_ms": ms, "spread_ms": 0.0, "repetitions": 9, "also": []},
+            "quality": {"metric": "top1", "value": value, "low": 0.1, "high": 0.9, "n": 200},
+        }
+        for subnet, ms, value in ((["b0-m2", "b2"], 1e-6, 0.2), (["b0", "b1", "b2"], 2e-6, 0.5))
+    ]
+    known["budgets"] = []
+    path = tmp_path / "slower.json"
+    path.write_text(json.dumps(known))
+    return path
+
+
+def test_a_trace_tells_what_was_decided_and_can_be_replayed(
+    tiny_pack: BlockPack, slower: Path, labelled: Path, tmp_path: Path
+) -> None:
+    trace = tmp_path / "trace.jsonl"
+    arguments = ("--data", labelled, "--budget", "0.000002ms", "--count", 40, "--adapt", "--trace", trace)
+    document = document_of(call(run, tiny_pack.path, slower, *arguments, "--json"))
+    (switch,) = document["switches"]
+    assert switch["subnet"] == ["b0-m2", "b2"]
+    assert "nothing fits" in switch["why"]
+    assert document["within_budget"] == 0
+    assert document["points"][1]["inferences"] >= switch["after"] > 0
+    records = read_trace(trace)
+    assert sum(record.ms is not None for record in records) == 40
+    controller = Controller(points_of(Profile.load(slower, tiny_pack).front), Budgets(1.0))
+    steps = list(replay(controller, records))
+    assert [step.at_s for step in steps if step.switched] == pytest.approx([switch["at_s"]], abs=0.001)
+    decisions = [line["decision"] for line in map(json.loads, trace.read_text().splitlines()) if "decision" in line]
+    assert switch["why"] in [decision["why"] for decision in decisions if decision["point"] == 0]
+    said = call(run, tiny_pack.path, slower, *arguments)
+    assert re.search(r"^points +(\d+% at 0\.00 ms(, |$))+", said.stdout, re.MULTILINE)
+    assert re.search(r"^\d+\.\d s: .*nothing fits", said.stderr, re.MULTILINE)
+
+
+def test_without_adapt_nothing_is_switched(tiny_pack: BlockPack, slower: Path, labelled: Path) -> None:
+    document = document_of(
+        call(run, tiny_pack.path, slower, "--data", labelled, "--budget", "0.000002ms", "--count", 40, "--json")
+    )
+    assert document["switches"] == []
+    assert [point["inferences"] for point in document["points"]] == [0, 40]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_adapting_stream_goes_on_until_it_is_interrupted_and_then_tells(
+    number: signal.Signals, tiny_pack: BlockPack, slower: Path, labelled: Path
+) -> None:
+    command = [sys.executable, "-c", HEEDING, str(tiny_pack.path), str(slower), "--data", str(labelled)]
+    with subprocess.Popen(
+        [*command, "--budget", "1000ms", "--adapt", "--json"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stderr
+        assert any(line.startswith("run: ") for line in process.stderr)
+        process.send_signal(number)
+        out, _ = process.communicate(timeout=60)
+    assert process.returncode == 0
+    assert json.loads(out)["inferences"] > 0
+
+
+@pytest.mark.parametrize("limit", ["0MB", "much", "-3MB", "1GB"])
+def test_what_is_no_memory_limit(limit: str, tiny_pack: BlockPack, slower: Path, labelled: Path) -> None:
+    result = call(run, tiny_pack.path, slower, "--data", labelled, "--memory-limit", limit)
+    assert result.exit_code == 2
+    assert "write it like 40MB" in result.stderr
+
+
+def test_a_memory_limit_that_no_subnet_keeps(tiny_pack: BlockPack, slower: Path, labelled: Path) -> None:
+    result = call(run, tiny_pack.path, slower, "--data", labelled, "--budget", "1ms", "--memory-limit", "0.00001MB")
+    assert "the limit is 0.0 MB" in error_of(result)

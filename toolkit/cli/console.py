@@ -9,6 +9,7 @@ import errno
 import functools
 import json
 import os
+import re
 import sys
 import threading
 import time
@@ -76,6 +77,20 @@ class Console:
             if last:
                 self._stage = ""
 
+    def live(self, stage: str, done: int, total: int | None, state: str) -> None:
+        """Shows how a stage is doing, of which it need not be known when it ends; `state` is a few words."""
+        if total is not None:
+            self.progress(stage, done, total, state)
+            return
+        with self._lock:
+            now = time.monotonic()
+            if stage != self._stage:
+                self._end_line()
+                self._stage, self._begun, self._said = stage, now, 0.0
+            self._done, self._total, self._note, self._patience = done, 0, state, _LONG_SECONDS
+            if now - self._said >= (0.1 if self.terminal else _QUIET_SECONDS):
+                self._show(now)
+
     def say(self, text: str) -> None:
         """One line on stderr."""
         with self._lock:
@@ -142,6 +157,22 @@ class OutputFile(click.Path):
     def convert(self, value: Any, parameter: click.Parameter | None, context: click.Context | None) -> Any:
         """See `click.ParamType.convert`."""
         return super().convert("/dev/stdout" if value == "-" else value, parameter, context)
+
+
+class Amount(click.ParamType[float]):
+    """A positive number with a unit, which may be left out: 40MB, 15 mJ. The value is the number."""
+
+    def __init__(self, unit: str) -> None:
+        self.name = self.unit = unit
+
+    def convert(self, value: Any, parameter: click.Parameter | None, context: click.Context | None) -> float:
+        """See `click.ParamType.convert`."""
+        if isinstance(value, float):
+            return value
+        match = re.fullmatch(rf"(\d+(?:\.\d+)?)\s*(?:{self.unit})?", str(value).strip(), re.IGNORECASE)
+        if not match or float(match[1]) <= 0:
+            self.fail(f"{value!r} is no amount: write it like 40{self.unit}", parameter, context)
+        return float(match[1])
 
 
 def is_verbose() -> bool:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
+from contextlib import ExitStack
 from typing import Any
 
 import click
 
-from .console import RUNNER_HELP, Console, print_json, reports_errors
+from .console import RUNNER_HELP, Amount, Console, print_json, reports_errors
 
 
 @click.command()
@@ -20,13 +21,25 @@ from .console import RUNNER_HELP, Console, print_json, reports_errors
 @click.option(
     "--count",
     type=click.IntRange(min=1),
-    default=100,
-    show_default=True,
-    help="Inferences; the pictures are taken in turn.",
+    help="Inferences; the pictures are taken in turn (default: 100; with --adapt, until it is interrupted).",
 )
 @click.option(
     "--adapt", is_flag=True, help="Switch to another subnet of the front when the device gets slower or faster."
 )
+@click.option(
+    "--percentile",
+    type=click.FloatRange(50, 99),
+    default=50.0,
+    show_default=True,
+    help="Of the inferences, that shall be within the budget; with --adapt.",
+)
+@click.option(
+    "--memory-limit",
+    "memory_mb",
+    type=Amount("MB"),
+    help="40MB: for the artifacts of all that is loaded, on this computer.",
+)
+@click.option("--trace", type=click.Path(), help="Write every inference and decision to this file, as json lines.")
 @click.option("--threads", type=int, help="Threads that a block may use (default: as profiled).")
 @click.option("--cores", help="Cores of a phone to run on, as 4-7 or any (default: the fastest).")
 @click.option("--runner", type=click.Path(), metavar="FOLDER", help=RUNNER_HELP)
@@ -40,8 +53,11 @@ def main(
     budget: str,
     tolerance: str | None,
     data: str,
-    count: int,
+    count: int | None,
     adapt: bool,
+    percentile: float,
+    memory_mb: float | None,
+    trace: str | None,
     threads: int | None,
     cores: str | None,
     runner: str | None,
@@ -53,19 +69,19 @@ def main(
     The whole network, of whose latency a budget may be a share, is the original in float32 as one program. To page a
     subnet in is to load those of its blocks that are not loaded yet.
     """
-    import numpy as np
-
     from ..devices.connect import connect
+    from ..devices.local.local import LocalDevice
     from ..graph.doubts import one_answer
-    from ..graph.latency import Latency
     from ..pack.pack import BlockPack
     from ..profiling.budgets import choose
     from ..profiling.profile import Profile
     from ..profiling.settings import Budget, parse_tolerance
     from ..report.edges import beside
     from ..report.text import in_words
-    from ..serving.controller import Controller
-    from ..serving.decision import Budgets, points_of
+    from ..serving.decision import Budgets
+    from ..serving.model import Model
+    from ..serving.on_session import SessionModel
+    from .serving import Trace, stream
 
     opened = BlockPack.open(pack)
     known = Profile.load(profile, opened)
@@ -73,7 +89,6 @@ def main(
     asked, whole_ms = Budget(budget, tolerated), known.reference.median_ms
     limit, point = asked.ms(whole_ms), choose(known.front, asked, whole_ms)
     allowed = max(asked.allowed_ms(whole_ms), point.latency_ms)
-    controller = Controller(points_of(known.front), Budgets(allowed))
     pictures = opened.open_data(data)
     console = Console()
     console.notes(pictures)
@@ -84,7 +99,6 @@ def main(
         runner=runner,
         observer=console,
     )
-    switches, times, answers = [], [], []
     differs = [key for key in ("name", "engine", "threads") if getattr(device.info, key) != known.device[key]]
     if differs:
         console.say(
@@ -127,40 +141,44 @@ def main(
                 f"profiled, {limit:.2f} ms allowed; quality: {quality})"
             )
         return
-    with device.open(opened) as session:
-        page_in = session.activate(point.subnet)
-        for number in range(count):
-            image = pictures.image(number % len(pictures))
-            output, ms = session.infer_timed(image)
-            times.append(ms)
-            if classifies:
-                answers.append(int(np.argmax(output[0])))
-            if adapt:
-                ran, decision = controller.point, controller.observe(time.monotonic(), ms)
-                if decision and decision.point != ran:
-                    now = known.front.rising[decision.point]
-                    swap = session.activate(now.subnet)
-                    switches.append(
-                        {
-                            "after": number + 1,
-                            "subnet": list(now.subnet),
-                            "slowdown": decision.slowdown,
-                            "expected_ms": decision.slowdown * now.latency_ms,
-                            "kind": decision.kind.value,
-                            "why": decision.why,
-                            **swap.to_json(),
-                        }
-                    )
-            console.progress("run", number + 1, count)
-    pictures_run = min(count, len(pictures))
+    budgets = Budgets(allowed, percentile, memory_mb)
+    with ExitStack() as stack:
+        written = Trace(stack.enter_context(open(trace, "w", encoding="utf-8")), budgets) if trace else None
+        serving: Model | SessionModel
+        if isinstance(device, LocalDevice):
+            serving = stack.enter_context(Model(opened, known, device.assembler(opened), budgets))
+            begin = time.perf_counter()
+            serving.wait()
+            paged_in = (time.perf_counter() - begin) * 1e3, serving.status().resident_bytes
+        else:
+            session = stack.enter_context(device.open(opened))
+            serving = SessionModel(session, known.front, budgets)
+            paged_in = serving.page_in.ms, serving.page_in.bytes_in
+        if not adapt:
+            serving.activate(serving.points.index(point))
+        done = stream(
+            serving,
+            pictures,
+            limit,
+            console,
+            count=count or (None if adapt else 100),
+            classifies=classifies,
+            trace=written,
+        )
+    pictures_run, answers = min(done.count, len(pictures)), list(done.answers)
     doubt = one_answer(named(answers[0]), pictures_run, "this subnet") if len(set(answers)) == 1 else None
     if doubt:
         console.say(f"warning: {doubt}")
-    latency = Latency.from_samples(times)
+    latency, switches = done.latency, done.switches
     document |= {
-        "page_in": page_in.to_json(),
+        "page_in": {"ms": paged_in[0], "bytes_in": paged_in[1]},
         "latency": latency.to_json(),
-        "within_budget": sum(ms <= limit for ms in times) / count,
+        "inferences": done.count,
+        "within_budget": done.within / done.count,
+        "points": [
+            {"subnet": list(each.subnet), "latency_ms": each.latency_ms, "inferences": done.ran[at]}
+            for at, each in enumerate(serving.points)
+        ],
         "switches": switches,
         "answers": answers if classifies else None,
         "warnings": [*known.warnings, *([doubt] if doubt else [])],
@@ -172,18 +190,20 @@ def main(
     click.echo(f"quality      {quality}")
     if missed:
         click.echo(f"edge         {missed}; --tolerance takes it")
-    click.echo(f"paged in     {page_in.ms:.1f} ms, {page_in.bytes_in / 1e6:.2f} MB (measured once)")
+    click.echo(f"paged in     {paged_in[0]:.1f} ms, {paged_in[1] / 1e6:.2f} MB (measured once)")
     click.echo(
         f"latency      {latency.median_ms:.2f} ms (median of {latency.repetitions}, IQR {latency.spread_ms:.2f} ms); "
         f"{point.latency_ms:.2f} ms {document['expected_ms_is']} when profiled; "
         f"{document['within_budget']:.0%} within {limit:.2f} ms"
     )
     if adapt:
+        ran = [(each.latency_ms, done.ran[at] / done.count) for at, each in enumerate(serving.points) if done.ran[at]]
+        click.echo(f"points       {', '.join(f'{share:.0%} at {ms:.2f} ms' for ms, share in ran)}")
         click.echo(f"switches     {len(switches)}")
         for switch in switches:
             click.echo(f"             after {switch['after']} inferences, {switch['why']}")
     if classifies:
-        click.echo(f"answers      {', '.join(map(named, answers[:5]))}{' …' if count > 5 else ''}")
+        click.echo(f"answers      {', '.join(map(named, answers[:5]))}{' …' if len(answers) > 5 else ''}")
 
 
 if __name__ == "__main__":

@@ -4,7 +4,8 @@ A trace is jsonl: a record a line, in the order of time. `{"at_s": 1.25, "ms": 8
 point of the front, which ended then. Where the controller runs another point, it takes as much longer or shorter as
 that point did when profiled; without `point` it is one of whichever point runs. `{"at_s": 1.3, "signals": {"celsius":
 61.5, "throttles_at": 70}}` is what sensors said, `{"at_s": 9, "budgets": {"latency_ms": 8}}` a change of the budgets,
-with the fields of `Signals` and `Budgets`.
+with the fields of `Signals` and `Budgets`. A record with a `decision` tells what was decided when the trace was taken;
+it is not replayed.
 """
 
 from __future__ import annotations
@@ -74,7 +75,9 @@ def read_trace(path: str | Path) -> list[Record]:
         for number, line in enumerate(lines, 1):
             if line.strip():
                 try:
-                    records.append(Record.from_json(json.loads(line)))
+                    document = json.loads(line)
+                    if not (isinstance(document, dict) and "decision" in document):
+                        records.append(Record.from_json(document))
                 except (ValueError, DataError, BudgetError) as error:
                     raise DataError(f"line {number} of {path} is no record of a trace: {error}") from error
     return records
