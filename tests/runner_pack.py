@@ -34,6 +34,7 @@ def profile_of(pack: BlockPack, engine: str) -> dict[str, Any]:
         "version": 2,
         "pack": {"name": pack.name, "digest": pack.digest},
         "device": {"engine": engine, "threads": 1},
+        "reference": {"median_ms": 5.0},
         "front": [point.to_json() for point in points],
     }
 

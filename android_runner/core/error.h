@@ -19,6 +19,9 @@ class Error : public std::runtime_error {
 struct PackError : Error {  // a manifest or a blob is damaged, or not what it says
   explicit PackError(const std::string& message) : Error("PackError", message) {}
 };
+struct ProfileError : Error {  // a profile is damaged, or of something else
+  explicit ProfileError(const std::string& message) : Error("ProfileError", message) {}
+};
 struct GraphError : Error {  // something is no block, chain or subnet of the pack
   explicit GraphError(const std::string& message) : Error("GraphError", message) {}
 };

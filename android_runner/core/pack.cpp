@@ -170,6 +170,10 @@ Pack Pack::parse(std::string_view text) {
   Pack pack;
   pack.name_ = manifest.at("name").get<std::string>();
   pack.digest_ = manifest.at("digest").get<std::string>();
+  const Json& provenance = manifest.at("provenance");
+  if (const auto from = provenance.find("bundled from"); from != provenance.end()) {
+    pack.bundled_from_ = from->get<std::string>();
+  }
   pack.graph_ = graph_from(manifest);
   require_preprocessing(manifest, pack.graph_);
   require_outputs(manifest, pack.graph_);

@@ -40,6 +40,7 @@ class Pack {
 
   const std::string& name() const { return name_; }
   const std::string& digest() const { return digest_; }
+  const std::string& bundled_from() const { return bundled_from_; }  // the digest of another pack; empty for no bundle
   const BlockGraph& graph() const { return graph_; }
   const std::map<std::string, Metric>& metrics() const { return metrics_; }
   TensorType label() const;  // int64, of the output's shape without its dimension 1
@@ -54,6 +55,7 @@ class Pack {
  private:
   std::string name_;
   std::string digest_;
+  std::string bundled_from_;
   BlockGraph graph_;
   std::map<std::string, std::map<std::string, Artifact>> blocks_;
   std::map<std::string, Metric> metrics_;

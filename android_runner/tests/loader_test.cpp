@@ -120,8 +120,8 @@ TEST(Loader, ReleasesOnItsOwnThreadWhatRanMeanwhile) {
   held = false;
   runs.open();
   infers.join();
-  until([&] { return serving.engine.loaded == 4; });
-  EXPECT_EQ(serving.model().status().resident_bytes, serving.bytes(4));
+  until([&] { return serving.model().status().resident_bytes == serving.bytes(4); });
+  EXPECT_EQ(serving.engine.loaded, 4);
 }
 
 TEST(Loader, AFreshSubnetSharesNoScratchMemoryWithTheOneThatRuns) {

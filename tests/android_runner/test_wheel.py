@@ -55,7 +55,8 @@ def command_in(wheel: Path, cache: Path, module: str, *arguments: str | Path) ->
 def test_the_wheel_has_all_that_a_runner_is_built_from(wheel: Path) -> None:
     assert runner_version("1", wheel / "adaptivenet") == runner_version("1", SOURCES)
     there = {path.relative_to(wheel).parts[2] for path in (wheel / "adaptivenet" / "android_runner").rglob("*.cpp")}
-    assert not there & {"tests", "fuzz", "bench"}
+    assert not there & {"tests", "fuzz", "bench", "examples"}
+    assert (wheel / "adaptivenet" / "android_runner" / "include" / "adaptivenet" / "adaptivenet.h").is_file()
     listed = re.findall(r"\b[a-z]+/\w+\.cpp", (ROOT / "android_runner" / "CMakeLists.txt").read_text())
     for path in (ROOT / "android_runner" / "cmake").glob("*.cmake"):
         listed += re.findall(r"\b(?!bench)[a-z]+/\w+\.cpp", path.read_text())

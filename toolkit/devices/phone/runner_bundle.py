@@ -35,8 +35,16 @@ PROGRAM = "adaptivenet-runner"
 PRESETS = ("host", "linux-arm64", "android-arm64", "android-x86_64")
 _ARM64 = ("aarch64", "arm64")  # as `uname -m` says
 _X86_64 = ("x86_64", "amd64")
-_PROGRAM_SOURCES = ("CMakeLists.txt", "CMakePresets.json", "cmake/*.cmake", "*/*.cpp", "*/*.h", "*/*.in")
-_NOT_OF_THE_PROGRAM = ("bench", "fuzz", "tests")
+_PROGRAM_SOURCES = (
+    "CMakeLists.txt",
+    "CMakePresets.json",
+    "cmake/*.cmake",
+    "*/*.cpp",
+    "*/*.h",
+    "*/*.in",
+    "include/*/*.h",
+)
+_NOT_OF_THE_PROGRAM = ("bench", "examples", "fuzz", "tests")
 _FILE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,99}")
 _PACKAGE = Path(__file__).resolve().parents[2]  # toolkit/
 SOURCES = _PACKAGE.parent  # the folder that android_runner/ is in

@@ -1,0 +1,13 @@
+# Installs libadaptivenet to a new prefix, builds the examples against it alone, and runs them with both engines.
+file(REMOVE_RECURSE ${FOLDER})
+function(run)
+  execute_process(COMMAND ${ARGN} COMMAND_ERROR_IS_FATAL ANY)
+endfunction()
+run(${CMAKE_COMMAND} --install ${BUILD} --prefix ${FOLDER}/prefix)
+run(${CMAKE_COMMAND} -S ${SOURCE}/examples -B ${FOLDER}/build -DCMAKE_PREFIX_PATH=${FOLDER}/prefix)
+run(${CMAKE_COMMAND} --build ${FOLDER}/build)
+foreach(engine ${ENGINES})
+  foreach(example serve serve-c)
+    run(${FOLDER}/build/${example} ${PACK}/pack ${PACK}/${engine}.json)
+  endforeach()
+endforeach()

@@ -1,0 +1,166 @@
+// libadaptivenet as another program sees it: through its headers, and by what it leaves alone in the process.
+#include <adaptivenet/model.h>
+#include <gtest/gtest.h>
+
+#include <csignal>
+#include <cstring>
+#include <filesystem>
+#include <fstream>
+#include <sstream>
+#include <string>
+#include <vector>
+
+#include "allocations.h"
+#include "engines/executorch_threads.h"
+#include "folder.h"
+
+namespace adaptivenet {
+namespace {
+
+const std::string kPack = TINY_PACK "/pack", kProfile = TINY_PACK "/executorch.json";
+
+class Library : public testing::Test {
+ protected:
+  void SetUp() override {
+    if (!std::filesystem::exists(TINY_PACK "/stamp")) {
+      GTEST_SKIP() << "there is no pack in " TINY_PACK ": make one with tests/runner_pack.py";
+    }
+  }
+
+  static ServedModel open(adaptivenet_options options = {}, double budget_ms = 1000) {
+    return ServedModel::open(kPack, kProfile, {budget_ms, 0, 0, 0}, options);
+  }
+
+  // What is said of the profile when these words in it are others.
+  static std::string refused(const std::string& words, const std::string& others, adaptivenet_options options = {}) {
+    std::stringstream text;
+    text << std::ifstream(kProfile).rdbuf();
+    std::string profile = text.str();
+    profile.replace(profile.find(words), words.size(), others);
+    const Folder folder;
+    try {
+      ServedModel::open(kPack, folder.write("profile.json", profile).string(), {1000, 0, 0, 0}, options);
+    } catch (const ModelError& error) {
+      EXPECT_EQ(error.code(), ADAPTIVENET_BAD_PROFILE);
+      EXPECT_STREQ(error.what(), adaptivenet_last_error());
+      return error.what();
+    }
+    return "";
+  }
+};
+
+TEST_F(Library, TellsOfWhatItTakesAndGives) {
+  const ServedModel model = open();
+  const adaptivenet_tensor input = model.input(), output = model.output();
+  EXPECT_STREQ(input.dtype, "float32");
+  EXPECT_EQ(std::vector<std::int64_t>(input.shape, input.shape + input.rank),
+            (std::vector<std::int64_t>{1, 3, 16, 16}));
+  EXPECT_EQ(input.bytes, 4u * 3 * 16 * 16);
+  EXPECT_EQ(std::vector<std::int64_t>(output.shape, output.shape + output.rank), (std::vector<std::int64_t>{1, 5}));
+  EXPECT_EQ(model.points(), 3u) << "the two that are no better than a faster one are no points";
+  EXPECT_EQ(model.point_ms(2), 3);
+  EXPECT_EQ(model.point_ms(3), 0);
+  EXPECT_EQ(model.whole_ms(), 5);
+}
+
+TEST_F(Library, ServesUnderABudgetAndByName) {
+  ServedModel model = open({}, 2.5);
+  EXPECT_EQ(model.status().point, 1);
+  std::vector<float> input(3 * 16 * 16, 0.5f), output(5), other(5);
+  EXPECT_EQ(model.infer(input, output).point, 1);
+  model.set_budget(1.5);
+  model.wait();
+  EXPECT_EQ(model.infer(input, other).point, 0);
+  EXPECT_NE(output, other);
+  model.activate({"b0-p50", "b1-p50", "b2"});
+  model.wait();
+  EXPECT_EQ(model.infer(input, other, ADAPTIVENET_NHWC).point, 1);
+  EXPECT_EQ(output, other) << "all values of this input are the same, in either order";
+  model.activate({"b0", "b1", "b2"});
+  model.wait();
+  EXPECT_EQ(model.infer(input, other).point, -1);
+  EXPECT_EQ(model.status().point, -1);
+  EXPECT_STREQ(model.status().why, "it was asked for");
+  EXPECT_STREQ(model.status().error, "");
+}
+
+TEST_F(Library, HeedsSignals) {
+  ServedModel model = open();
+  const std::int64_t before = model.status().point;
+  adaptivenet_signals signals = adaptivenet_no_signals();
+  model.observe(signals);
+  // A sensor that lives and says that the processor throttles.
+  for (int at = 0; at < 4; ++at) {
+    signals.headroom = 1.0 + 0.01 * at;
+    model.observe(signals);
+  }
+  model.set_budget(999);
+  model.wait();
+  EXPECT_LT(model.status().point, before);
+}
+
+TEST_F(Library, RefusesAProfileOfSomethingElse) {
+  EXPECT_NE(refused("\"digest\": \"", "\"digest\": \"0").find("was made for another pack"), std::string::npos);
+  EXPECT_NE(refused("\"executorch\"", "\"onnxruntime\"", {0, "executorch", 0, 0, nullptr, 0, 0})
+                .find("the engine 'onnxruntime', not 'executorch'"),
+            std::string::npos);
+  EXPECT_NE(refused("\"threads\": 1", "\"threads\": 4", {0, nullptr, 1, 0, nullptr, 0, 0}).find("4 threads, not 1"),
+            std::string::npos);
+  EXPECT_EQ(refused("\"threads\": 1", "\"threads\": 4", {0, nullptr, 1, 0, nullptr, 0, 1}), "") << "as it was told to";
+  EXPECT_NE(refused("\"version\": 2", "\"version\": 3").find("has version 3"), std::string::npos);
+  EXPECT_NE(refused("adaptivenet-profile", "something").find("is not a profile"), std::string::npos);
+  EXPECT_NE(refused("\"front\"", "\"back\"").find("is damaged"), std::string::npos);
+}
+
+TEST_F(Library, TellsWhatIsWrongWithACall) {
+  const adaptivenet_budgets budgets = {1000, 0, 0, 0}, none = {-1, 0, 0, 0};
+  adaptivenet_model* model = nullptr;
+  EXPECT_EQ(adaptivenet_open(nullptr, kProfile.c_str(), &budgets, nullptr, &model), ADAPTIVENET_BAD_ARGUMENT);
+  EXPECT_STREQ(adaptivenet_last_error(), "pack_folder is null");
+  EXPECT_EQ(adaptivenet_open("/nowhere", kProfile.c_str(), &budgets, nullptr, &model), ADAPTIVENET_BAD_PACK);
+  EXPECT_EQ(adaptivenet_open(kPack.c_str(), "/nowhere", &budgets, nullptr, &model), ADAPTIVENET_BAD_PROFILE);
+  EXPECT_EQ(adaptivenet_open(kPack.c_str(), kProfile.c_str(), &none, nullptr, &model), ADAPTIVENET_BAD_BUDGET);
+  EXPECT_EQ(model, nullptr);
+  ASSERT_EQ(adaptivenet_open(kPack.c_str(), kProfile.c_str(), &budgets, nullptr, &model), ADAPTIVENET_OK);
+  char input[3 * 16 * 16 * 4] = {}, output[20];
+  EXPECT_EQ(adaptivenet_infer(model, input, 8, ADAPTIVENET_NCHW, output, 20, nullptr), ADAPTIVENET_BAD_ARGUMENT);
+  EXPECT_NE(std::strstr(adaptivenet_last_error(), "an input has 8 bytes"), nullptr);
+  EXPECT_EQ(adaptivenet_infer(model, input, sizeof input, ADAPTIVENET_NCHW, output, 20, nullptr), ADAPTIVENET_OK);
+  EXPECT_EQ(adaptivenet_activate(model, 3), ADAPTIVENET_BAD_ARGUMENT);
+  EXPECT_STREQ(adaptivenet_last_error(), "there is no point 3: the model has 3");
+  EXPECT_EQ(adaptivenet_infer(nullptr, input, 8, ADAPTIVENET_NCHW, output, 20, nullptr), ADAPTIVENET_BAD_ARGUMENT);
+  adaptivenet_close(model);
+  adaptivenet_close(nullptr);
+}
+
+TEST_F(Library, LeavesThePoolOfThreadsAndTheSignalsAlone) {
+  auto* pool = executorch::extension::threadpool::get_threadpool();
+  ASSERT_TRUE(pool->_unsafe_reset_threadpool(3));
+  struct sigaction before[32] = {};
+  for (int signal = 1; signal < 32; ++signal) sigaction(signal, nullptr, &before[signal]);
+  ServedModel model = open();
+  std::vector<float> input(3 * 16 * 16), output(5);
+  model.infer(input, output);
+  EXPECT_EQ(pool->get_thread_count(), 3u);
+  for (int signal = 1; signal < 32; ++signal) {
+    struct sigaction after{};
+    sigaction(signal, nullptr, &after);
+    EXPECT_EQ(after.sa_handler, before[signal].sa_handler) << "signal " << signal;
+  }
+}
+
+TEST_F(Library, AllocatesNothingPerInference) {
+  adaptivenet_options options = {};
+  options.threads = 1;
+  ServedModel model = open(options);
+  model.activate(1);  // by name: the controller is not asked, and its thread is another one
+  model.wait();
+  std::vector<float> input(3 * 16 * 16), output(5);
+  for (int at = 0; at < 3; ++at) model.infer(input, output);
+  const std::size_t before = allocations_of_this_thread();
+  for (int at = 0; at < 100; ++at) model.infer(input, output, at % 2 ? ADAPTIVENET_NHWC : ADAPTIVENET_NCHW);
+  EXPECT_EQ(allocations_of_this_thread(), before);
+}
+
+}  // namespace
+}  // namespace adaptivenet
