@@ -13,7 +13,7 @@ namespace {
 // The reasons are in toolkit/serving/controller.py.
 constexpr double kMinuteS = 60;
 constexpr std::size_t kUps = 5;
-constexpr double kWaitS = 1, kLongestWaitS = 120;
+constexpr double kWaitS = 0.25, kLongestWaitS = 120;
 constexpr double kTriedS = 10;
 
 constexpr double kInfinite = std::numeric_limits<double>::infinity();

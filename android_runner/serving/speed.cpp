@@ -10,11 +10,13 @@ namespace {
 // The reasons are in toolkit/serving/speed.py.
 constexpr double kBand = 0.03;
 constexpr double kLeastNoise = 0.01, kMostNoise = 0.10, kFirstNoise = 0.05;
-constexpr double kGain = 0.25;
+constexpr double kGain = 0.25, kSlowGain = 0.125;
+constexpr double kAlike = 1.5, kMostAlike = 2;
 constexpr double kSlack = 1.5, kCut = 4, kSlowerAt = 8, kFasterAt = 12;
 constexpr double kMostRatio = 1e6;
 constexpr double kMargin = 3;
 constexpr double kMedian = 1.2533141373155003;
+constexpr double kNormal = 0.886226925452758;
 constexpr double kMad = 1.482602218505602;
 constexpr int kCold = 3, kYoung = 5;
 constexpr double kExtreme = 1.5;
@@ -31,14 +33,21 @@ double median_of(const double* ranked, std::size_t size) {
   return size % 2 == 1 ? ranked[half] : (ranked[half - 1] + ranked[half]) / 2;
 }
 
+// The standard error of a group's median, if its ratios have nothing to do with each other.
+double error_of(double noise) { return kMedian * noise / std::sqrt(static_cast<double>(Speed::kGroup)); }
+
 }  // namespace
 
 Speed::Speed(double percentile)
-    : noise_(kFirstNoise), percentile_(percentile), tail_(assumed_tail()), least_(kInfinite) {}
+    : noise_(kFirstNoise),
+      percentile_(percentile),
+      tail_(assumed_tail()),
+      error_(error_of(kFirstNoise)),
+      least_(kInfinite) {}
 
 double Speed::most() const {
   if (slowdown_ == 1) return 1;
-  return slowdown_ * (1 + kMargin * kMedian * noise_ / std::sqrt(static_cast<double>(sure_)));
+  return slowdown_ * (1 + kMargin * error_ / std::sqrt(static_cast<double>(sure_) / static_cast<double>(kGroup)));
 }
 
 void Speed::require(double percentile) {
@@ -51,6 +60,7 @@ void Speed::switched(bool up) {
   young_ = 0;
   least_ = kInfinite;
   trial_ = up;
+  median_ = 0;
 }
 
 Change Speed::observe(double ratio) {
@@ -71,7 +81,7 @@ Change Speed::observe(double ratio) {
   if (young && young_ == kYoung && least_ > kExtreme) {
     return believe((ratios_[size_ - 2] + ratio) / 2, 2, Change::kSlower);
   }
-  const double sigma = std::max(kBand, noise_);
+  const double sigma = std::max(kBand, noise_) * alike_;
   const double z = (by - 1) / sigma;
   up_ = std::max(0.0, up_ + std::min(z, kCut) - kSlack);
   up_run_ = up_ > 0 ? std::min(up_run_ + 1, size_) : 0;
@@ -95,7 +105,7 @@ Change Speed::look_at_group() {
   Group ranked = ratios_;
   std::sort(ranked.begin(), ranked.end());
   const double median = median_of(ranked.data(), kGroup);
-  const double error = kMedian * noise_ / std::sqrt(static_cast<double>(kGroup));
+  const double error = error_;
   const double off = median / slowdown_ - 1;
   const bool trial = trial_;
   trial_ = false;
@@ -106,7 +116,14 @@ Change Speed::look_at_group() {
   }
   if (off > kBand + (trial ? error : 3 * error)) return believe(median, kGroup, Change::kSlower);
   if (off < -(kBand + 3 * error)) return believe(median, kGroup, Change::kFaster);
-  return learn(ranked, median);
+  const Change change = learn(ranked, median);
+  if (slowdown_ != 1) {
+    drift_ += kGain * (median - drift_);
+    if (std::abs(drift_ - 1) <= kBand || std::abs(drift_ - slowdown_) > error * slowdown_) {
+      return believe(drift_, kGroup, Change::kSurer);
+    }
+  }
+  return change;
 }
 
 // The noise and the tail, from a group in ascending order.
@@ -116,6 +133,11 @@ Change Speed::learn(const Group& ranked, double median) {
   std::sort(deviations.begin(), deviations.end());
   const double seen = std::min(std::max(kMad * median_of(deviations.data(), kGroup) / median, kLeastNoise), kMostNoise);
   noise_ += kGain * (seen - noise_);
+  if (median_ > 0) jumps_ += kSlowGain * (std::abs(median / median_ - 1) - jumps_);
+  median_ = median;
+  const double jumps = kNormal * jumps_;
+  error_ = std::max(error_of(noise_), jumps);
+  alike_ = std::min(std::max(jumps / (kAlike * error_of(noise_)), 1.0), kMostAlike);
   if (kept_size_ == kept_.size()) {
     std::copy(kept_.begin() + kGroup, kept_.end(), kept_.begin());
     kept_size_ -= kGroup;
@@ -128,9 +150,15 @@ Change Speed::learn(const Group& ranked, double median) {
 }
 
 Change Speed::believe(double slowdown, std::size_t sure, Change change) {
+  drift_ = slowdown;
   slowdown_ = std::abs(slowdown - 1) <= kBand ? 1 : slowdown;
   sure_ = sure;
-  forget(change == Change::kSurer ? size_ : std::min(sure, size_));
+  if (change == Change::kSurer) {
+    forget(size_);
+  } else {
+    forget(std::min(sure, size_));
+    median_ = 0;
+  }
   return change;
 }
 

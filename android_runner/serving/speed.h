@@ -39,11 +39,16 @@ class Speed {
   double assumed_tail() const;
 
   double slowdown_ = 1;
+  double drift_ = 1;           // the slowdown as the groups since then have it, smoothed
   std::size_t sure_ = kGroup;  // from how many ratios the slowdown is known
   double noise_;
   double percentile_;
   double tail_;
-  Group ratios_{};  // since the slowdown last changed or another point runs, oldest first
+  double error_;       // the standard error of a group's median, as a share of it
+  double alike_ = 1;   // by what sums grow too fast, because ratios that follow each other are alike
+  double median_ = 0;  // of the group before, when nothing has changed since
+  double jumps_ = 0;   // how far it is from one group to the next, smoothed
+  Group ratios_{};     // since the slowdown last changed or another point runs, oldest first
   std::size_t size_ = 0;
   std::size_t count_ = 0;                  // of those, since a group was last looked at
   double up_ = 0, down_ = 0;               // the two cumulative sums,

@@ -113,6 +113,34 @@ def test_run_takes_a_tolerance_and_says_what_nearly_met_the_budget(
     assert document_of(call(run, *arguments, "--json"))["subnet"] == names[1], "as profiled"
 
 
+def test_run_adapts_and_says_why(
+    tiny_pack: BlockPack, labelled: Path, profiles: dict[str, Path], tmp_path: Path
+) -> None:
+    """As if it had been profiled on a device that is faster than any."""
+    known = json.loads(profiles[ENGINES[1]].read_text())
+    fast, slow = ({**known["front"][0], "measured_ms": ms, "predicted_ms": ms, "spread_ms": 0.0} for ms in (1e-3, 2e-3))
+    for point, subnet, value in zip((fast, slow), (["b0-m2", "b2"], ["b0", "b1", "b2"]), (0.22, 0.525)):
+        quality = {"metric": "top1", "value": value, "low": 0.1, "high": 0.9, "n": 200}
+        point.update(subnet=subnet, quality=quality, also=[])
+    known.update(front=[fast, slow], budgets=[])
+    path = tmp_path / "profile.json"
+    path.write_text(json.dumps(known))
+    arguments = (tiny_pack.path, path, "--data", labelled, "--budget", "0.0025ms", "--count", "12", "--adapt")
+    found = document_of(call(run, *arguments, "--json"))
+    assert found["subnet"] == ["b0", "b1", "b2"]
+    (switch,) = found["switches"]
+    assert (switch["after"], switch["subnet"], switch["kind"]) == (5, ["b0-m2", "b2"], "nothing_fits")
+    assert (switch["loaded"], switch["released"]) == (["b0-m2"], ["b0", "b1"])
+    assert switch["expected_ms"] == pytest.approx(1e-3 * switch["slowdown"])
+    said = call(run, *arguments).stdout
+    assert re.search(
+        r"^switches     1\n             after 5 inferences, [\d.]+ times slower than profiled: nothing fits; 0\.00 ms, "
+        r"the fastest, takes [\d.]+ ms of 0\.00 ms allowed$",
+        said,
+        re.MULTILINE,
+    )
+
+
 def test_a_profile_of_another_pack(broken: BlockPack, profiles: dict[str, Path], labelled: Path) -> None:
     assert "was made for another pack" in error_of(call(run, broken.path, profiles[ENGINES[1]], "--data", labelled))
 

@@ -9,7 +9,7 @@ import itertools
 import json
 import math
 import random
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import pytest
@@ -119,6 +119,44 @@ def test_three_hiccups_in_a_row_change_nothing(
     first = controller.point
     ran, _ = run(controller, [*[1.0] * (at + COLD + 2), *hiccups, *[1.0] * 50])
     assert set(ran) == {first}
+
+
+def hiccups(rng: random.Random) -> list[float]:
+    return [ratio * (rng.uniform(1.5, 10) if rng.random() < 0.02 else 1) for ratio in noisy(rng, 1.0, 0.05, 10_000)]
+
+
+def heavy(rng: random.Random) -> list[float]:
+    return [max(0.2, 1 + rng.choice([-1, 1]) * rng.expovariate(28)) for _ in range(10_000)]
+
+
+def waves(rng: random.Random) -> list[float]:
+    """Ratios that are alike for some ten inferences: medians of 32 waver much more than those of independent ones."""
+    ratios, off = [], 0.0
+    for _ in range(10_000):
+        off = 0.9 * off + rng.gauss(0, 0.013)
+        ratios.append(1 + off)
+    return ratios
+
+
+@pytest.mark.parametrize(("how", "least"), [(hiccups, 0.995), (heavy, 0.995), (waves, 0.98)])
+def test_other_noise_is_hardly_worse(how: Callable[[random.Random], list[float]], least: float) -> None:
+    for seed in range(8):
+        rng = random.Random(f"{how.__name__} {seed}")
+        times = random_front(rng)
+        controller = Controller(points(*times), Budgets(rng.choice(times) / rng.uniform(0.98, 1.0)))
+        first = controller.point
+        ran, _ = run(controller, how(rng))
+        assert ran.count(first) >= least * len(ran), seed
+
+
+def test_what_was_estimated_wrong_is_mended() -> None:
+    """A slowdown of 4%, believed after hiccups, is gone some groups later, though it is no change that is found."""
+    controller = Controller(points(5.0, 8.0), Budgets(8.05))
+    _, at_s = run(controller, [1.0] * 40)
+    _, at_s = run(controller, [1.3] * 8 + [1.045] * 60, at_s)
+    assert (controller.point, controller.slowdown) == (0, pytest.approx(1.045))
+    run(controller, [1.01] * 400, at_s)
+    assert (controller.point, controller.slowdown) == (1, 1.0)
 
 
 # (b) Steps
@@ -277,9 +315,10 @@ def test_steps_up_that_fail_come_more_and_more_rarely() -> None:
         if controller.point > ran:
             ups.append(at_s)
     waits = [after - before for before, after in itertools.pairwise(ups)]
-    assert len(ups) <= 9
-    assert waits[-1] > 60
-    assert all(later > 1.4 * earlier for earlier, later in itertools.pairwise(waits[3:]))
+    assert len(ups) <= 11
+    assert waits[-3] > 30
+    assert waits[-2] > 60
+    assert waits[-1] > 120
 
 
 def test_a_step_up_that_was_right_ends_the_waiting() -> None:

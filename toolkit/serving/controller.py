@@ -19,7 +19,7 @@ from .why import why
 
 _MINUTE_S, _SWITCHES = 60.0, 8  # at most so many switches in any minute
 _UPS = 5  # a step up needs a minute with at most so many: so the steps down that may follow are never refused
-_WAIT_S, _LONGEST_WAIT_S = 1.0, 120.0  # from a switch to the next step up, doubled by each that fails
+_WAIT_S, _LONGEST_WAIT_S = 0.25, 120.0  # from a switch to the next step up, doubled by each that fails
 _TRIED_S = 10.0  # a step up from which time or load force a step down within so long has failed
 
 _CHANGES = {Change.SLOWER: Kind.SLOWER, Change.FASTER: Kind.FASTER, Change.SURER: Kind.FASTER, Change.NOISE: Kind.NOISE}

@@ -22,7 +22,11 @@ GROUP = 32  # ratios that are looked at together
 SURE = 16  # ratios from which a slowdown is known well enough to step up
 _LEAST_NOISE, _MOST_NOISE = 0.01, 0.10  # beyond, what is learned would make it jump at nothing, or see nothing
 _FIRST_NOISE = 0.05  # until it is learned
-_GAIN = 0.25  # how much of what the noise was in a group is taken over: beta in RFC 6298
+_GAIN = 0.25  # how much of what a group shows is taken over: beta in RFC 6298
+# Where medians jump by more than this times what independent ratios would, the ratios are alike; sigma is multiplied by
+# what is above it, up to twice.
+_ALIKE, _MOST_ALIKE = 1.5, 2.0
+_SLOW_GAIN = 0.125  # the same for how far medians are from one group to the next: alpha there
 _SLACK = 1.5  # deviations of up to so many sigma add nothing: a sum drifts only when the slowdown has changed
 _CUT = 4.0  # and one counts for no more than this
 # A step of 5 sigma, 25% with a noise of 5%, is found in four ratios, five at most; three hiccups in a row are not. By
@@ -33,6 +37,7 @@ _FASTER_AT = 12.0  # five ratios at least: nothing is lost by being slow to spee
 _MOST_RATIO = 1e6  # so that nothing overflows
 _MARGIN = 3.0  # standard errors between what is believed and what is reckoned with
 _MEDIAN = 1.2533141373155003  # the standard error of a median, by that of a mean: the square root of pi / 2
+_NORMAL = 0.886226925452758  # sigma by the mean distance of two values, for normal noise: half the square root of pi
 _MAD = 1.482602218505602  # sigma by the median absolute deviation, for normal noise
 _COLD = 3  # inferences after a start or a switch that are not counted: memory is allocated, caches are filled
 _EXTREME = 1.5  # but five that are all so many times slower than believed, the cold ones among them, are no cold start
@@ -58,6 +63,7 @@ class Speed:
 
     def __init__(self, percentile: float) -> None:
         self.slowdown = 1.0
+        self._drift = 1.0  # the slowdown as the groups since then have it, smoothed
         self.sure = GROUP
         self.noise = _FIRST_NOISE
         self._percentile = percentile
@@ -66,6 +72,10 @@ class Speed:
         self._count = 0  # of those, since a group was last looked at
         self._up = self._down = 0.0  # the two cumulative sums,
         self._up_run = self._down_run = 0  # and over how many ratios since they were 0
+        self._error = _error(self.noise)  # the standard error of a group's median, as a share of it
+        self._alike = 1.0  # by what sums grow too fast, because ratios that follow each other are alike
+        self._median = 0.0  # of the group before, when nothing has changed since
+        self._jumps = 0.0  # how far it is from one group to the next, smoothed
         self._kept: list[float] = []  # ratios by the median of their group
         self._young = 0  # inferences since the point that runs began to
         self._least = math.inf  # of their ratios by the slowdown
@@ -76,7 +86,7 @@ class Speed:
         """The slowdown to reckon with: surely no less than it is. One that is as profiled needs no margin."""
         if self.slowdown == 1.0:
             return 1.0
-        return self.slowdown * (1.0 + _MARGIN * _MEDIAN * self.noise / math.sqrt(self.sure))
+        return self.slowdown * (1.0 + _MARGIN * self._error / math.sqrt(self.sure / GROUP))
 
     def require(self, percentile: float) -> None:
         """Budgets are for another percentile from now on."""
@@ -86,7 +96,7 @@ class Speed:
     def switched(self, up: bool) -> None:
         """Another point runs from now on; `up`: a slower one."""
         self._forget(0)
-        self._young, self._least, self._trial = 0, math.inf, up
+        self._young, self._least, self._trial, self._median = 0, math.inf, up, 0.0
 
     def observe(self, ratio: float) -> Change:
         """After an inference that took `ratio` times what was profiled, a positive number."""
@@ -103,7 +113,7 @@ class Speed:
         self._count += 1
         if young and self._young == _YOUNG and self._least > _EXTREME:
             return self._believe((self._ratios[-2] + ratio) / 2.0, 2, Change.SLOWER)
-        sigma = max(BAND, self.noise)
+        sigma = max(BAND, self.noise) * self._alike
         z = (by - 1.0) / sigma
         self._up = max(0.0, self._up + min(z, _CUT) - _SLACK)
         self._up_run = min(self._up_run + 1, len(self._ratios)) if self._up > 0.0 else 0
@@ -127,7 +137,7 @@ class Speed:
         """After 32 ratios without a step."""
         ranked = sorted(self._ratios)
         median = _median(ranked)
-        error = _MEDIAN * self.noise / math.sqrt(float(GROUP))
+        error = self._error
         off = median / self.slowdown - 1.0
         trial, self._trial, self._count = self._trial, False, 0
         if self.sure < GROUP:
@@ -138,13 +148,24 @@ class Speed:
             return self._believe(median, GROUP, Change.SLOWER)
         if off < -(BAND + 3.0 * error):
             return self._believe(median, GROUP, Change.FASTER)
-        return self._learn(ranked, median)
+        change = self._learn(ranked, median)
+        if self.slowdown != 1.0:
+            self._drift += _GAIN * (median - self._drift)
+            if abs(self._drift - 1.0) <= BAND or abs(self._drift - self.slowdown) > error * self.slowdown:
+                return self._believe(self._drift, GROUP, Change.SURER)
+        return change
 
     def _learn(self, ranked: Sequence[float], median: float) -> Change:
         """The noise and the tail, from a group in ascending order."""
         deviation = _median(sorted(abs(ratio - median) for ratio in ranked))
         seen = min(max(_MAD * deviation / median, _LEAST_NOISE), _MOST_NOISE)
         self.noise += _GAIN * (seen - self.noise)
+        if self._median > 0.0:
+            self._jumps += _SLOW_GAIN * (abs(median / self._median - 1.0) - self._jumps)
+        self._median = median
+        jumps = _NORMAL * self._jumps
+        self._error = max(_error(self.noise), jumps)
+        self._alike = min(max(jumps / (_ALIKE * _error(self.noise)), 1.0), _MOST_ALIKE)
         if len(self._kept) == _KEPT:
             del self._kept[:GROUP]
         self._kept.extend(ratio / median for ratio in ranked)
@@ -155,9 +176,14 @@ class Speed:
         return Change.NOISE
 
     def _believe(self, slowdown: float, sure: int, change: Change) -> Change:
+        self._drift = slowdown
         self.slowdown = 1.0 if abs(slowdown - 1.0) <= BAND else slowdown
         self.sure = sure
-        self._forget(len(self._ratios) if change is Change.SURER else min(sure, len(self._ratios)))
+        if change is Change.SURER:
+            self._forget(len(self._ratios))
+        else:
+            self._forget(min(sure, len(self._ratios)))
+            self._median = 0.0
         return change
 
     def _forget(self, but: int) -> None:
@@ -180,6 +206,11 @@ class Speed:
         )
         sigmas = from_sigma + (to_sigma - from_sigma) * (self._percentile - low) / (high - low)
         return 1.0 + sigmas * self.noise
+
+
+def _error(noise: float) -> float:
+    """The standard error of a group's median, if its ratios have nothing to do with each other."""
+    return _MEDIAN * noise / math.sqrt(float(GROUP))
 
 
 def _median(ranked: Sequence[float]) -> float:
