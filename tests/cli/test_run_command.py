@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 import signal
@@ -14,7 +15,7 @@ from adaptivenet.toolkit.cli.run import main as run
 from adaptivenet.toolkit.pack.pack import BlockPack
 from adaptivenet.toolkit.profiling.profile import Profile
 from adaptivenet.toolkit.serving.controller import Controller
-from adaptivenet.toolkit.serving.decision import Budgets, points_of
+from adaptivenet.toolkit.serving.decision import Budgets, Point, Signals, points_of
 from adaptivenet.toolkit.serving.simulator import read_trace, replay
 from commands import call, document_of, error_of, in_process
 from engines import ENGINES
@@ -113,24 +114,29 @@ def test_run_takes_a_tolerance_and_says_what_nearly_met_the_budget(
     assert document_of(call(run, *arguments, "--json"))["subnet"] == names[1], "as profiled"
 
 
-def test_run_adapts_and_says_why(
-    tiny_pack: BlockPack, labelled: Path, profiles: dict[str, Path], tmp_path: Path
-) -> None:
-    """As if it had been profiled on a device that is faster than any."""
-    known = json.loads(profiles[ENGINES[1]].read_text())
-    fast, slow = ({**known["front"][0], "measured_ms": ms, "predicted_ms": ms, "spread_ms": 0.0} for ms in (1e-3, 2e-3))
+def profile_of_two(known_as: Path, path: Path, fastest_ms: float) -> Path:
+    """A profile whose front has two points, of which the second takes twice as long."""
+    known = json.loads(known_as.read_text())
+    times = (fastest_ms, 2 * fastest_ms)
+    fast, slow = ({**known["front"][0], "measured_ms": ms, "predicted_ms": ms, "spread_ms": 0.0} for ms in times)
     for point, subnet, value in zip((fast, slow), (["b0-m2", "b2"], ["b0", "b1", "b2"]), (0.22, 0.525)):
         quality = {"metric": "top1", "value": value, "low": 0.1, "high": 0.9, "n": 200}
         point.update(subnet=subnet, quality=quality, also=[])
     known.update(front=[fast, slow], budgets=[])
-    path = tmp_path / "profile.json"
     path.write_text(json.dumps(known))
+    return path
+
+
+def test_run_adapts_and_says_why(
+    tiny_pack: BlockPack, labelled: Path, profiles: dict[str, Path], tmp_path: Path
+) -> None:
+    """As if it had been profiled on a device that is faster than any."""
+    path = profile_of_two(profiles[ENGINES[1]], tmp_path / "profile.json", 1e-3)
     arguments = (tiny_pack.path, path, "--data", labelled, "--budget", "0.0025ms", "--count", "12", "--adapt")
     found = document_of(call(run, *arguments, "--json"))
     assert found["subnet"] == ["b0", "b1", "b2"]
     (switch,) = found["switches"]
     assert (switch["after"], switch["subnet"], switch["kind"]) == (5, ["b0-m2", "b2"], "nothing_fits")
-    assert (switch["loaded"], switch["released"]) == (["b0-m2"], ["b0", "b1"])
     assert switch["expected_ms"] == pytest.approx(1e-3 * switch["slowdown"])
     said = call(run, *arguments).stdout
     assert re.search(
@@ -139,6 +145,27 @@ def test_run_adapts_and_says_why(
         said,
         re.MULTILINE,
     )
+
+
+def test_run_heeds_the_sensors_of_this_computer(
+    tiny_pack: BlockPack,
+    labelled: Path,
+    profiles: dict[str, Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Which are hot here, from the first look on; what they said is in the trace."""
+    values = itertools.cycle((0.97, 0.98))
+    monkeypatch.setattr("adaptivenet.toolkit.serving.signals.read_signals", lambda: Signals(headroom=next(values)))
+    monkeypatch.setattr("adaptivenet.toolkit.cli.serving._SENSES_S", 0.0)
+    path = profile_of_two(profiles[ENGINES[1]], tmp_path / "profile.json", 1e6)
+    trace = tmp_path / "trace.jsonl"
+    arguments = (tiny_pack.path, path, "--data", labelled, "--budget", "2000000ms", "--count", "6", "--trace", trace)
+    found = document_of(call(run, *arguments, "--adapt", "--json"))
+    assert [(switch["after"], switch["kind"]) for switch in found["switches"]] == [(2, "heat")]
+    replayed = list(replay(Controller([Point(1e6), Point(2e6)], Budgets(2e6)), read_trace(trace)))
+    assert [step.decision.kind.value for step in replayed if step.switched and step.decision] == ["heat"]
+    assert document_of(call(run, *arguments, "--json"))["switches"] == [], "without --adapt they are not asked"
 
 
 def test_a_profile_of_another_pack(broken: BlockPack, profiles: dict[str, Path], labelled: Path) -> None:

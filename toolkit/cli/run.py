@@ -81,6 +81,7 @@ def main(
     from ..serving.decision import Budgets
     from ..serving.model import Model
     from ..serving.on_session import SessionModel
+    from ..serving.signals import read_signals
     from .serving import Trace, stream
 
     opened = BlockPack.open(pack)
@@ -163,6 +164,7 @@ def main(
             console,
             count=count or (None if adapt else 100),
             classifies=classifies,
+            signals=read_signals if adapt and isinstance(device, LocalDevice) else None,
             trace=written,
         )
     pictures_run, answers = min(done.count, len(pictures)), list(done.answers)

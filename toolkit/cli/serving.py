@@ -6,7 +6,7 @@ import itertools
 import json
 import time
 from collections import Counter, deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TextIO
 
@@ -17,10 +17,11 @@ from ..data import Dataset
 from ..errors import DataError
 from ..graph.front import FrontPoint
 from ..graph.latency import Latency
-from ..serving.decision import Budgets, Decision
+from ..serving.decision import Budgets, Decision, Signals
 from ..serving.model import Status
 from .console import Console
 
+_SENSES_S = 1.0  # from one look at the sensors to the next
 _KEPT = 100_000  # latencies and answers of a stream without an end: the last ones
 
 
@@ -36,12 +37,15 @@ class Serving(Protocol):
     def infer_timed(self, x: NDArray[Any]) -> tuple[NDArray[Any], float]:
         """One inference and its milliseconds."""
 
+    def observe(self, signals: Signals) -> Decision | None:
+        """What sensors say now."""
+
     def status(self) -> Status:
         """What serves now."""
 
 
 class Trace:
-    """A file of json lines, which `serving.simulator` replays: budgets, inferences, and, for a reader, decisions."""
+    """A file of json lines, which `serving.simulator` replays: budgets, inferences, signals; decisions for a reader."""
 
     def __init__(self, file: TextIO, budgets: Budgets) -> None:
         """Writes to `file`, which stays open."""
@@ -51,6 +55,10 @@ class Trace:
     def inference(self, at_s: float, point: int | None, ms: float) -> None:
         """One inference that ended then."""
         self._write(at_s=round(at_s, 6), ms=round(ms, 6), **({} if point is None else {"point": point}))
+
+    def signals(self, at_s: float, signals: Signals) -> None:
+        """What sensors said then."""
+        self._write(at_s=round(at_s, 6), signals=signals.to_json())
 
     def decision(self, at_s: float, decision: Decision) -> None:
         """What the controller decided then."""
@@ -91,17 +99,19 @@ def stream(
     *,
     count: int | None,
     classifies: bool,
+    signals: Callable[[], Signals] | None = None,
     trace: Trace | None = None,
 ) -> Stream:
     """Infer with one picture after the other, `count` times or until it is interrupted.
 
-    `classifies`: whether outputs have one answer each. Raises DataError where there are no pictures, and
-    KeyboardInterrupt where it is interrupted before the first inference or `count` was given.
+    `classifies`: whether outputs have one answer each. `signals` reads the sensors, once a second. Raises DataError
+    where there are no pictures, and KeyboardInterrupt where it is interrupted before the first inference or `count` was
+    given.
     """
     if not len(pictures):
         raise DataError("there are no pictures to run on")
     done = Stream(deque(maxlen=_KEPT), deque(maxlen=_KEPT), Counter(), [])
-    begin, decision = time.monotonic(), model.decision
+    begin, decision, sensed_s = time.monotonic(), model.decision, 0.0
     try:
         for number in itertools.count() if count is None else range(count):
             point = model.status().point
@@ -114,6 +124,11 @@ def stream(
                 done.answers.append(int(np.argmax(output[0])))
             if trace:
                 trace.inference(at_s, point, ms)
+            if signals is not None and at_s >= sensed_s + _SENSES_S:
+                sensed_s, said = at_s, signals()
+                model.observe(said)
+                if trace:
+                    trace.signals(at_s, said)
             if model.decision is not decision:
                 before, decision = decision, model.decision
                 if trace:

@@ -189,8 +189,8 @@ class Model:
         return decision
 
     def observe(self, signals: Signals) -> Decision | None:
-        """What sensors say now, at any rate (`signals.read` reads those of this computer); the decision, where one was
-        made."""
+        """What sensors say now, at any rate (`read_signals` of `signals` reads those of this computer); the decision,
+        where one was made."""
         with self._deciding:
             return self._follow(self._controller.sense(self._clock(), signals))
 

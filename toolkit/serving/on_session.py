@@ -12,7 +12,7 @@ from ..devices.base import Session
 from ..graph.front import Front, FrontPoint
 from ..graph.graph import Subnet
 from .controller import Controller
-from .decision import Budgets, Decision, points_of
+from .decision import Budgets, Decision, Signals, points_of
 from .model import Status
 
 
@@ -45,10 +45,23 @@ class SessionModel:
         output, ms = self._session.infer_timed(x)
         if self._by_name is None:
             before = self._controller.point
-            if self._controller.observe(self._clock(), ms) and self._controller.point != before:
-                self._session.activate(self._point.subnet)
-                self._switches += 1
+            self._controller.observe(self._clock(), ms)
+            self._follow(before)
         return output, ms
+
+    def observe(self, signals: Signals) -> Decision | None:
+        """See `Model.observe`; what the sensors of the session's device say."""
+        before = self._controller.point
+        decision = self._controller.sense(self._clock(), signals)
+        if self._by_name is None:
+            self._follow(before)
+        return decision
+
+    def _follow(self, before: int) -> None:
+        """Pages the controller's point in, where it was `before`."""
+        if self._controller.point != before:
+            self._session.activate(self._point.subnet)
+            self._switches += 1
 
     def status(self) -> Status:
         """See `Model.status`."""
