@@ -229,7 +229,7 @@ struct Runner::State {
     LoaderOptions options;
     options.budgets = budgets_from(fields.any("budgets"));
     const auto inferences = fields.whole("inferences", 1, kMany);
-    const Images data = images({fields.digest("data")});
+    const Images data = images(fields.digests("data"));
     fields.require_no_others();
     std::vector<std::int64_t> ran(points.size());
     serve(std::move(points), std::move(options)).wait();
@@ -237,6 +237,7 @@ struct Runner::State {
     std::size_t before = kNoPoint;
     std::int64_t switches = 0;
     std::uint64_t told = 0;
+    const auto begin = Clock::now();
     for (std::int64_t index = 0; index < inferences && !cancelled; ++index) {
       if (const ServingStatus status = model->status(); status.decisions != told) {
         told = status.decisions;
@@ -244,14 +245,20 @@ struct Runner::State {
               {"point", status.decision.point},
               {"slowdown", status.decision.slowdown},
               {"kind", name_of(status.decision.kind)},
-              {"why", status.decision.why}});
+              {"why", status.decision.why},
+              {"at_s", ms_since(begin) / 1e3}});
       }
       const auto [point, ms] = infer_one(data.image(index % data.size()), output);
       const bool switched = before != kNoPoint && point != before;
       before = point;
       ++ran[point];
       switches += switched;
-      emit({{"type", "inference"}, {"index", index}, {"point", point}, {"ms", ms}, {"switched", switched}});
+      emit({{"type", "inference"},
+            {"index", index},
+            {"point", point},
+            {"ms", ms},
+            {"switched", switched},
+            {"at_s", ms_since(begin) / 1e3}});
     }
     return {{"points", ran}, {"switches", switches}};
   }

@@ -32,6 +32,7 @@ from adaptivenet.toolkit.errors import BudgetError, ConnectionLost, DeviceError,
 from adaptivenet.toolkit.pack.pack import BlockPack
 from adaptivenet.toolkit.plan.plan import Plan, compile_plan
 from adaptivenet.toolkit.search import Evaluator
+from adaptivenet.toolkit.serving.simulator import read_trace
 from commands import QUICK, call
 from packs import edit_manifest
 from runners import Told, bundle_for, ended, wait_until
@@ -213,10 +214,9 @@ def test_pictures_that_are_gone_from_the_phone_are_pushed_again(
 
 def test_the_runner_adapts_by_itself(phone: Phone, tiny_pack: BlockPack, pictures: np.ndarray) -> None:
     """Of points that were profiled to be much faster than anything is, and of ones that were much slower."""
-    device, session, _ = phone.open(tiny_pack)
+    _, session, _ = phone.open(tiny_pack)
     assert isinstance(session, PhoneSession)
-    data = contents.one_image(pictures[:1])
-    device.put([data])
+    data = Dataset.from_arrays(pictures[:3])
     subnets = [list(FAST), list(tiny_pack.graph.oracle)]
 
     def adapt(fastest_ms: float, **budgets: Any) -> tuple[list[Event], Event]:
@@ -226,8 +226,7 @@ def test_the_runner_adapts_by_itself(phone: Phone, tiny_pack: BlockPack, picture
         ]
         budget = {"latency_ms": fastest_ms * 2.5, "percentile": 50, "memory_mb": None, "energy_mj": None, **budgets}
         events: list[Event] = []
-        fields = {"front": front, "budgets": budget, "inferences": 300, "data": data.sha256}
-        return events, session._call("adapt", events.append, lambda: [data], **fields)
+        return events, session.adapt(front, budget, data, 300, events.append)
 
     # The other point is loaded beside the one that runs, so when it comes depends on the time that this takes.
     events, result = adapt(1e-6)
@@ -243,6 +242,9 @@ def test_the_runner_adapts_by_itself(phone: Phone, tiny_pack: BlockPack, picture
     assert ran[:5] == [1] * 5
     assert [event["index"] for event in inferences if event["switched"]] == [ran.index(0)]
     assert (result["points"], result["switches"]) == ([ran.count(0), ran.count(1)], 1)
+    times = [event["at_s"] for event in inferences]
+    assert times == sorted(times)
+    assert times[-1] >= sum(event["ms"] for event in inferences) / 1e3
     assert session.activate(FAST).loaded == ()
 
     events, result = adapt(1e6, memory_mb=30.0)
@@ -658,6 +660,37 @@ def test_a_profile_is_made_and_run_by_way_of_the_runner(tiny_pack: BlockPack, la
     result = call(run_command, tiny_pack.path, out, "--data", labelled, "--budget", "1000ms", "--count", "3", "--json")
     assert result.exit_code == 0, result.output
     assert json.loads(result.stdout)["latency"]["median_ms"] < 1000
+    # The runner decides by itself, with the pictures in turn: it answers nothing but how it is going.
+    trace = tmp_path / "trace.jsonl"
+    given = ("--data", labelled, "--budget", "1000ms", "--adapt", "--count", "50", "--trace", trace, "--json")
+    result = call(run_command, tiny_pack.path, out, *given)
+    assert result.exit_code == 0, result.output
+    document = json.loads(result.stdout)
+    assert sum(point["inferences"] for point in document["points"]) == document["inferences"] == 50
+    assert document["answers"] == []
+    assert document["page_in"]["bytes_in"] > 0
+    assert [record.ms is not None for record in read_trace(trace)].count(True) == 50
+
+
+def test_a_stream_on_a_phone_ends_with_its_summary_when_it_is_interrupted(
+    tiny_pack: BlockPack, labelled: Path, tmp_path: Path
+) -> None:
+    bundle_for("")
+    out = tmp_path / "profile.json"
+    given = ("--device", "runner", "--data", labelled, *QUICK, "--out", out)
+    assert call(profile_command, tiny_pack.path, *given).exit_code == 0
+    program = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
+    program += "from adaptivenet.toolkit.cli.run import main; main()"
+    command = [sys.executable, "-c", program, str(tiny_pack.path), str(out), "--data", str(labelled), "--adapt"]
+    with subprocess.Popen(
+        [*command, "--budget", "1000ms", "--json"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stderr
+        assert any(line.startswith("run: ") for line in process.stderr)
+        process.send_signal(signal.SIGINT)
+        said, _ = process.communicate(timeout=60)
+    assert process.returncode == 0
+    assert json.loads(said)["inferences"] > 0
 
 
 def test_cleaning_needs_no_pack_and_everything_else_does() -> None:

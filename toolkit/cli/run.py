@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from contextlib import ExitStack
 from typing import Any
 
@@ -70,7 +69,6 @@ def main(
     subnet in is to load those of its blocks that are not loaded yet.
     """
     from ..devices.connect import connect
-    from ..devices.local.local import LocalDevice
     from ..graph.doubts import one_answer
     from ..pack.pack import BlockPack
     from ..profiling.budgets import choose
@@ -79,10 +77,7 @@ def main(
     from ..report.edges import beside
     from ..report.text import in_words
     from ..serving.decision import Budgets
-    from ..serving.model import Model
-    from ..serving.on_session import SessionModel
-    from ..serving.signals import read_signals
-    from .serving import Trace, stream
+    from .serving import Stream, Trace, serve
 
     opened = BlockPack.open(pack)
     known = Profile.load(profile, opened)
@@ -145,41 +140,22 @@ def main(
     budgets = Budgets(allowed, percentile, memory_mb)
     with ExitStack() as stack:
         written = Trace(stack.enter_context(open(trace, "w", encoding="utf-8")), budgets) if trace else None
-        serving: Model | SessionModel
-        if isinstance(device, LocalDevice):
-            serving = stack.enter_context(Model(opened, known, device.assembler(opened), budgets))
-            begin = time.perf_counter()
-            serving.wait()
-            paged_in = (time.perf_counter() - begin) * 1e3, serving.status().resident_bytes
-        else:
-            session = stack.enter_context(device.open(opened))
-            serving = SessionModel(session, known.front, budgets)
-            paged_in = serving.page_in.ms, serving.page_in.bytes_in
-        if not adapt:
-            serving.activate(serving.points.index(point))
-        done = stream(
-            serving,
-            pictures,
-            limit,
-            console,
-            count=count or (None if adapt else 100),
-            classifies=classifies,
-            signals=read_signals if adapt and isinstance(device, LocalDevice) else None,
-            trace=written,
-        )
+        done = Stream(known.front.rising, limit, count or (None if adapt else 100), console, written)
+        only = None if adapt else point
+        serve(done, stack.enter_context(device), opened, known, budgets, pictures, only, classifies)
     pictures_run, answers = min(done.count, len(pictures)), list(done.answers)
     doubt = one_answer(named(answers[0]), pictures_run, "this subnet") if len(set(answers)) == 1 else None
     if doubt:
         console.say(f"warning: {doubt}")
     latency, switches = done.latency, done.switches
     document |= {
-        "page_in": {"ms": paged_in[0], "bytes_in": paged_in[1]},
+        "page_in": {"ms": done.page_in_ms, "bytes_in": done.page_in_bytes},
         "latency": latency.to_json(),
         "inferences": done.count,
         "within_budget": done.within / done.count,
         "points": [
             {"subnet": list(each.subnet), "latency_ms": each.latency_ms, "inferences": done.ran[at]}
-            for at, each in enumerate(serving.points)
+            for at, each in enumerate(done.points)
         ],
         "switches": switches,
         "answers": answers if classifies else None,
@@ -192,15 +168,15 @@ def main(
     click.echo(f"quality      {quality}")
     if missed:
         click.echo(f"edge         {missed}; --tolerance takes it")
-    click.echo(f"paged in     {paged_in[0]:.1f} ms, {paged_in[1] / 1e6:.2f} MB (measured once)")
+    click.echo(f"paged in     {done.page_in_ms:.1f} ms, {done.page_in_bytes / 1e6:.2f} MB (measured once)")
     click.echo(
         f"latency      {latency.median_ms:.2f} ms (median of {latency.repetitions}, IQR {latency.spread_ms:.2f} ms); "
         f"{point.latency_ms:.2f} ms {document['expected_ms_is']} when profiled; "
         f"{document['within_budget']:.0%} within {limit:.2f} ms"
     )
     if adapt:
-        ran = [(each.latency_ms, done.ran[at] / done.count) for at, each in enumerate(serving.points) if done.ran[at]]
-        click.echo(f"points       {', '.join(f'{share:.0%} at {ms:.2f} ms' for ms, share in ran)}")
+        shares = [(done.ran[at] / done.count, each.latency_ms) for at, each in enumerate(done.points)]
+        click.echo(f"points       {', '.join(f'{share:.0%} at {ms:.2f} ms' for share, ms in shares if share)}")
         click.echo(f"switches     {len(switches)}")
         for switch in switches:
             click.echo(f"             after {switch['after']} inferences, {switch['why']}")

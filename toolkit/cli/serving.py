@@ -6,42 +6,30 @@ import itertools
 import json
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any, Protocol, TextIO
+from collections.abc import Mapping, Sequence
+from typing import Any, TextIO
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ..data import Dataset
+from ..devices.base import Device, Session
+from ..devices.local.local import LocalDevice
+from ..devices.phone.calls import read_result
+from ..devices.phone.session import PhoneSession
 from ..errors import DataError
 from ..graph.front import FrontPoint
 from ..graph.latency import Latency
-from ..serving.decision import Budgets, Decision, Signals
-from ..serving.model import Status
+from ..pack.pack import BlockPack
+from ..profiling.profile import Profile
+from ..serving.controller import Controller
+from ..serving.decision import Budgets, Decision, Kind, Signals, points_of
+from ..serving.model import Model
+from ..serving.signals import read_signals
 from .console import Console
 
-_SENSES_S = 1.0  # from one look at the sensors to the next
+_WITHOUT_END = 1_000_000_000  # inferences, the most that a runner takes
+_SENSES_S = 1.0  # from one look at this computer's sensors to the next
 _KEPT = 100_000  # latencies and answers of a stream without an end: the last ones
-
-
-class Serving(Protocol):
-    """What a stream needs of a model."""
-
-    points: tuple[FrontPoint, ...]
-
-    @property
-    def decision(self) -> Decision:
-        """The controller's latest."""
-
-    def infer_timed(self, x: NDArray[Any]) -> tuple[NDArray[Any], float]:
-        """One inference and its milliseconds."""
-
-    def observe(self, signals: Signals) -> Decision | None:
-        """What sensors say now."""
-
-    def status(self) -> Status:
-        """What serves now."""
 
 
 class Trace:
@@ -52,9 +40,9 @@ class Trace:
         self._file = file
         self._write(at_s=0.0, budgets={name: value for name, value in vars(budgets).items() if value is not None})
 
-    def inference(self, at_s: float, point: int | None, ms: float) -> None:
+    def inference(self, at_s: float, point: int, ms: float) -> None:
         """One inference that ended then."""
-        self._write(at_s=round(at_s, 6), ms=round(ms, 6), **({} if point is None else {"point": point}))
+        self._write(at_s=round(at_s, 6), ms=round(ms, 6), point=point)
 
     def signals(self, at_s: float, signals: Signals) -> None:
         """What sensors said then."""
@@ -62,108 +50,166 @@ class Trace:
 
     def decision(self, at_s: float, decision: Decision) -> None:
         """What the controller decided then."""
-        told = {
-            "point": decision.point,
-            "slowdown": decision.slowdown,
-            "kind": decision.kind.value,
-            "why": decision.why,
-        }
-        self._write(at_s=round(at_s, 6), decision=told)
+        told = {"point": decision.point, "slowdown": decision.slowdown, "kind": decision.kind.value}
+        self._write(at_s=round(at_s, 6), decision=told | {"why": decision.why})
 
     def _write(self, **record: Any) -> None:
         self._file.write(f"{json.dumps(record, allow_nan=False)}\n")
 
 
-@dataclass
 class Stream:
-    """What a stream has done: the last latencies and answers, how often each point ran, and the switches."""
+    """Inferences of the points of a front, as they are made: shown, traced, and counted.
 
-    times: deque[float]
-    answers: deque[int]
-    ran: Counter[int | None]
-    switches: list[dict[str, Any]]
-    count: int = 0
-    within: int = 0
+    `ran` is how often each point ran, `times` and `answers` are the last milliseconds and answers, `switches` what the
+    controller decided that changed the point, `within` how many inferences were within the limit. `page_in_ms` and
+    `page_in_bytes` are what the first subnet took to load.
+    """
+
+    def __init__(
+        self, points: Sequence[FrontPoint], limit_ms: float, count: int | None, console: Console, trace: Trace | None
+    ) -> None:
+        """`count` is how many are to be made; None: until it is interrupted."""
+        self.points, self.limit_ms, self.asked = points, limit_ms, count
+        self.times: deque[float] = deque(maxlen=_KEPT)
+        self.answers: deque[int] = deque(maxlen=_KEPT)
+        self.ran: Counter[int] = Counter()
+        self.switches: list[dict[str, Any]] = []
+        self.count = self.within = 0
+        self.page_in_ms, self.page_in_bytes = 0.0, 0
+        self._console, self._trace = console, trace
+        self._decision: Decision | None = None
 
     @property
     def latency(self) -> Latency:
         """Of the inferences that are kept."""
         return Latency.from_samples(list(self.times))
 
+    def inference(self, at_s: float, point: int, ms: float, state: str = "") -> None:
+        """One that ended then; `state` is more to show."""
+        self.times.append(ms)
+        self.ran[point] += 1
+        self.count, self.within = self.count + 1, self.within + (ms <= self.limit_ms)
+        if self._trace:
+            self._trace.inference(at_s, point, ms)
+        shown = f"{ms:.2f} of {self.limit_ms:.2f} ms, point {point + 1} of {len(self.points)}"
+        shown += f", {len(self.switches)} switches{state}"
+        if self._decision and self._decision.slowdown != 1:
+            shown += f", {self._decision.slowdown:.2f} times slower than profiled"
+        self._console.live("run", self.count, self.asked, shown)
 
-def stream(
-    model: Serving,
+    def sensed(self, at_s: float, signals: Signals) -> None:
+        """What sensors said then."""
+        if self._trace:
+            self._trace.signals(at_s, signals)
+
+    def decided(self, at_s: float, decision: Decision) -> None:
+        """The controller's latest decision, which may be known already."""
+        before, self._decision = self._decision, decision
+        if decision is before:
+            return
+        if self._trace:
+            self._trace.decision(at_s, decision)
+        if before and decision.point != before.point:
+            point = self.points[decision.point]
+            self.switches.append(
+                {
+                    "after": self.count,
+                    "at_s": round(at_s, 3),
+                    "subnet": list(point.subnet),
+                    "slowdown": decision.slowdown,
+                    "expected_ms": decision.slowdown * point.latency_ms,
+                    "kind": decision.kind.value,
+                    "why": decision.why,
+                }
+            )
+            self._console.say(f"{at_s:.1f} s: {decision.why}")
+
+
+def serve(
+    stream: Stream,
+    device: Device,
+    pack: BlockPack,
+    known: Profile,
+    budgets: Budgets,
     pictures: Dataset,
-    limit_ms: float,
-    console: Console,
-    *,
-    count: int | None,
+    only: FrontPoint | None,
     classifies: bool,
-    signals: Callable[[], Signals] | None = None,
-    trace: Trace | None = None,
-) -> Stream:
-    """Infer with one picture after the other, `count` times or until it is interrupted.
+) -> None:
+    """Infer on a device with one picture after the other: with what the controller chooses, or `only` with one point.
 
-    `classifies`: whether outputs have one answer each. `signals` reads the sensors, once a second. Raises DataError
-    where there are no pictures, and KeyboardInterrupt where it is interrupted before the first inference or `count` was
-    given.
+    On this computer that is a `Model`. A phone's runner decides by itself, and tells how it is going: then there are no
+    answers. `classifies`: whether outputs have one answer each. It ends when `stream` has as many inferences as asked
+    for; where none were, when it is interrupted. Raises DataError where there are no pictures, and KeyboardInterrupt
+    where it is interrupted before its end, or the first inference.
     """
     if not len(pictures):
         raise DataError("there are no pictures to run on")
-    done = Stream(deque(maxlen=_KEPT), deque(maxlen=_KEPT), Counter(), [])
-    begin, decision, sensed_s = time.monotonic(), model.decision, 0.0
     try:
-        for number in itertools.count() if count is None else range(count):
-            point = model.status().point
-            output, ms = model.infer_timed(pictures.image(number % len(pictures)))
-            at_s = time.monotonic() - begin
-            done.times.append(ms)
-            done.ran[point] += 1
-            done.count, done.within = number + 1, done.within + (ms <= limit_ms)
-            if classifies:
-                done.answers.append(int(np.argmax(output[0])))
-            if trace:
-                trace.inference(at_s, point, ms)
-            if signals is not None and at_s >= sensed_s + _SENSES_S:
-                sensed_s, said = at_s, signals()
-                model.observe(said)
-                if trace:
-                    trace.signals(at_s, said)
-            if model.decision is not decision:
-                before, decision = decision, model.decision
-                if trace:
-                    trace.decision(at_s, decision)
-                if decision.point != before.point:
-                    done.switches.append(_switch(done.count, at_s, model.points, decision))
-                    console.say(f"{at_s:.1f} s: {decision.why}")
-            console.live("run", done.count, count, _line(ms, limit_ms, model.status(), len(model.points)))
+        if isinstance(device, LocalDevice):
+            with Model(pack, known, device.assembler(pack), budgets) as model:
+                _by_model(stream, model, pictures, only, classifies)
+            return
+        with device.open(pack) as session:
+            first = only or stream.points[Controller(points_of(known.front), budgets).point]
+            page_in = session.activate(first.subnet)
+            stream.page_in_ms, stream.page_in_bytes = page_in.ms, page_in.bytes_in
+            if only:
+                _by_session(stream, session, pictures, only, classifies)
+            else:
+                assert isinstance(session, PhoneSession)
+                _by_runner(stream, session, known, budgets, pictures)
     except KeyboardInterrupt:
-        if count is not None or not done.count:
+        if stream.asked is not None or not stream.count:
             raise
-    return done
 
 
-def _switch(after: int, at_s: float, points: Sequence[FrontPoint], decision: Decision) -> dict[str, Any]:
-    point = points[decision.point]
-    return {
-        "after": after,
-        "at_s": round(at_s, 3),
-        "subnet": list(point.subnet),
-        "slowdown": decision.slowdown,
-        "expected_ms": decision.slowdown * point.latency_ms,
-        "kind": decision.kind.value,
-        "why": decision.why,
-    }
+def _by_model(stream: Stream, model: Model, pictures: Dataset, only: FrontPoint | None, classifies: bool) -> None:
+    begin = time.perf_counter()
+    if only:
+        model.activate(only.subnet)
+    model.wait()
+    stream.page_in_ms = (time.perf_counter() - begin) * 1e3
+    stream.page_in_bytes = model.status().resident_bytes
+    if not only:
+        stream.decided(0.0, model.decision)
+    begin, sensed_s = time.perf_counter(), 0.0
+    for number in itertools.count() if stream.asked is None else range(stream.asked):
+        status = model.status()
+        assert status.point is not None, "only points of the front are asked for"
+        output, ms = model.infer_timed(pictures.image(number % len(pictures)))
+        at_s = time.perf_counter() - begin
+        if classifies:
+            stream.answers.append(int(np.argmax(output[0])))
+        state = f", {status.resident_bytes / 1e6:.1f} MB" + (", loading" if status.loading else "")
+        stream.inference(at_s, status.point, ms, state)
+        if only:
+            continue
+        if at_s >= sensed_s + _SENSES_S:
+            sensed_s, signals = at_s, read_signals()
+            model.observe(signals)
+            stream.sensed(at_s, signals)
+        stream.decided(at_s, model.decision)
 
 
-def _line(ms: float, limit_ms: float, status: Status, points: int) -> str:
-    """What is shown while it runs."""
-    parts = [f"{ms:.2f} of {limit_ms:.2f} ms"]
-    if status.point is not None:
-        parts.append(f"point {status.point + 1} of {points}")
-    if status.slowdown != 1:
-        parts.append(f"{status.slowdown:.2f} times slower than profiled")
-    parts += [f"{status.resident_bytes / 1e6:.1f} MB", f"{status.switches} switches"]
-    if status.loading:
-        parts.append("loading")
-    return ", ".join(parts)
+def _by_session(stream: Stream, session: Session, pictures: Dataset, point: FrontPoint, classifies: bool) -> None:
+    begin, at = time.perf_counter(), stream.points.index(point)
+    for number in itertools.count() if stream.asked is None else range(stream.asked):
+        output, ms = session.infer_timed(pictures.image(number % len(pictures)))
+        if classifies:
+            stream.answers.append(int(np.argmax(output[0])))
+        stream.inference(time.perf_counter() - begin, at, ms)
+
+
+def _by_runner(stream: Stream, session: PhoneSession, known: Profile, budgets: Budgets, pictures: Dataset) -> None:
+    stated = points_of(known.front)
+    front = [{"subnet": list(point.subnet), **vars(each)} for point, each in zip(stream.points, stated, strict=True)]
+
+    def heed(event: Mapping[str, Any]) -> None:
+        if event["type"] == "decision":
+            numbers = int(event["point"]), float(event["slowdown"])
+            stream.decided(float(event["at_s"]), Decision(*numbers, Kind(event["kind"]), str(event["why"])))
+        elif event["type"] == "inference":
+            stream.inference(float(event["at_s"]), int(event["point"]), float(event["ms"]))
+
+    count = _WITHOUT_END if stream.asked is None else stream.asked
+    session.adapt(front, vars(budgets), pictures, count, lambda event: read_result("adapt", lambda: heed(event)))

@@ -179,6 +179,26 @@ class PhoneSession(Session):
             result = infer()
         return read_result("infer", lambda: (_tensor(result["outputs"][0]), float(result["ms"][0])))
 
+    def adapt(
+        self,
+        front: Sequence[Mapping[str, Any]],
+        budgets: Mapping[str, Any],
+        data: Dataset,
+        inferences: int,
+        on_event: OnEvent,
+    ) -> Event:
+        """Serves on the phone, by the runner's own controller, with the images in turn: no request for each inference.
+
+        `front` and `budgets` are those of the request `adapt` (docs/phone.md), whose events `on_event` is called with,
+        on this thread; returns its result. The images are pushed first, and removed when the device is closed. Raises
+        what `infer` does.
+        """
+        self._require_open()
+        files = self._device.put_data(self.pack, data)
+        fields = {"front": list(front), "budgets": dict(budgets), "inferences": inferences, "data": list(files)}
+        self._resident = Resident((), 0)  # which of the points serves is the runner's to know
+        return self._call("adapt", on_event, lambda: data_files(self.pack, data), **fields)
+
     @property
     def resident(self) -> Resident:
         """See `Session.resident`."""
