@@ -17,9 +17,10 @@ from adaptivenet.toolkit.serving.decision import Budgets, Decision, Point, Signa
 
 FILE = Path(__file__).parent / "vectors" / "controller.json"
 _ABOUT = (
-    "Traces for the controller. A record is [at_s, ms], an inference of the point that runs, or an object with at_s "
-    "and signals or budgets. A decision is [after how many records, point, slowdown, kind, why]; between two, nothing "
-    "is decided. Written by tests/controller_traces.py."
+    "Traces for the controller. A record is [at_s, ms], an inference of the point that runs; [at_s, ms, point], one of "
+    "a point that ran while the other was loaded; or an object with at_s and signals or budgets. A decision is [after "
+    "how many records, point, slowdown, kind, why]; between two, nothing is decided. Written by "
+    "tests/controller_traces.py."
 )
 EDGE, APART = (5.33, 6.85, 8.23, 8.95, 9.5), (7.98, 8.06, 8.14, 8.22, 8.3)
 SLOW = (60.0, 80.0, 100.0, 125.0, 150.0)
@@ -50,6 +51,16 @@ def traces() -> dict[str, Any]:
         _trace("overwhelmed", edge, Budgets(9.6), lambda at, _: 6.0 if at < 0.5 else 0.9, 0.1, 3),
         _trace("nothing fits", edge, Budgets(5.0), lambda at, _: 1.0, 0.05, 1),
         _trace("a wave", points(*SLOW), Budgets(155), lambda at, _: 2.0 if at % 6 < 3 else 1.0, 0.03, 70),
+        _trace(
+            "points that take long to load",
+            edge,
+            Budgets(9.0),
+            lambda at, _: 1.5 if 0.5 < at < 2 else 1,
+            0.03,
+            4,
+            (),
+            40,
+        ),
         _trace("a steep ramp", points(*(60.0 * 1.06**at for at in range(20))), Budgets(185), _ramp, 0.01, 50),
         _trace("one point was profiled wrong", points(*SLOW), Budgets(155), _biased, 0.03, 60),
         _trace("95th percentile", edge, Budgets(8.6, 95), lambda at, _: 1.0, 0.02, 6),
@@ -137,12 +148,16 @@ def _trace(
     noise: float,
     seconds: float,
     others: Iterable[dict[str, Any]] = (),
+    loads: int = 0,
 ) -> dict[str, Any]:
-    """A device that is `slowdown(at_s, point)` times slower than when it was profiled, with noise and cold starts."""
+    """A device that is `slowdown(at_s, point)` times slower than when it was profiled, with noise and cold starts.
+
+    A point is loaded for `loads` inferences of the one that ran before.
+    """
     rng, controller = random.Random(name), Controller(front, budgets)
     records: list[Any] = []
     decisions = [_told(0, controller.decision)]
-    waiting, at_s, since = list(others), 0.0, 0
+    waiting, at_s, since, ran, loading = list(others), 0.0, 0, controller.point, 0
 
     def then(record: Any, decision: Decision | None) -> None:
         records.append(record)
@@ -156,12 +171,20 @@ def _trace(
                 then(record, controller.sense(record["at_s"], Signals(**record["signals"])))
             else:
                 then(record, controller.set_budget(record["at_s"], Budgets(**record["budgets"])))
-        ran = controller.point
+        chosen = controller.point
+        if chosen != ran and loading == 0:
+            ran, since = chosen, 0
+        loading = max(0, loading - 1)
         cold = 2.0 if since < 2 else 1.0
         ms = round(front[ran].latency_ms * slowdown(at_s, ran) * cold * max(0.1, rng.gauss(1, noise)), 3)
         at_s = round(at_s + ms / 1000, 4)
-        then([at_s, ms], controller.observe(at_s, ms))
-        since = since + 1 if ran == controller.point else 0
+        if ran == chosen:
+            then([at_s, ms], controller.observe(at_s, ms))
+        else:
+            then([at_s, ms, ran], controller.observe(at_s, ms, ran))
+        since += 1
+        if controller.point != chosen:
+            loading = loads
     return {
         "name": name,
         "points": [asdict(point) for point in front],

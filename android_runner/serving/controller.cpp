@@ -51,10 +51,10 @@ Controller::Controller(std::vector<Point> points, const Budgets& budgets)
   decision_ = decision_for(found ? Kind::kStart : Kind::kNothingFits, decision_.point);
 }
 
-bool Controller::observe(double ended_s, double latency_ms) {
+bool Controller::observe(double ended_s, double latency_ms, std::size_t ran) {
   if (!(std::isfinite(latency_ms) && latency_ms > 0)) return false;
   pass(std::isfinite(ended_s) ? ended_s : now_s_ + latency_ms / 1000);
-  const Change change = speed_.observe(latency_ms / points_[point()].latency_ms);
+  const Change change = speed_.observe(latency_ms / points_[ran].latency_ms, ran != point());
   if (now_s_ > sensors_.until_s()) {
     if (const std::optional<Kind> kind = sensors_.look(now_s_, point())) return decide(*kind);
   }

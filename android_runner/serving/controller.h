@@ -24,7 +24,9 @@ class Controller {
 
   // After an inference of the current point that took `latency_ms` by the profile's clock and ended at `ended_s`.
   // Whether a decision was made, which need not be a switch. A latency that is no positive number is ignored.
-  bool observe(double ended_s, double latency_ms);
+  bool observe(double ended_s, double latency_ms) { return observe(ended_s, latency_ms, point()); }
+  // The same, where `ran` ran instead, because the current point is still loaded, or cannot be.
+  bool observe(double ended_s, double latency_ms, std::size_t ran);
 
   // What sensors say at a time, at any rate. Whether a decision was made.
   bool sense(double at_s, const Signals& signals);

@@ -165,9 +165,7 @@ void Loader::take_requests() {
 void Loader::look_at_inferences() {
   while (const auto ran = inferences_.pop()) {
     if (!controller_ || by_name_) continue;
-    // While the controller's point is still loaded, another one runs: how much slower the device is shows there too.
-    const double slower = ran->ms / points_[ran->point].latency_ms;
-    decisions_ += controller_->observe(ran->ended_s, slower * points_[controller_->point()].latency_ms);
+    decisions_ += controller_->observe(ran->ended_s, ran->ms, ran->point);
   }
 }
 

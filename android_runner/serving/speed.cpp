@@ -63,10 +63,10 @@ void Speed::switched(bool up) {
   median_ = 0;
 }
 
-Change Speed::observe(double ratio) {
+Change Speed::observe(double ratio, bool of_another) {
   ratio = std::min(std::max(ratio, 1 / kMostRatio), kMostRatio);
   const double by = ratio / slowdown_;
-  const bool young = young_ < kYoung;
+  const bool young = young_ < kYoung && !of_another;
   if (young) {
     ++young_;
     least_ = std::min(least_, by);
@@ -78,7 +78,7 @@ Change Speed::observe(double ratio) {
   }
   ratios_[size_++] = ratio;
   ++count_;
-  if (young && young_ == kYoung && least_ > kExtreme) {
+  if (young && young_ == kYoung && least_ > kExtreme && size_ > 1) {
     return believe((ratios_[size_ - 2] + ratio) / 2, 2, Change::kSlower);
   }
   const double sigma = std::max(kBand, noise_) * alike_;

@@ -25,7 +25,9 @@ class Speed {
 
   void require(double percentile);  // budgets are for another percentile from now on
   void switched(bool up);           // another point runs from now on; `up`: a slower one
-  Change observe(double ratio);     // after an inference that took so many times what was profiled
+  // After an inference that took so many times what was profiled. `of_another`: of a point that ran before, while the
+  // one that shall run is loaded. It is not cold.
+  Change observe(double ratio, bool of_another = false);
 
  private:
   using Group = std::array<double, kGroup>;

@@ -49,7 +49,11 @@ Signals signals_of(const Json& each) {
 
 // Whether a decision was made.
 bool give(Controller& controller, const Json& record) {
-  if (record.is_array()) return controller.observe(record[0].get<double>(), record[1].get<double>());
+  if (record.is_array()) {
+    const double ended_s = record[0].get<double>(), ms = record[1].get<double>();
+    return record.size() == 2 ? controller.observe(ended_s, ms)
+                              : controller.observe(ended_s, ms, record[2].get<std::size_t>());
+  }
   const double at_s = record["at_s"].get<double>();
   if (record.contains("signals")) return controller.sense(at_s, signals_of(record["signals"]));
   controller.set_budget(at_s, budgets_of(record["budgets"]));

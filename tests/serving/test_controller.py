@@ -409,6 +409,29 @@ def test_other_steps_just_after_a_switch_take_three_inferences_more() -> None:
     assert controller.point == 0
 
 
+# While another point is loaded
+
+
+@pytest.mark.parametrize("loads", [0, 3, 40])
+def test_inferences_of_the_point_before_count_while_another_is_loaded(loads: int) -> None:
+    """They tell how slow the device is, and are not those that the new point is cold for."""
+    controller = Controller(points(5.0, 6.5, 8.0), Budgets(8.1))
+    _, at_s = run(controller, [1.0] * 50)
+    _, at_s = run(controller, [1.3] * WITHIN, at_s)
+    assert controller.point == 0
+    for _ in range(loads):
+        at_s += 8.0 * 1.3 / 1000
+        controller.observe(at_s, 8.0 * 1.3, 2)
+    assert controller.slowdown == pytest.approx(1.3)
+    _, at_s = run(controller, [4.0] * COLD, at_s)
+    assert controller.slowdown == pytest.approx(1.3), "a cold start"
+    assert controller.point == 0
+    for _ in range(100):
+        at_s += 8.0 / 1000
+        controller.observe(at_s, 8.0, 2)
+    assert (controller.point, controller.slowdown) == (2, 1.0)
+
+
 # What is no number
 
 
@@ -526,9 +549,14 @@ def test_the_traces_are_what_writes_them() -> None:
 def test_it_decides_as_the_runner_does(case: dict[str, Any]) -> None:
     """The runner's own tests read the same traces."""
     controller = Controller([Point(**point) for point in case["points"]], Budgets(**case["budgets"]))
-    trace = [Record(*each) if isinstance(each, list) else Record.from_json(each) for each in case["records"]]
     told = [(0, controller.decision)]
-    told += [(after, step.decision) for after, step in enumerate(replay(controller, trace), 1) if step.decision]
+    for after, each in enumerate(case["records"], 1):
+        if isinstance(each, list):
+            decision = controller.observe(*each)
+        else:
+            (decision,) = (step.decision for step in replay(controller, [Record.from_json(each)]))
+        if decision is not None:
+            told.append((after, decision))
     found = [[after, each.point, each.slowdown, each.kind.value, each.why] for after, each in told]
     assert found == case["decisions"]
 

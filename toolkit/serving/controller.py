@@ -69,15 +69,17 @@ class Controller:
         """The standard deviation of latencies, as a share of the median, without their tail."""
         return self._speed.noise
 
-    def observe(self, ended_s: float, latency_ms: float) -> Decision | None:
+    def observe(self, ended_s: float, latency_ms: float, ran: int | None = None) -> Decision | None:
         """After an inference of `point` that took `latency_ms` by the profile's clock and ended at `ended_s`.
 
-        The decision, where one was made, which need not be a switch. A latency that is no positive number is ignored.
+        `ran` is the point that ran where that is another one, because `point` is still loaded, or cannot be. The
+        decision, where one was made, which need not be a switch. A latency that is no positive number is ignored.
         """
         if not (math.isfinite(latency_ms) and latency_ms > 0):
             return None
         self._pass(ended_s if math.isfinite(ended_s) else self._now_s + latency_ms / 1000.0)
-        change = self._speed.observe(latency_ms / self.points[self.point].latency_ms)
+        of = self.point if ran is None else ran
+        change = self._speed.observe(latency_ms / self.points[of].latency_ms, of != self.point)
         if self._now_s > self._sensors.until_s and (kind := self._sensors.look(self._now_s, self.point)) is not None:
             return self._decide(kind)
         if change is not Change.NONE:

@@ -238,8 +238,8 @@ class Model:
 
     def _observe(self, point: int | None, ms: float) -> None:
         with self._deciding:
-            if self._by_name is None and point == self._controller.point:  # else it ran for the last time
-                self._follow(self._controller.observe(self._clock(), ms))
+            if self._by_name is None and point is not None:
+                self._follow(self._controller.observe(self._clock(), ms, point))
 
     def _follow(self, decision: Decision | None) -> Decision | None:
         if decision is not None and self._by_name is None:

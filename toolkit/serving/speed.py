@@ -98,11 +98,14 @@ class Speed:
         self._forget(0)
         self._young, self._least, self._trial, self._median = 0, math.inf, up, 0.0
 
-    def observe(self, ratio: float) -> Change:
-        """After an inference that took `ratio` times what was profiled, a positive number."""
+    def observe(self, ratio: float, of_another: bool = False) -> Change:
+        """After an inference that took `ratio` times what was profiled, a positive number.
+
+        `of_another`: of a point that ran before, while the one that shall run is loaded. It is not cold.
+        """
         ratio = min(max(ratio, 1.0 / _MOST_RATIO), _MOST_RATIO)
         by = ratio / self.slowdown
-        if young := self._young < _YOUNG:
+        if young := self._young < _YOUNG and not of_another:
             self._young += 1
             self._least = min(self._least, by)
             if self._young <= _COLD:
@@ -111,7 +114,7 @@ class Speed:
             del self._ratios[0]
         self._ratios.append(ratio)
         self._count += 1
-        if young and self._young == _YOUNG and self._least > _EXTREME:
+        if young and self._young == _YOUNG and self._least > _EXTREME and len(self._ratios) > 1:
             return self._believe((self._ratios[-2] + ratio) / 2.0, 2, Change.SLOWER)
         sigma = max(BAND, self.noise) * self._alike
         z = (by - 1.0) / sigma
