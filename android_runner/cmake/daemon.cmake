@@ -31,7 +31,9 @@ set_target_properties(adaptivenet-runner PROPERTIES
   INSTALL_RPATH "$ORIGIN")
 
 if(RUNNER_TESTS AND NOT CMAKE_CROSSCOMPILING)
-  add_executable(runner-overhead bench/overhead.cpp)
-  target_link_libraries(runner-overhead PRIVATE serving executorch_engine)
-  set_target_properties(runner-overhead PROPERTIES BUILD_RPATH "${EXECUTORCH_RUNTIME_LIBRARY_DIR}")
+  foreach(bench overhead paging)
+    add_executable(runner-${bench} bench/${bench}.cpp)
+    target_link_libraries(runner-${bench} PRIVATE serving executorch_engine)
+    set_target_properties(runner-${bench} PROPERTIES BUILD_RPATH "${EXECUTORCH_RUNTIME_LIBRARY_DIR};${CMAKE_BINARY_DIR}")
+  endforeach()
 endif()

@@ -10,6 +10,14 @@ namespace {
 // In a chain a block reads one buffer and writes another. Features that are kept come back all at once.
 constexpr std::size_t kHeld = 2;
 
+// The one that was given back last, or null.
+Memory last_of(std::vector<Memory>& free) {
+  if (free.empty()) return nullptr;
+  Memory memory = std::move(free.back());
+  free.pop_back();
+  return memory;
+}
+
 }  // namespace
 
 Memory allocate(std::size_t bytes) {
@@ -24,15 +32,21 @@ Buffer::~Buffer() {
   if (memory_) from_->give_back(std::move(memory_), bytes_);
 }
 
-Buffer Buffers::take(std::size_t bytes) { return {shared_from_this(), memory_of(bytes), bytes}; }
+Buffer Buffers::take(std::size_t bytes) {
+  if (fit_ == Fit::kAtLeast) {
+    const std::lock_guard lock(mutex_);
+    for (auto at = free_.lower_bound(bytes); at != free_.end(); ++at) {
+      if (Memory memory = last_of(at->second)) return {shared_from_this(), std::move(memory), at->first};
+    }
+  }
+  return {shared_from_this(), memory_of(bytes), bytes};
+}
 
 Memory Buffers::memory_of(std::size_t bytes) {
   {
     const std::lock_guard lock(mutex_);
-    if (const auto found = free_.find(bytes); found != free_.end() && !found->second.empty()) {
-      Memory memory = std::move(found->second.back());
-      found->second.pop_back();
-      return memory;
+    if (const auto found = free_.find(bytes); found != free_.end()) {
+      if (Memory memory = last_of(found->second)) return memory;
     }
   }
   return allocate(bytes);

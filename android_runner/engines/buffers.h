@@ -50,6 +50,12 @@ class Buffer {
 // several threads, and lives as long as the last buffer.
 class Buffers : public std::enable_shared_from_this<Buffers> {
  public:
+  enum class Fit {
+    kExact,    // a buffer is of the size that was asked for: what is kept takes no more memory than it needs
+    kAtLeast,  // or of the next larger size: the two or three buffers of a chain serve all of its features
+  };
+  explicit Buffers(Fit fit = Fit::kExact) : fit_(fit) {}
+
   // A buffer of `bytes`: the one that was given back last, or a new one. Throws std::bad_alloc.
   Buffer take(std::size_t bytes);
 
@@ -80,10 +86,11 @@ class Buffers : public std::enable_shared_from_this<Buffers> {
     std::shared_ptr<Buffers> from;
   };
 
-  Memory memory_of(std::size_t bytes);
+  Memory memory_of(std::size_t bytes);  // of exactly this size
   void give_back(Memory memory, std::size_t bytes);
 
-  std::mutex mutex_;
+  const Fit fit_;
+  std::mutex mutex_;  // guards the rest
   std::map<std::size_t, std::vector<Memory>> free_;
 };
 

@@ -350,7 +350,7 @@ class EtEngine final : public Engine {
 
   std::unique_ptr<Program> load(const std::string& what, MappedFile file, Layout layout, const Signature& signature,
                                 const ScratchPtr& scratch) override {
-    return std::make_unique<EtProgram>(what, std::move(file), layout, signature, buffers_,
+    return std::make_unique<EtProgram>(what, std::move(file), layout, signature, scratch ? chain_buffers_ : buffers_,
                                        std::static_pointer_cast<EtScratch>(scratch));
   }
 
@@ -377,6 +377,8 @@ class EtEngine final : public Engine {
 
  private:
   std::shared_ptr<Buffers> buffers_ = std::make_shared<Buffers>();
+  // Of programs that are served: nothing of theirs is kept.
+  std::shared_ptr<Buffers> chain_buffers_ = std::make_shared<Buffers>(Buffers::Fit::kAtLeast);
 };
 
 }  // namespace

@@ -9,11 +9,13 @@
 #include <cstdio>
 #include <exception>
 #include <new>
+#include <set>
 #include <utility>
 
 namespace adaptivenet {
 namespace {
 
+constexpr std::size_t kMostScratches = 2;  // of a subnet that serves, or it is loaded once more
 constexpr int kNice = 10;  // of 0 to 19: the loader yields to others, but on a busy device it still gets on
 
 std::string in_mb(std::int64_t bytes) {
@@ -181,7 +183,9 @@ std::vector<const Loader::Target*> Loader::candidates() const {
 Loader::Step Loader::step() {
   for (const Target* target : candidates()) {
     if (barred(*target)) continue;
-    return target->subnet == serves_ ? load_ahead() : advance(*target);
+    if (target->subnet != serves_) return advance(*target);
+    const Step step = load_ahead();
+    return step == Step::kSettled ? tidy(*target) : step;
   }
   return Step::kSettled;
 }
@@ -219,12 +223,49 @@ Loader::Step Loader::load_ahead() {
   return Step::kMore;
 }
 
+bool Loader::scattered(const Target& target) const {
+  std::set<std::shared_ptr<Scratch>> found;
+  for (const Piece& piece : target.pieces) found.insert(scratch_of_.at(piece.name).lock());
+  return found.size() > kMostScratches;
+}
+
+// After some switches every block of a subnet may have scratch memory of its own, which is as large as what it computes
+// on the way. Loaded together, all share one. This is done beside the old ones, as any other load.
+Loader::Step Loader::tidy(const Target& target) {
+  if (cannot_tidy_ || !scattered(target)) return Step::kSettled;
+  if (tidied_.empty()) {
+    if (!pager_.fits(pager_.bytes() + bytes_of(target.pieces))) return Step::kSettled;
+    settle();
+    scratch_ = assembler_.engine().scratch();
+    scratch_for_ = target.subnet;
+  }
+  const auto missing = std::find_if(target.pieces.begin(), target.pieces.end(),
+                                    [&](const Piece& piece) { return !tidied_.contains(piece.name); });
+  try {
+    if (missing != target.pieces.end()) {
+      tidied_[missing->name] = assembler_.load(*missing, scratch_);
+      note([](ServingStatus&) {});
+      return Step::kMore;
+    }
+    put(target, tidied_);
+    for (const Piece& piece : target.pieces) scratch_of_[piece.name] = scratch_;
+    for (const auto& [name, program] : tidied_) pager_.replace(name, program);
+  } catch (...) {  // what serves is whole, and stays as it is
+    cannot_tidy_ = true;
+  }
+  tidied_.clear();
+  scratch_.reset();
+  return Step::kMore;
+}
+
 void Loader::load(const Target& target, const Piece& piece) {
   if (scratch_for_ != target.subnet || !scratch_) {
     scratch_ = assembler_.engine().scratch();
     scratch_for_ = target.subnet;
   }
+  tidied_.clear();
   pager_.add(piece, assembler_.load(piece, scratch_));
+  scratch_of_[piece.name] = scratch_;
   note([](ServingStatus&) {});
 }
 
@@ -244,19 +285,13 @@ void Loader::attempt(const Target& target, const std::function<void()>& work) {
 }
 
 void Loader::serve(const Target& target) {
-  Assembler const& assembler = assembler_;
-  auto ready = std::make_unique<Ready>();
-  ready->subnet = target.subnet;
-  ready->point = target.point;
-  ready->chain = assembler.chain(target.subnet, pager_.programs());
-  ready->given[0] =
-      assembler.engine().empty(assembler.pack().graph().cuts().front(), assembler.layout(target.subnet.front()));
   const bool first = serves_.empty();
-  const ReadyPtr old = slot_.put(std::move(ready));
-  if (!first && !old) ++running_old_;
+  put(target, pager_.programs());
   serves_ = target.subnet;
   serves_point_ = target.point;
   scratch_.reset();
+  tidied_.clear();
+  cannot_tidy_ = false;
   pager_.touch(target.pieces);
   note([&](ServingStatus& status) {
     status.subnet = target.subnet;
@@ -265,6 +300,17 @@ void Loader::serve(const Target& target) {
     status.loading_point = kNoPoint;
     status.switches += !first;
   });
+}
+
+void Loader::put(const Target& target, const Programs& programs) {
+  auto ready = std::make_unique<Ready>();
+  ready->subnet = target.subnet;
+  ready->point = target.point;
+  ready->chain = assembler_.chain(target.subnet, programs);
+  const TensorType& input = assembler_.pack().graph().cuts().front();
+  ready->given[0] = assembler_.engine().empty(input, assembler_.layout(target.subnet.front()));
+  const ReadyPtr old = slot_.put(std::move(ready));
+  if (!serves_.empty() && !old) ++running_old_;
 }
 
 void Loader::release_given_up() {
@@ -311,6 +357,7 @@ void Loader::note(const std::function<void(ServingStatus&)>& change) {
   const std::lock_guard lock(mutex_);
   change(status_);
   status_.resident_bytes = pager_.bytes();
+  for (const auto& [name, program] : tidied_) status_.resident_bytes += pager_.bytes_of(name);
   if (!controller_ || status_.decisions == decisions_) return;
   status_.decision = controller_->decision();
   status_.decisions = decisions_;

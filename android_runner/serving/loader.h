@@ -111,8 +111,11 @@ class Loader {
   Step step();
   Step advance(const Target& target);
   Step load_ahead();
+  Step tidy(const Target& target);
+  bool scattered(const Target& target) const;
   void load(const Target& target, const Piece& piece);
   void serve(const Target& target);
+  void put(const Target& target, const Programs& programs);
   void attempt(const Target& target, const std::function<void()>& work);  // bars the target when that throws
   void release_given_up();
   bool barred(const Target& target) const;
@@ -136,9 +139,12 @@ class Loader {
   std::size_t serves_point_ = kNoPoint;
   Pager pager_;
   std::map<Subnet, Bar> bars_;
-  ScratchPtr scratch_;   // of what is being loaded
-  Subnet scratch_for_;   // for this subnet
-  int running_old_ = 0;  // subnets that were displaced while they ran, and are not given up yet
+  ScratchPtr scratch_;                                        // of what is being loaded
+  Subnet scratch_for_;                                        // for this subnet
+  std::map<std::string, std::weak_ptr<Scratch>> scratch_of_;  // that each piece was loaded with
+  Programs tidied_;           // pieces of the subnet that serves, loaded once more with one scratch memory
+  bool cannot_tidy_ = false;  // the subnet that serves: that has failed
+  int running_old_ = 0;       // subnets that were displaced while they ran, and are not given up yet
 
   struct Observed {
     std::size_t point;

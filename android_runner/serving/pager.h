@@ -31,6 +31,8 @@ class Pager {
   bool make_room(std::int64_t bytes, const std::vector<Piece>& keep, std::optional<std::size_t> around);
 
   void add(const Piece& piece, ProgramPtr program);
+  void replace(const std::string& piece, ProgramPtr program) { programs_.at(piece) = std::move(program); }
+  std::int64_t bytes_of(const std::string& piece) const { return held_.at(piece).bytes; }
   void touch(const std::vector<Piece>& pieces);  // they are needed now
 
   // To be called when nothing is to be loaded: without a limit, everything is released that does not run.
@@ -43,7 +45,7 @@ class Pager {
     for (const std::size_t neighbour : {point + 1, point - 1}) {
       if (limit_bytes_ == 0 || neighbour >= front_.size() || barred(neighbour)) continue;
       const std::vector<Piece> missing = missing_of(front_[neighbour]);
-      if (!missing.empty() && fits(bytes_ + bytes_of(missing))) return neighbour;
+      if (!missing.empty() && fits(bytes_ + adaptivenet::bytes_of(missing))) return neighbour;
     }
     return std::nullopt;
   }

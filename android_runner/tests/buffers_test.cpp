@@ -80,5 +80,21 @@ TEST(Buffers, MayBeGivenBackOnAnotherThread) {
   for (auto& thread : threads) thread.join();
 }
 
+TEST(Buffers, OfAChainServeSmallerFeaturesToo) {
+  const auto buffers = std::make_shared<Buffers>(Buffers::Fit::kAtLeast);
+  const std::byte *large = nullptr, *small = nullptr;
+  {
+    const Buffer one = buffers->take(1000), other = buffers->take(100);
+    large = one.data();
+    small = other.data();
+    EXPECT_NE(large, small);
+  }
+  const Buffer tiny = buffers->take(10);
+  EXPECT_EQ(tiny.data(), small) << "the smallest that is large enough";
+  const Buffer next = buffers->take(10);
+  EXPECT_EQ(next.data(), large);
+  EXPECT_NE(buffers->take(10).data(), large);
+}
+
 }  // namespace
 }  // namespace adaptivenet

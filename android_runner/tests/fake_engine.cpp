@@ -22,6 +22,9 @@ struct Alone {
 };
 
 struct FakeScratch final : Scratch {
+  explicit FakeScratch(std::atomic<int>& count) : count(count) { ++count; }
+  ~FakeScratch() override { --count; }
+  std::atomic<int>& count;
   std::atomic<bool> taken = false;
 };
 
@@ -70,7 +73,7 @@ std::uint32_t seed_of(const MappedFile& file) {
 
 }  // namespace
 
-ScratchPtr FakeEngine::scratch() { return std::make_shared<FakeScratch>(); }
+ScratchPtr FakeEngine::scratch() { return std::make_shared<FakeScratch>(scratches); }
 
 std::unique_ptr<Program> FakeEngine::load(const std::string& what, MappedFile file, Layout layout,
                                           const Signature& signature, const ScratchPtr& scratch) {
@@ -88,7 +91,8 @@ std::unique_ptr<Program> FakeEngine::assemble(const std::vector<Part>& parts, co
     before_load(part.what.substr(7, part.what.size() - 8));
     seed = seed * 7 + seed_of(part.file);
   }
-  return std::make_unique<FakeProgram>(*this, seed, cuts.at(parts.back().gives), std::make_shared<FakeScratch>());
+  return std::make_unique<FakeProgram>(*this, seed, cuts.at(parts.back().gives),
+                                       std::make_shared<FakeScratch>(scratches));
 }
 
 FeaturePtr FakeEngine::empty(const TensorType& type, Layout layout) { return std::make_shared<FakeFeature>(type); }

@@ -22,6 +22,7 @@ class FakeEngine final : public Engine {
   std::function<void()> before_run = [] {};
   bool joins = false;                 // as ONNX Runtime makes one program of several
   std::atomic<int> loaded = 0;        // programs that exist
+  std::atomic<int> scratches = 0;     // scratch memories that exist
   std::atomic<int> loads = 0;         // that were begun
   std::atomic<bool> clashed = false;  // scratch memory was used by two threads at once, or a program was
 

@@ -141,6 +141,31 @@ TEST(Loader, AFreshSubnetSharesNoScratchMemoryWithTheOneThatRuns) {
   EXPECT_FALSE(serving.engine.clashed);
 }
 
+TEST(Loader, BlocksOfManySwitchesAreLoadedOnceMoreTogether) {
+  Serving serving;
+  std::atomic<bool> broken = true;
+  const auto serve = [&](std::size_t point) {
+    serving.model().activate(serving.subnet(point));
+    serving.model().wait();
+  };
+  serve(1);  // p0 o1 m3
+  serve(3);  // o0
+  EXPECT_EQ(serving.engine.scratches, 2);
+  serving.engine.before_load = [&](const std::string& block) {
+    if (block == "o1" && broken) throw DeviceError("o1 was loaded once more");
+  };
+  serve(4);  // o2 o3: o0, o1 and these two have three scratch memories
+  until([&] { return serving.engine.loads == 8; });
+  const auto output = serving.infer();
+  EXPECT_EQ(serving.model().status().error, "") << "what serves is whole";
+  broken = false;
+  serve(3);  // m3
+  until([&] { return serving.engine.scratches == 1; });
+  serve(4);
+  EXPECT_EQ(serving.infer(), output);
+  EXPECT_FALSE(serving.engine.clashed);
+}
+
 struct Fault {
   const char* name;
   std::function<void(const std::filesystem::path& blob)> happens;  // either to the blob,
