@@ -30,6 +30,8 @@ namespace {
 using namespace adaptivenet;
 using Clock = std::chrono::steady_clock;
 
+constexpr int kWarmUp = 100;  // switches
+
 double ms_between(Clock::time_point begin, Clock::time_point end) {
   return std::chrono::duration<double, std::milli>(end - begin).count();
 }
@@ -136,7 +138,7 @@ class Bench {
   Json growth(int count) {
     Model model = fresh();
     const int once = static_cast<int>(subnets_.size());
-    turn(model, 2 * once);
+    turn(model, kWarmUp / once * once);
     const std::int64_t before = memory();
     turn(model, count / once * once);
     return {{"bytes", memory() - before}, {"switches", count / once * once}};
