@@ -132,7 +132,8 @@ void Loader::work() {
 
 void Loader::keep_in_background() const {
   if (!assembler_.engine().loading_starts_threads()) {
-    setpriority(PRIO_PROCESS, static_cast<id_t>(syscall(SYS_gettid)), kNice);
+    const auto thread = static_cast<id_t>(syscall(SYS_gettid));
+    setpriority(PRIO_PROCESS, thread, std::max(kNice, getpriority(PRIO_PROCESS, thread)));
     cpu_set_t cores;
     CPU_ZERO(&cores);
     for (const int core : options_.cores) CPU_SET(core, &cores);

@@ -2,7 +2,12 @@
 #include "serving/loader.h"
 
 #include <gtest/gtest.h>
+#include <sched.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
+#include <algorithm>
 #include <atomic>
 #include <condition_variable>
 #include <mutex>
@@ -314,6 +319,31 @@ TEST(Loader, SlowInferencesBringAFasterPoint) {
     return serving.model().status().point == 0;
   });
   EXPECT_GT(serving.model().status().decision.slowdown, 1);
+}
+
+TEST(Loader, LoadsInTheBackgroundAndOnCoresOfItsOwn) {
+  cpu_set_t all;
+  ASSERT_EQ(sched_getaffinity(0, sizeof all, &all), 0);
+  int last = CPU_SETSIZE - 1;
+  while (!CPU_ISSET(last, &all)) --last;
+  LoaderOptions options;
+  options.cores = {last};
+  Serving serving(options);
+  std::atomic<int> nice = -1, cores = -1, core = -1;
+  serving.engine.before_load = [&](const std::string&) {
+    cpu_set_t own;
+    sched_getaffinity(0, sizeof own, &own);
+    cores = CPU_COUNT(&own);
+    core = CPU_ISSET(last, &own) ? last : -1;
+    nice = getpriority(PRIO_PROCESS, static_cast<id_t>(syscall(SYS_gettid)));
+  };
+  const int before = getpriority(PRIO_PROCESS, static_cast<id_t>(syscall(SYS_gettid)));
+  serving.model().activate(serving.subnet(0));
+  serving.model().wait();
+  EXPECT_EQ(nice, std::max(before, 10));
+  EXPECT_EQ(cores, 1);
+  EXPECT_EQ(core, last);
+  EXPECT_EQ(getpriority(PRIO_PROCESS, static_cast<id_t>(syscall(SYS_gettid))), before);
 }
 
 TEST(Loader, EndsInTheMiddleOfALoad) {
