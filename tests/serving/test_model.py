@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import gc
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +22,7 @@ from adaptivenet.toolkit.graph.front import Front, FrontPoint
 from adaptivenet.toolkit.pack.pack import BlockPack
 from adaptivenet.toolkit.profiling.profile import Profile
 from adaptivenet.toolkit.serving.decision import Kind, Signals
+from adaptivenet.toolkit.serving.loader import Loader, Target
 from adaptivenet.toolkit.serving.model import Model
 from engines import ENGINES
 from numpy.typing import NDArray
@@ -100,6 +105,9 @@ def test_budgets_and_names_decide_what_serves(model: Model, outputs: list[NDArra
     assert model.status().point is None, "it is on no front"
     with pytest.raises(GraphError):
         model.activate(("b0", "b2"))
+    for none in (-1, len(POINTS)):
+        with pytest.raises(GraphError, match=f"there is no point {none}: the model has 4"):
+            model.activate(none)
     model.set_budget("1ms")
     assert model.wait(60)
     assert model.decision.kind is Kind.NOTHING_FITS
@@ -250,6 +258,94 @@ def test_what_is_asked_for_by_name_and_cannot_be_loaded_is_an_error_and_the_old_
             breaking.wait(60)
     np.testing.assert_array_equal(breaking.infer(X), before)
     assert breaking.status().point == 0
+
+
+def repair(pack: BlockPack, block: str) -> None:
+    """Undo `damage`."""
+    blob = pack.path / pack.artifact(block, "onnx").file
+    whole = next(
+        data for end in range(256) if sha256(data := blob.read_bytes()[:-1] + bytes([end])).hexdigest() == blob.stem
+    )
+    blob.write_bytes(whole)
+
+
+def test_a_point_that_is_asked_for_by_name_is_tried_again_at_once(breaking: Model) -> None:
+    breaking.activate(1)
+    with pytest.raises(DeviceError, match="is damaged"):
+        breaking.wait(60)
+    repair(breaking.pack, BROKEN)
+    breaking.activate(POINTS[1])
+    assert breaking.wait(60)
+    assert breaking.status().point == 1
+
+
+def test_to_wait_is_no_error_where_something_else_is_wanted_meanwhile(
+    model: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, go = held_up(monkeypatch, lambda piece: "b1" in piece.blocks or "b0-m2" in piece.blocks)
+    loader, settle = model._loader, Loader._settle
+
+    def settle_and_want(of: Loader, *failure: str | None) -> None:
+        """Another thread wants something else just before the one that waits is told."""
+        settle(of, *failure)
+        if of is loader and of.state.serving == Target(POINTS[1], 1):
+            monkeypatch.setattr(Loader, "_settle", settle)
+            of.want([Target(POINTS[0], 0)])
+
+    monkeypatch.setattr(Loader, "_settle", settle_and_want)
+    model.activate(1)
+    assert model.wait(60)
+    assert begun.wait(60), "the other one is on its way"
+    go.set()
+    assert model.wait(60)
+    assert model.status().point == 0
+
+
+def test_a_closed_model_has_nothing_that_serves(known: Profile, tiny_pack: BlockPack) -> None:
+    with Model.open(tiny_pack, known) as opened:
+        assert opened.status().resident_bytes > 0
+    opened.close()
+    status = opened.status()
+    assert (status.subnet, status.point, status.loading, status.resident_bytes) == (None, None, None, 0)
+
+
+def test_a_model_that_nobody_closes_ends_with_its_last_reference(known: Profile, tiny_pack: BlockPack) -> None:
+    before = set(threading.enumerate())
+    opened = Model.open(tiny_pack, known)
+    assert set(threading.enumerate()) - before
+    del opened
+    gc.collect()
+    assert not set(threading.enumerate()) - before
+
+
+NEVER_CLOSED = """
+import sys
+import threading
+from adaptivenet.toolkit import Model
+from adaptivenet.toolkit.devices.local.assembler import Assembler
+
+load, loads = Assembler.load, threading.Event()
+
+def slow(of, piece):
+    loads.set()
+    threading.Event().wait(0.3)
+    program = load(of, piece)
+    print("loaded", piece.blocks)
+    return program
+
+opened = Model.open(sys.argv[1], sys.argv[2])
+Assembler.load = slow
+opened.activate(next(each for each in (("b0", "b1", "b2"), ("b0-m2", "b2")) if each != opened.status().subnet))
+loads.wait(60)
+"""
+
+
+def test_a_program_that_ends_while_a_model_loads_waits_for_the_load(
+    profiles: dict[str, Path], tiny_pack: BlockPack
+) -> None:
+    arguments = [sys.executable, "-c", NEVER_CLOSED, str(tiny_pack.path), str(profiles["local:onnxruntime"])]
+    ended = subprocess.run(arguments, capture_output=True, text=True, timeout=120, check=True)
+    assert ended.stdout.startswith("loaded")
 
 
 def test_nothing_that_can_be_loaded_is_an_error_at_once(

@@ -74,6 +74,7 @@ class Loader:
         self._state = Loaded()
         self._wanted: tuple[Target, ...] = ()
         self._asked = self._taken = self._settled = 0  # counts of calls of `want`
+        self._failure: str | None = None  # why nothing of what was wanted when it settled last could be loaded
         self._closing = False
         self._changed = threading.Condition()  # guards all of the above but `ready` and `_running`
         self._thread = threading.Thread(target=self._work, name="adaptivenet loader", daemon=True)
@@ -84,7 +85,7 @@ class Loader:
         """What is known now."""
         return self._state
 
-    def want(self, targets: Sequence[Target]) -> None:
+    def want(self, targets: Sequence[Target], by_name: bool = False) -> None:
         """The first of these that can be loaded serves from now on. Returns at once.
 
         What is asked for by name is tried also where it could not be loaded a moment ago.
@@ -92,8 +93,8 @@ class Loader:
         with self._changed:
             self._wanted = tuple(targets)
             self._asked += 1
-            for target in targets:
-                if target.point is None:
+            if by_name:
+                for target in targets:
                     self._barred.pop(target.subnet, None)
             self._changed.notify_all()
 
@@ -108,9 +109,8 @@ class Loader:
                 return False
             if self._closing:
                 raise DeviceError("the model is closed")
-            serving = self._state.serving
-            if self._wanted and serving not in self._wanted:
-                raise DeviceError(f"what was asked for cannot be loaded: {self._state.error}")
+            if self._failure is not None:
+                raise DeviceError(f"what was asked for cannot be loaded: {self._failure}")
         return True
 
     def begin(self) -> Ready | None:
@@ -132,8 +132,10 @@ class Loader:
         with self._changed:
             self._closing = True
             self._changed.notify_all()
-        self._thread.join()
+        if self._thread is not threading.current_thread():  # on which a model that was dropped may be collected
+            self._thread.join()
         self.ready = None
+        self._state = replace(self._state, serving=None, loading=None, bytes=0)
 
     def _work(self) -> None:
         _yield_to_others()
@@ -145,16 +147,17 @@ class Loader:
                 self._taken, wanted = self._asked, self._wanted
                 self._release_displaced()
                 target = next((each for each in wanted if not self._is_barred(each)), None)
+                failure = None if target or not wanted else str(self._barred[wanted[-1].subnet][1])
             serving = self.ready.target if self.ready else None
             if target is not None and target != serving:
                 self._advance(target)
-            elif not self._load_ahead():
-                self._pause()
+            elif not self._load_ahead(failure):
+                self._pause(failure)
 
-    def _pause(self) -> None:
+    def _pause(self, failure: str | None) -> None:
         """Wait until something is to be done: another wish, a subnet to release or to try again."""
         with self._changed:
-            self._settle()
+            self._settle(failure)
             until = min((until for until, _ in self._barred.values()), default=None)
             timeout_s = None if until is None else max(0.0, until - time.monotonic())
             self._changed.wait_for(
@@ -163,10 +166,12 @@ class Loader:
             now = time.monotonic()
             self._barred = {subnet: bar for subnet, bar in self._barred.items() if bar[0] > now}
 
-    def _settle(self) -> None:
+    def _settle(self, failure: str | None) -> None:
+        """What was wanted when it was last looked at serves, or none of it can be loaded, for the reason `failure`;
+        something else may be wanted by now."""
         self._pager.trim(self._in_use())
         self._note(loading=None)
-        self._settled = self._taken
+        self._failure, self._settled = failure, self._taken
         self._changed.notify_all()
 
     def _advance(self, target: Target) -> None:
@@ -213,7 +218,7 @@ class Loader:
                 switches=self._state.switches + (displaced is not None),
             )
 
-    def _load_ahead(self) -> bool:
+    def _load_ahead(self, failure: str | None) -> bool:
         """Load one piece of a neighbour of what serves, if there is room; whether that was done."""
         point = self.ready.target.point if self.ready else None
         if point is None:
@@ -222,7 +227,7 @@ class Loader:
         if ahead is None:
             return False
         with self._changed:
-            self._settle()
+            self._settle(failure)
         self._advance(self._front[ahead])
         self._note(loading=None)
         return True

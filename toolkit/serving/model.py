@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +24,7 @@ from ..devices.checks import check_input
 from ..devices.connect import connect
 from ..devices.local.assembler import Assembler
 from ..devices.local.local import LocalDevice
-from ..errors import DataError, DeviceError, ProfileError
+from ..errors import DataError, DeviceError, GraphError, ProfileError
 from ..graph.front import FrontPoint
 from ..graph.graph import Subnet
 from ..pack.pack import BlockPack
@@ -82,6 +83,8 @@ class Model:
         memory = budgets.memory_mb
         limit = None if memory is None else int(memory * 1e6)
         self._loader = Loader(assembler, [point.subnet for point in self.points], limit)
+        # Also for a model that nobody closes: an engine that loads while the interpreter ends would abort the process.
+        weakref.finalize(self, self._loader.close)
         self._want(self._controller.point)
 
     @classmethod
@@ -158,12 +161,14 @@ class Model:
 
     def activate(self, subnet: Iterable[str] | int) -> None:
         """This subnet, or this one of `points`, serves as soon as it is loaded, whatever the budget, until
-        `set_budget`. Returns at once; see `wait`. Raises GraphError for what is no subnet of the pack.
+        `set_budget`. Returns at once; see `wait`. Raises GraphError for what is no subnet of the pack, and no point.
         """
+        if isinstance(subnet, int) and not 0 <= subnet < len(self.points):
+            raise GraphError(f"there is no point {subnet}: the model has {len(self.points)}")
         names = self.points[subnet].subnet if isinstance(subnet, int) else self.pack.graph.subnet(subnet)
         with self._deciding:
             self._by_name = names
-            self._loader.want([Target(names, self._index.get(names))])
+            self._loader.want([Target(names, self._index.get(names))], by_name=True)
 
     def set_budget(
         self,
