@@ -254,6 +254,30 @@ def test_what_is_no_memory_limit(limit: str, tiny_pack: BlockPack, slower: Path,
     assert "write it like 40MB" in result.stderr
 
 
+def test_a_memory_limit_that_only_another_point_keeps_is_said(
+    tiny_pack: BlockPack, slower: Path, labelled: Path
+) -> None:
+    points = [["b0-m2", "b2"], ["b0", "b1", "b2"]]
+    fast, slow = (sum(tiny_pack.artifact(name, "onnx").bytes for name in names) for names in points)
+    assert fast < slow
+    arguments = ("--budget", "1000ms", "--memory-limit", f"{(fast + slow) / 2e6:.6f}MB", "--count", 5, "--adapt")
+    result = call(run, tiny_pack.path, slower, "--data", labelled, *arguments, "--json")
+    document = json.loads(result.stdout)
+    assert document["subnet"] == points[1]
+    assert [point["inferences"] for point in document["points"]] == [5, 0]
+    assert any("a subnet needs" in warning for warning in document["warnings"])
+    assert "another subnet serves" in result.stderr
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")
+@pytest.mark.parametrize("count", [1, 2000])
+def test_a_trace_that_cannot_be_written_is_named(
+    count: int, tiny_pack: BlockPack, slower: Path, labelled: Path
+) -> None:
+    arguments = ("--budget", "1000ms", "--count", count, "--adapt", "--trace", "/dev/full")
+    assert "/dev/full: No space left" in error_of(call(run, tiny_pack.path, slower, "--data", labelled, *arguments))
+
+
 def test_a_memory_limit_that_no_subnet_keeps(tiny_pack: BlockPack, slower: Path, labelled: Path) -> None:
     result = call(run, tiny_pack.path, slower, "--data", labelled, "--budget", "1ms", "--memory-limit", "0.00001MB")
     assert "the limit is 0.0 MB" in error_of(result)

@@ -72,11 +72,18 @@ def test_budgets_and_signals_are_records_too(tmp_path: Path) -> None:
         '{"at_s": 1, "ms": null}',
         '{"at_s": 1, "ms": 3, "point": "a"}',
         '{"at_s": 1, "ms": 3, "point": -1}',
+        '{"at_s": 1, "budgets": {"latency_ms": 5, "percentile": "95"}}',
+        '{"at_s": 1, "budgets": {"latency_ms": 5, "memory_mb": null}}',
+        '{"at_s": NaN, "ms": 3}',
+        '{"at_s": 1, "ms": 1' + "0" * 400 + "}",
+        "[" * 100_000,
+        '{"at_s": 1, "ms": 3',
+        "\udcff",
     ],
 )
 def test_what_is_no_record_is_named(tmp_path: Path, line: str) -> None:
     path = tmp_path / "trace.jsonl"
-    path.write_text('{"at_s": 0, "ms": 10.0}\n' + line + "\n")
+    path.write_text('{"at_s": 0, "ms": 10.0}\n' + line + "\n", "utf-8", "surrogateescape")
     with pytest.raises(DataError, match=r"line 2 of .*trace\.jsonl is no record of a trace: "):
         read_trace(path)
 

@@ -139,7 +139,7 @@ def main(
         return
     budgets = Budgets(allowed, percentile, memory_mb)
     with ExitStack() as stack:
-        written = Trace(stack.enter_context(open(trace, "w", encoding="utf-8")), budgets) if trace else None
+        written = stack.enter_context(Trace(trace, budgets)) if trace else None
         done = Stream(known.front.rising, limit, count or (None if adapt else 100), console, written)
         only = None if adapt else point
         serve(done, stack.enter_context(device), opened, known, budgets, pictures, only, classifies)
@@ -159,7 +159,7 @@ def main(
         ],
         "switches": switches,
         "answers": answers if classifies else None,
-        "warnings": [*known.warnings, *([doubt] if doubt else [])],
+        "warnings": [*known.warnings, *done.failures, *([doubt] if doubt else [])],
     }
     if as_json:
         print_json(document)

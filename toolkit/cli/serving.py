@@ -6,8 +6,9 @@ import itertools
 import json
 import time
 from collections import Counter, deque
-from collections.abc import Mapping, Sequence
-from typing import Any, TextIO
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 
@@ -35,9 +36,10 @@ _KEPT = 100_000  # latencies and answers of a stream without an end: the last on
 class Trace:
     """A file of json lines, which `serving.simulator` replays: budgets, inferences, signals; decisions for a reader."""
 
-    def __init__(self, file: TextIO, budgets: Budgets) -> None:
-        """Writes to `file`, which stays open."""
-        self._file = file
+    def __init__(self, path: str, budgets: Budgets) -> None:
+        """Writes to the file `path`. A context manager; leaving it closes the file. Raises OSError, with the path."""
+        self._path = path
+        self._file = open(path, "w", encoding="utf-8")  # noqa: SIM115 - closed by __exit__
         self._write(at_s=0.0, budgets={name: value for name, value in vars(budgets).items() if value is not None})
 
     def inference(self, at_s: float, point: int, ms: float) -> None:
@@ -53,16 +55,33 @@ class Trace:
         told = {"point": decision.point, "slowdown": decision.slowdown, "kind": decision.kind.value}
         self._write(at_s=round(at_s, 6), decision=told | {"why": decision.why})
 
+    def __enter__(self) -> Trace:
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        with self._naming_it():
+            self._file.close()
+
     def _write(self, **record: Any) -> None:
-        self._file.write(f"{json.dumps(record, allow_nan=False)}\n")
+        with self._naming_it():
+            self._file.write(f"{json.dumps(record, allow_nan=False)}\n")
+
+    @contextmanager
+    def _naming_it(self) -> Iterator[None]:
+        """Errors of writing, as of a full disk, do not say which file."""
+        try:
+            yield
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, self._path) from None
 
 
 class Stream:
     """Inferences of the points of a front, as they are made: shown, traced, and counted.
 
     `ran` is how often each point ran, `times` and `answers` are the last milliseconds and answers, `switches` what the
-    controller decided that changed the point, `within` how many inferences were within the limit. `page_in_ms` and
-    `page_in_bytes` are what the first subnet took to load.
+    controller decided that changed the point, `within` how many inferences were within the limit. `failures` are why
+    what was decided could not be loaded, each once. `page_in_ms` and `page_in_bytes` are what the first subnet took to
+    load.
     """
 
     def __init__(
@@ -74,6 +93,7 @@ class Stream:
         self.answers: deque[int] = deque(maxlen=_KEPT)
         self.ran: Counter[int] = Counter()
         self.switches: list[dict[str, Any]] = []
+        self.failures: list[str] = []
         self.count = self.within = 0
         self.page_in_ms, self.page_in_bytes = 0.0, 0
         self._console, self._trace = console, trace
@@ -96,6 +116,12 @@ class Stream:
         if self._decision and self._decision.slowdown != 1:
             shown += f", {self._decision.slowdown:.2f} times slower than profiled"
         self._console.live("run", self.count, self.asked, shown)
+
+    def failed(self, why: str) -> None:
+        """What was decided cannot be loaded, for this reason, which may be known already."""
+        if why not in self.failures:
+            self.failures.append(why)
+            self._console.say(f"warning: {why}; another subnet serves")
 
     def sensed(self, at_s: float, signals: Signals) -> None:
         """What sensors said then."""
@@ -176,6 +202,8 @@ def _by_model(stream: Stream, model: Model, pictures: Dataset, only: FrontPoint 
     for number in itertools.count() if stream.asked is None else range(stream.asked):
         status = model.status()
         assert status.point is not None, "only points of the front are asked for"
+        if status.error is not None:
+            stream.failed(status.error)
         output, ms = model.infer_timed(pictures.image(number % len(pictures)))
         at_s = time.perf_counter() - begin
         if classifies:

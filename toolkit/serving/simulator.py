@@ -10,12 +10,12 @@ it is not replayed.
 
 from __future__ import annotations
 
-import json
 import random
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..documents import parse_json
 from ..errors import BudgetError, DataError
 from .controller import Controller
 from .decision import Budgets, Decision, Signals
@@ -46,8 +46,9 @@ class Record:
             case {"at_s": at_s, "signals": dict(signals), **others} if not others:
                 return cls(at_s, signals=Signals.from_json(signals))
             case {"at_s": at_s, "budgets": dict(budgets), **others} if not others:
-                if not _is_number(budgets.get("latency_ms")) or budgets.keys() - set(Budgets.__dataclass_fields__):
-                    raise DataError(f"budgets need latency_ms and have no other fields: got {str(budgets)[:80]}")
+                others = budgets.keys() - set(Budgets.__dataclass_fields__)
+                if others or "latency_ms" not in budgets or not all(map(_is_number, budgets.values())):
+                    raise DataError(f"budgets are numbers, latency_ms and what Budgets has: got {str(budgets)[:80]}")
                 return cls(at_s, budgets=Budgets(**budgets))
         raise DataError(f"it must have one of ms, signals and budgets, and nothing else: got {str(doc)[:80]}")
 
@@ -69,13 +70,14 @@ class Step:
 
 
 def read_trace(path: str | Path) -> list[Record]:
-    """The records in the file `path`. Raises DataError, naming the line, for what is no record."""
+    """The records in the file `path`. Raises DataError, naming the line, for what is no record; the last line of a
+    trace whose program was killed is cut."""
     records = []
-    with open(path, encoding="utf-8") as lines:
+    with open(path, "rb") as lines:
         for number, line in enumerate(lines, 1):
             if line.strip():
                 try:
-                    document = json.loads(line)
+                    document = parse_json(line)
                     if not (isinstance(document, dict) and "decision" in document):
                         records.append(Record.from_json(document))
                 except (ValueError, DataError, BudgetError) as error:
