@@ -2,6 +2,7 @@
 #include <adaptivenet/adaptivenet.h>
 
 #include <algorithm>
+#include <cmath>
 #include <cstdio>
 #include <cstring>
 #include <limits>
@@ -112,7 +113,7 @@ std::unique_ptr<adaptivenet_model> open(const std::filesystem::path& folder, con
   if (options.of_another_device == 0) require_same_device(profile, engine, options.threads);
   LoaderOptions loading;
   loading.budgets = budgets;
-  loading.limit_bytes = static_cast<std::int64_t>(options.memory_limit_mb * 1e6);
+  loading.limit_bytes = static_cast<std::int64_t>(std::ceil(options.memory_limit_mb * 1e6));  // 0: no limit
   if (options.loader_cores != nullptr) {
     loading.cores.assign(options.loader_cores, options.loader_cores + options.loader_core_count);
   }

@@ -1,6 +1,7 @@
 #include "serving/profile.h"
 
 #include <algorithm>
+#include <limits>
 #include <optional>
 #include <stdexcept>
 
@@ -16,11 +17,24 @@ struct Candidate {
   std::optional<double> quality;
 };
 
+double time_from(const Json& value) {
+  const auto ms = value.get<double>();
+  if (!(ms > 0)) throw ProfileError("the profile is damaged: a subnet takes " + shown(value) + " ms; profile again");
+  return ms;
+}
+
+int threads_from(const Json& value) {
+  if (!value.is_number_integer() || value < 1 || value > std::numeric_limits<int>::max()) {
+    throw ProfileError("the profile is damaged: it was made with " + shown(value) + " threads; profile again");
+  }
+  return value.get<int>();
+}
+
 Candidate candidate_from(const Json& document) {
   Candidate found;
   found.point.subnet = document.at("subnet").get<Subnet>();
   const Json& measured = document.at("measured_ms");
-  found.point.costs.latency_ms = (measured.is_null() ? document.at("predicted_ms") : measured).get<double>();
+  found.point.costs.latency_ms = time_from(measured.is_null() ? document.at("predicted_ms") : measured);
   const Json& quality = document.at("quality");
   if (!quality.is_null()) found.quality = quality.at("value").get<double>();
   return found;
@@ -46,8 +60,8 @@ ServedProfile read_profile(std::string_view text) {
   try {
     profile.pack = document.at("pack").at("digest").get<std::string>();
     profile.engine = document.at("device").at("engine").get<std::string>();
-    profile.threads = document.at("device").at("threads").get<int>();
-    profile.whole_ms = document.at("reference").at("median_ms").get<double>();
+    profile.threads = threads_from(document.at("device").at("threads"));
+    profile.whole_ms = time_from(document.at("reference").at("median_ms"));
     std::vector<Candidate> front;
     for (const Json& point : document.at("front")) front.push_back(candidate_from(point));
     std::stable_sort(front.begin(), front.end(), [](const Candidate& one, const Candidate& other) {
@@ -68,9 +82,16 @@ ServedProfile read_profile(std::string_view text) {
 }
 
 void require_made_for(const ServedProfile& profile, const Pack& pack) {
-  if (profile.pack == pack.digest() || profile.pack == pack.bundled_from()) return;
-  throw ProfileError("the profile was made for another pack (" + profile.pack.substr(0, 12) + "…, this one is " +
-                     pack.digest().substr(0, 12) + "…): profile this one");
+  const bool bundled = !pack.bundled_from().empty() && profile.pack == pack.bundled_from();
+  if (profile.pack != pack.digest() && !bundled) {
+    throw ProfileError("the profile was made for another pack (" + profile.pack.substr(0, 12) + "…, this one is " +
+                       pack.digest().substr(0, 12) + "…): profile this one");
+  }
+  try {
+    for (const PointToServe& point : profile.points) pack.graph().require_subnet(point.subnet);
+  } catch (const Error& error) {
+    throw ProfileError(std::string("the profile is damaged: ") + error.what() + "; profile again");
+  }
 }
 
 void require_same_device(const ServedProfile& profile, const std::string& engine, int threads) {

@@ -31,6 +31,15 @@ class Library : public testing::Test {
     return ServedModel::open(kPack, kProfile, {budget_ms, 0, 0, 0}, options);
   }
 
+  // The first field of this name in the profile, with its value.
+  static std::string field(const std::string& name) {
+    std::stringstream text;
+    text << std::ifstream(kProfile).rdbuf();
+    const std::string profile = text.str();
+    const std::size_t begin = profile.find("\"" + name + "\":");
+    return profile.substr(begin, profile.find_first_of(",}\n", begin) - begin);
+  }
+
   // What is said of the profile when these words in it are others.
   static std::string refused(const std::string& words, const std::string& others, adaptivenet_options options = {}) {
     std::stringstream text;
@@ -112,6 +121,21 @@ TEST_F(Library, RefusesAProfileOfSomethingElse) {
   EXPECT_NE(refused("\"front\"", "\"back\"").find("is damaged"), std::string::npos);
 }
 
+TEST_F(Library, RefusesAProfileWithWhatCannotBe) {
+  const std::string pack = field("digest");
+  EXPECT_NE(refused(pack, "\"digest\": \"\"").find("was made for another pack"), std::string::npos);
+  for (const char* threads : {"1e300", "-1", "0", "true", "1.5", "4294967297"}) {
+    EXPECT_NE(refused(field("threads"), std::string("\"threads\": ") + threads).find("threads"), std::string::npos);
+  }
+  for (const char* ms : {"0", "-2.5"}) {
+    EXPECT_NE(refused(field("median_ms"), std::string("\"median_ms\": ") + ms).find("a subnet takes "),
+              std::string::npos);
+    EXPECT_NE(refused(field("measured_ms"), std::string("\"measured_ms\": ") + ms).find("a subnet takes "),
+              std::string::npos);
+  }
+  EXPECT_NE(refused("\"b2\"", "\"b99\"").find("is damaged: there is no block"), std::string::npos);
+}
+
 TEST_F(Library, TellsWhatIsWrongWithACall) {
   const adaptivenet_budgets budgets = {1000, 0, 0, 0}, none = {-1, 0, 0, 0};
   adaptivenet_model* model = nullptr;
@@ -131,6 +155,16 @@ TEST_F(Library, TellsWhatIsWrongWithACall) {
   EXPECT_EQ(adaptivenet_infer(nullptr, input, 8, ADAPTIVENET_NCHW, output, 20, nullptr), ADAPTIVENET_BAD_ARGUMENT);
   adaptivenet_close(model);
   adaptivenet_close(nullptr);
+}
+
+TEST_F(Library, TakesTheSmallestMemoryLimitForOne) {
+  try {
+    open({sizeof(adaptivenet_options), nullptr, 0, 1e-9, nullptr, 0, 0});
+    FAIL() << "no subnet fits";
+  } catch (const ModelError& error) {
+    EXPECT_EQ(error.code(), ADAPTIVENET_FAILED);
+    EXPECT_NE(std::string(error.what()).find("the limit is"), std::string::npos);
+  }
 }
 
 TEST_F(Library, LeavesThePoolOfThreadsAndTheSignalsAlone) {
