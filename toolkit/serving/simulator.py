@@ -46,8 +46,8 @@ class Record:
             case {"at_s": at_s, "signals": dict(signals), **others} if not others:
                 return cls(at_s, signals=Signals.from_json(signals))
             case {"at_s": at_s, "budgets": dict(budgets), **others} if not others:
-                others = budgets.keys() - set(Budgets.__dataclass_fields__)
-                if others or "latency_ms" not in budgets or not all(map(_is_number, budgets.values())):
+                unknown = budgets.keys() - set(Budgets.__dataclass_fields__)
+                if unknown or "latency_ms" not in budgets or not all(map(_is_number, budgets.values())):
                     raise DataError(f"budgets are numbers, latency_ms and what Budgets has: got {str(budgets)[:80]}")
                 return cls(at_s, budgets=Budgets(**budgets))
         raise DataError(f"it must have one of ms, signals and budgets, and nothing else: got {str(doc)[:80]}")
