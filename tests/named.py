@@ -13,6 +13,7 @@ from zlib import crc32
 import numpy as np
 from adaptivenet.toolkit.data import Dataset
 from adaptivenet.toolkit.devices.base import DeviceInfo, Evaluation
+from adaptivenet.toolkit.devices.local.assembler import Assembler
 from adaptivenet.toolkit.devices.local.local import LocalSession
 from adaptivenet.toolkit.graph.graph import BlockGraph, Cut
 
@@ -123,7 +124,7 @@ def named_session(graph: BlockGraph, metrics: Mapping[str, tuple[str, ...]]) -> 
     """A session, and its engine."""
     engine = NamedEngine(graph)
     info = DeviceInfo("named", "named", "", engine.name, engine.version, 1, 1)
-    return LocalSession(info, engine, cast(Any, NamedPack(graph, metrics)), engine), engine
+    return LocalSession(info, Assembler(cast(Any, NamedPack(graph, metrics)), engine), engine), engine
 
 
 def named_data(graph: BlockGraph, first: int, count: int) -> Dataset:
