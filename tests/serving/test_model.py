@@ -213,6 +213,27 @@ def test_it_can_be_closed_while_it_loads(known: Profile, tiny_pack: BlockPack, m
         opened.wait()
 
 
+def test_an_interrupt_while_it_is_closed_leaves_no_load_behind(
+    known: Profile, tiny_pack: BlockPack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened = Model.open(tiny_pack, known, "4000000ms")
+    begun, go = held_up(monkeypatch)
+    opened.activate(0)
+    assert begun.wait(60)
+    ended = opened._loader._ended
+    wait = ended.wait
+
+    def interrupted(timeout: float | None = None) -> bool:
+        monkeypatch.setattr(ended, "wait", wait)
+        threading.Timer(0.3, go.set).start()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(ended, "wait", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        opened.close()
+    assert ended.is_set()
+
+
 def damage(pack: BlockPack, block: str) -> None:
     """Change the last byte of a block's artifact."""
     blob = pack.path / pack.artifact(block, "onnx").file

@@ -76,6 +76,7 @@ class Loader:
         self._asked = self._taken = self._settled = 0  # counts of calls of `want`
         self._failure: str | None = None  # why nothing of what was wanted when it settled last could be loaded
         self._closing = False
+        self._ended = threading.Event()  # all that the thread does
         self._changed = threading.Condition()  # guards all of the above but `ready` and `_running`
         self._thread = threading.Thread(target=self._work, name="adaptivenet loader", daemon=True)
         self._thread.start()
@@ -133,11 +134,27 @@ class Loader:
             self._closing = True
             self._changed.notify_all()
         if self._thread is not threading.current_thread():  # on which a model that was dropped may be collected
+            try:
+                self._wait_for_end()
+            except KeyboardInterrupt:  # that is no reason to leave the thread: it would abort a process that ends now
+                self._wait_for_end()
+                raise
             self._thread.join()
         self.ready = None
         self._state = replace(self._state, serving=None, loading=None, bytes=0)
 
+    def _wait_for_end(self) -> None:
+        """Not by `join`, which takes a thread for ended when it is interrupted; in a forked process there is none."""
+        while self._thread.is_alive() and not self._ended.wait(1.0):
+            continue
+
     def _work(self) -> None:
+        try:
+            self._page()
+        finally:
+            self._ended.set()
+
+    def _page(self) -> None:
         _yield_to_others()
         while True:
             with self._changed:
