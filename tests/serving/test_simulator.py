@@ -73,7 +73,7 @@ def test_budgets_and_signals_are_records_too(tmp_path: Path) -> None:
         '{"at_s": 1, "ms": 3, "point": "a"}',
         '{"at_s": 1, "ms": 3, "point": -1}',
         '{"at_s": 1, "budgets": {"latency_ms": 5, "percentile": "95"}}',
-        '{"at_s": 1, "budgets": {"latency_ms": 5, "memory_mb": null}}',
+        '{"at_s": 1, "budgets": {"latency_ms": 5, "percentile": null}}',
         '{"at_s": NaN, "ms": 3}',
         '{"at_s": 1, "ms": 1' + "0" * 400 + "}",
         "[" * 100_000,

@@ -20,6 +20,8 @@ from ..errors import BudgetError, DataError
 from .controller import Controller
 from .decision import Budgets, Decision, Signals
 
+_MAY_BE_NONE = ("memory_mb", "energy_mj")  # budgets that are null where any will do
+
 
 @dataclass(frozen=True)
 class Record:
@@ -47,7 +49,8 @@ class Record:
                 return cls(at_s, signals=Signals.from_json(signals))
             case {"at_s": at_s, "budgets": dict(budgets), **others} if not others:
                 unknown = budgets.keys() - set(Budgets.__dataclass_fields__)
-                if unknown or "latency_ms" not in budgets or not all(map(_is_number, budgets.values())):
+                numbers = [each for name, each in budgets.items() if each is not None or name not in _MAY_BE_NONE]
+                if unknown or "latency_ms" not in budgets or not all(map(_is_number, numbers)):
                     raise DataError(f"budgets are numbers, latency_ms and what Budgets has: got {str(budgets)[:80]}")
                 return cls(at_s, budgets=Budgets(**budgets))
         raise DataError(f"it must have one of ms, signals and budgets, and nothing else: got {str(doc)[:80]}")
