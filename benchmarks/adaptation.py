@@ -28,7 +28,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
@@ -39,8 +39,6 @@ import numpy as np
 from adaptivenet.toolkit import Model, Profile
 from adaptivenet.toolkit.cli.console import Console, reports_errors, table
 from adaptivenet.toolkit.devices.connect import connect
-from adaptivenet.toolkit.devices.local.assembler import Assembler
-from adaptivenet.toolkit.devices.local.interpreter import Chain
 from adaptivenet.toolkit.devices.local.local import LocalDevice
 from adaptivenet.toolkit.errors import ProfileError
 from adaptivenet.toolkit.graph.front import FrontPoint
@@ -128,41 +126,40 @@ def serve_all(pack: BlockPack, known: Profile, budget: str, seconds: float, cons
     device = connect(known.device["address"], known.device["threads"])
     if not isinstance(device, LocalDevice):
         raise ProfileError(f"the profile is of {known.device['address']}; this benchmark is for one of this computer")
-    statics = {name: chain_of(device.assembler(pack), point) for name, point in points(known).items()}
+    statics = {name: device.assembler(pack).load_chain(point.subnet) for name, point in points(known).items()}
     quality = {name: quality_of(point) for name, point in points(known).items()}
     x = np.random.default_rng(0).normal(size=pack.graph.cuts[0].shape).astype(np.float32)
     servers = {name: Served() for name in (ADAPTIVE, *statics)}
     phases, switches = [], []
     parts = sum(length for _, _, length in PHASES)
     rng, order = random.Random(0), list(servers)
-    with Model.open(pack, known, budget) as model, ExitStack() as stack:
+    with Model.open(pack, known, budget) as model:
         begin = time.monotonic()
         until, decision = 0.0, model.decision
         for name, programs, length in PHASES:
             phases.append((name, time.monotonic() - begin))
             until += seconds * length / parts
-            stack.enter_context(competitors(programs))
-            while (now_s := time.monotonic() - begin) < until:
-                rng.shuffle(order)
-                for server in order:
-                    if server == ADAPTIVE:
-                        point = model.points[model.status().point or 0]
-                        _, ms = model.infer_timed(x)
-                        good = quality_of(point)
-                        if model.decision is not decision:
-                            if model.decision.point != decision.point:
-                                switches.append((time.monotonic() - begin, model.decision.why))
-                            decision = model.decision
-                    else:
-                        started = time.perf_counter()
-                        statics[server]({0: x})
-                        ms, good = (time.perf_counter() - started) * 1e3, quality[server]
-                    served = servers[server]
-                    served.at_s.append(time.monotonic() - begin)
-                    served.ms.append(ms)
-                    served.quality.append(good)
-                console.progress(name, min(int(now_s), int(seconds)), int(seconds))
-            stack.close()
+            with competitors(programs):
+                while (now_s := time.monotonic() - begin) < until:
+                    rng.shuffle(order)
+                    for server in order:
+                        if server == ADAPTIVE:
+                            point = model.points[model.status().point or 0]
+                            _, ms = model.infer_timed(x)
+                            good = quality_of(point)
+                            if model.decision is not decision:
+                                if model.decision.point != decision.point:
+                                    switches.append((time.monotonic() - begin, model.decision.why))
+                                decision = model.decision
+                        else:
+                            started = time.perf_counter()
+                            statics[server]({0: x})
+                            ms, good = (time.perf_counter() - started) * 1e3, quality[server]
+                        served = servers[server]
+                        served.at_s.append(time.monotonic() - begin)
+                        served.ms.append(ms)
+                        served.quality.append(good)
+                    console.progress(name, min(int(now_s), int(seconds)), int(seconds))
     return Course(servers, phases, switches)
 
 
@@ -181,12 +178,6 @@ def quality_of(point: FrontPoint) -> float:
     if point.quality is None:
         raise ProfileError("the profile has no qualities: profile with pictures to verify on")
     return point.quality.value
-
-
-def chain_of(assembler: Assembler, point: FrontPoint) -> Chain:
-    """A subnet, loaded on its own."""
-    loaded = {piece.blocks: assembler.load(piece) for piece in assembler.pieces(point.subnet)}
-    return assembler.chain(point.subnet, loaded)
 
 
 @dataclass(frozen=True)

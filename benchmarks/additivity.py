@@ -154,7 +154,7 @@ def of_a_front(session: Session, precision: Precision, console: Console) -> tupl
 def like_a_front(graph: BlockGraph, cost: Mapping[str, float], seed: int) -> list[Subnet]:
     """The best subnets for some latencies by one set of made-up qualities."""
     rng = random.Random(seed)
-    blocks = BlockGraph(graph.cuts, [block for block in graph.blocks if not block.is_network], graph.taps)
+    blocks = graph.of_blocks
     lost = {
         block.name: 0.0 if block.kind == "original" else rng.uniform(0.1, 1) * (block.end - block.start) ** 1.3
         for block in blocks.blocks

@@ -224,6 +224,11 @@ class BlockGraph:
         return Subnet(self, (block.name for block in self.blocks if block.is_original))
 
     @cached_property
+    def of_blocks(self) -> BlockGraph:
+        """The same without the networks that are one program."""
+        return BlockGraph(self.cuts, [block for block in self.blocks if not block.is_network], self.taps)
+
+    @cached_property
     def networks(self) -> tuple[Subnet, ...]:
         """The networks that are one program: the original in each precision, and others."""
         return tuple(Subnet(self, [block.name]) for block in self.blocks if block.is_network)

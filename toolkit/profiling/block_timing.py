@@ -95,7 +95,7 @@ def subnets_to_time(graph: BlockGraph, seed: int) -> list[Subnet]:
     The oracle is not among them, nor is a network that is one program.
     """
     whole, rng = graph, random.Random(seed)
-    graph = BlockGraph(graph.cuts, [block for block in graph.blocks if not block.is_network], graph.taps)
+    graph = graph.of_blocks
     work = {block.name: float(block.macs) for block in graph.blocks}
     ends = [fastest_and_slowest(graph, cost)[0] for cost in (work, dict.fromkeys(work, 1.0))]
     chosen: dict[Subnet, None] = dict.fromkeys(subnet for subnet in ends if subnet != graph.oracle)

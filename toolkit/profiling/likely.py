@@ -26,7 +26,7 @@ def likely_subnets(graph: BlockGraph, cost: Mapping[str, float], number: int, se
     each original that it stands for, an exponentially distributed share, and its int8 twin a little or a lot more, in
     each subnet another. The oracle is not among them; some may be the same.
     """
-    blocks = BlockGraph(graph.cuts, [block for block in graph.blocks if not block.is_network], graph.taps)
+    blocks = graph.of_blocks
     cost = {block.name: cost[block.name] for block in blocks.blocks}
     rng = random.Random(seed)
     fastest, _ = fastest_and_slowest(blocks, cost)

@@ -91,6 +91,13 @@ class Assembler:
             links.append(Link(programs[piece.blocks], reads, blocks[-1].end))
         return Chain(self._graph, links, self.engine, self.layout(pieces[0].blocks[0]))
 
+    def load_chain(self, names: Iterable[str], known: Programs | None = None) -> Chain:
+        """Consecutive blocks, loaded but for the pieces that `known` has, ready to run; raises what `load` raises."""
+        names, known = tuple(names), known or {}
+        return self.chain(
+            names, {each.blocks: known.get(each.blocks) or self.load(each) for each in self.pieces(names)}
+        )
+
     def _part(self, block: Block) -> Part:
         data = self.pack.read(self.artifact(block.name))
         return Part(f"block {block.name!r}", data, self._graph.reads(block), block.end)

@@ -301,9 +301,7 @@ class LocalSession(Session):
 
     def _chain_of(self, blocks: Sequence[Block], programs: Programs) -> Chain:
         """Consecutive blocks, ready to run. Those of `programs` are loaded, as are those of the active subnet."""
-        pieces = self._assembler.pieces(block.name for block in blocks)
-        loaded = {piece.blocks: programs.get(piece.blocks) or self._assembler.load(piece) for piece in pieces}
-        return self._assembler.chain([block.name for block in blocks], loaded)
+        return self._assembler.load_chain([block.name for block in blocks], programs)
 
     def _block(self, name: str) -> Program:
         """The block, which is loaded, unless the active subnet has it."""
