@@ -62,7 +62,7 @@ def test_run_prints_what_happened(tiny_pack: BlockPack, profiles: dict[str, Path
     )
     assert re.search(r"; \d+\.\d\d ms measured when profiled; ", result.stdout)
     assert re.search(r"^answers +((daisy|poppy|rose|tulip|violet)(, | …$)){5}", result.stdout, re.MULTILINE)
-    shown = r"(run: \d/7, \d+ s .*\n)*run: 7/7, \d+ s .* of 1000\.00 ms, point 1 of \d, 0 switches, .*\n"
+    shown = r"(run: \d/7, \d+ s .*\n)*run: 7/7, \d+ s .* of 1000\.00 ms, point \d of \d, 0 switches, .*\n"
     assert re.fullmatch(shown, without_warnings(result.stderr))
 
 
