@@ -70,12 +70,16 @@ def test_another_is_measured_where_a_finalist_turns_out_too_slow() -> None:
     cost = {block.name: 1.0 if block.kind == "original" else worth[block.name[-1]] for block in graph.blocks}
     predicted = {path: latency(cost, path) for path in graph.paths()}
     estimate = {path: ms + 1e-6 * number for number, (path, ms) in enumerate(predicted.items())}
+    beside = graph.subnet(["p0b", "p1c", "p2a", "p3c", "p4b"])
     for factor in (0.9, 1.0, 1.06, 1.2):
         session: Any = Off(graph, cost, factor)
         told: dict[str, int] = {}
         stages: list[str] = []
         seen: set[Subnet] = set()
-        measured = time_finalists(
+        finalist = min(predicted, key=lambda subnet: predicted[subnet])
+        controls = [finalist, beside]
+        learned: list[set[Subnet]] = []
+        measured, again = time_finalists(
             session,
             predicted,
             lambda subnets, seen=seen: seen.update(subnets) or estimate,
@@ -83,7 +87,10 @@ def test_another_is_measured_where_a_finalist_turns_out_too_slow() -> None:
             [4.0, 3.2],
             5.0,
             Precision(),
-            lambda measured, factor=factor: lambda subnet: factor * predicted[subnet],
+            controls,
+            lambda measured, factor=factor, learned=learned: (
+                learned.append(set(measured)) or (lambda subnet: factor * predicted[subnet])
+            ),
             lambda stage, done, _, told=told: told.update({stage: done}),
             lambda stage, _, stages=stages: stages.append(stage),
         )
@@ -91,6 +98,11 @@ def test_another_is_measured_where_a_finalist_turns_out_too_slow() -> None:
         assert all(abs(measured[path].median_ms - true[path]) < 1e-9 for path in measured)
         assert next(iter(measured)) == graph.oracle
         assert set(measured) <= seen, "what is measured was seen on all pictures"
+        assert beside not in measured
+        assert finalist in measured
+        assert set(again) == {finalist, beside}
+        assert all(abs(again[path].median_ms - true[path]) < 1e-9 for path in again)
+        assert all({beside, finalist, graph.oracle} <= known for known in learned)
         for budget in (4.0, 3.2):
             best = max(estimate[path] for path in measured if measured[path].median_ms <= budget)
             assert best >= max(estimate[path] for path in true if true[path] <= 0.98 * budget) - 1e-9

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from adaptivenet.toolkit.graph.best_paths import best_paths
 from adaptivenet.toolkit.graph.graph import Block, Subnet
+from adaptivenet.toolkit.graph.latency import Latency
 from adaptivenet.toolkit.profiling.block_timing import time_blocks
 from adaptivenet.toolkit.profiling.likely import likely_subnets
 from adaptivenet.toolkit.profiling.measuring import Precision
@@ -130,3 +131,20 @@ def test_a_device_that_takes_another_time_later_has_larger_stated_errors() -> No
         predicted, error = predictor.predict(subnet)
         stated.append(error / predicted)
     assert stated[0] < 0.1 < stated[1]
+
+
+def test_what_was_timed_before_and_takes_another_time_now_widens_the_stated_errors_and_nothing_else() -> None:
+    device: Any = SmallCache(0)
+    timing = time_blocks(device, Precision(0.01, 10, 10), 0)
+    assert 1 <= len(timing.controls) <= 4
+    assert any(GRAPH[name].precision == "int8" for subnet in timing.controls for name in subnet)
+    subnet = GRAPH.subnet(f"o{at}-int8" for at in range(LENGTH))
+    predicted, error = timing.predictor.predict(subnet)
+    stated = []
+    for factor in (1.0, 1.07):
+        later = {each: Latency.from_samples([factor * device.true_ms(each)] * 10) for each in timing.controls}
+        again, wider = timing.learn(later | {GRAPH.oracle: timing.oracle}).predict(subnet)
+        assert again == predicted
+        stated.append(wider / predicted)
+    assert stated[0] < 1.1 * error / predicted
+    assert stated[1] > 0.07

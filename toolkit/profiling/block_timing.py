@@ -8,14 +8,15 @@ Where there are no such time-stamps, because the device joins blocks to one prog
 All are timed in the same rounds, and networks that are one program beside them: these are not predicted, what they take
 alone is what they take. By what these tell, some subnets are found that are like those that a search will choose (see
 `likely`), timed whole in turn with the oracle, and learned from as well. A few of the first ones are timed again with
-them: how much they differ is how much what is predicted may differ from what is measured later.
+them, and a few of them whenever others are measured later: how much they differ is how much what is predicted may
+differ from what is measured.
 """
 
 from __future__ import annotations
 
 import math
 import random
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -32,7 +33,7 @@ from .prediction import LATER, Predictor
 BLOCKS, LIKELY = "measure", "measure likely subnets"
 _LEARNED_FROM = 12  # random subnets that are measured whole; more where so many do not hold every block
 _LIKELY = 10  # subnets like those that a search will choose
-_AGAIN = 4  # subnets that are timed again with them
+_AGAIN = 4  # subnets that are timed again with them, and so many of them again later
 _DOUBT = 4  # how many such differences the usual one counts for
 _DRAWN = 4  # of these, so many at least are drawn from all, where a pack has int8 blocks: most have both precisions
 
@@ -50,8 +51,12 @@ class BlockTiming:
     oracle: Latency
     reference: Latency
     predictor: Predictor
+    controls: tuple[Subnet, ...]
+    """Subnets that were timed, to be timed again whenever others are measured."""
     learn: Callable[[Mapping[Subnet, Latency]], Predictor]
-    """What predicts when further subnets were measured whole."""
+    """What predicts when further subnets were measured whole. Of those that were timed before, networks among them, the
+    difference is learned, as an error: the oracle tells what the device's speed is, but a subnet in int8 does not get
+    slower by the same share."""
 
 
 def time_blocks(
@@ -69,24 +74,31 @@ def time_blocks(
     samples = take_samples(session, chains, graph.oracle, precision, partial(tell, BLOCKS))
     corrected, known = samples.corrected(), [*subnets, graph.oracle]
     chosen = [each for each in likely_subnets(graph, learn(corrected, known).ms, _LIKELY, seed) if each not in known]
-    again = subnets[:: max(1, len(subnets) // _AGAIN)][:_AGAIN]
+    again = _some(subnets)
     likely = take_samples(session, [*chosen, *again], graph.oracle, precision, partial(tell, LIKELY))
     first, then = (
         {each.chain: each.latency().median_ms for each in of.timed}
         for of in (corrected, likely.corrected(samples.usual_ms()))
     )
     apart = [then[tuple(subnet)] / first[tuple(subnet)] - 1 for subnet in again]
-    later = math.sqrt((_DOUBT * LATER**2 + sum(each**2 for each in apart)) / (_DOUBT + len(apart)))
+    likely_ms = {subnet: then[tuple(subnet)] for subnet in chosen}
 
     def learn_more(measured: Mapping[Subnet, Latency]) -> Predictor:
-        further = {subnet: then[tuple(subnet)] for subnet in chosen}
-        further |= {subnet: latency.median_ms for subnet, latency in measured.items() if subnet not in known}
-        return learn(corrected, known, further=further, later=later)
+        before = {subnet: (first | then).get(tuple(subnet)) for subnet in measured if subnet != graph.oracle}
+        since = [measured[subnet].median_ms / ms - 1 for subnet, ms in before.items() if ms]
+        later = math.sqrt((_DOUBT * LATER**2 + sum(each**2 for each in apart + since)) / (_DOUBT + len(apart + since)))
+        new = {subnet: measured[subnet].median_ms for subnet, ms in before.items() if ms is None}
+        return learn(corrected, known, further=likely_ms | new, later=later)
 
     table = LatencyTable(dict(zip(names, (each.latency() for each in corrected.timed))))
     oracle = corrected.anchor.latency()
     reference = oracle if graph.reference == graph.oracle else table.blocks[graph.reference[0]]
-    return BlockTiming(samples, likely, table, oracle, reference, learn_more({}), learn_more)
+    return BlockTiming(samples, likely, table, oracle, reference, learn_more({}), tuple(_some(chosen)), learn_more)
+
+
+def _some(subnets: Sequence[Subnet]) -> Sequence[Subnet]:
+    """A few of them, from the first to the last."""
+    return subnets[:: max(1, len(subnets) // _AGAIN)][:_AGAIN]
 
 
 def subnets_to_time(graph: BlockGraph, seed: int) -> list[Subnet]:

@@ -83,31 +83,40 @@ def time_finalists(
     budgets: Sequence[float],
     usual_ms: float,
     precision: Precision,
+    controls: Sequence[Subnet],
     predict_again: Callable[[Mapping[Subnet, Latency]], Callable[[Subnet], float]],
     progress: Callable[[str, int, int], None],
     keep: Callable[[str, Samples], None],
-) -> dict[Subnet, Latency]:
-    """What the finalists take on the device, the oracle first. `keep` is given each stage's timings as they were taken.
+) -> tuple[dict[Subnet, Latency], dict[Subnet, Latency]]:
+    """What the finalists take on the device, the oracle first, and what `controls` take, timed beside the first.
+
+    `keep` is given each stage's timings as they were taken.
 
     `see` has subnets evaluated on all of the search's pictures, and returns what is thought of every evaluated subnet
     then. `predicted` has the evaluated ones and the networks that are one program. The latencies are corrected to the
     speed at which the oracle, the anchor, takes `usual_ms`. When the first finalists are measured, `predict_again`
-    learns from them what others take, and whatever is among the best within a budget by that is measured too, once.
+    learns from them and the controls what others take, and whatever is among the best within a budget by that is
+    measured too, once.
     """
     graph = session.pack.graph
     measured: dict[Subnet, Latency] = {}
+    again: dict[Subnet, Latency] = {}
     for stage in (FIRST, AGAIN):
         chosen = _seen(graph, predicted, see, targets if stage == FIRST else (), budgets)
         new = [subnet for subnet in chosen if subnet not in measured and subnet != graph.oracle]
         if measured and not new:
             break
-        found = time_subnets(session, new, usual_ms, precision, partial(progress, stage), partial(keep, stage))
-        measured = found | measured  # first timings stand: budgets are shares of one of them
-        predict = predict_again(measured)
+        beside = [] if measured else [subnet for subnet in controls if subnet not in new]
+        timed = [*new, *beside]
+        found = time_subnets(session, timed, usual_ms, precision, partial(progress, stage), partial(keep, stage))
+        again |= {subnet: found[subnet] for subnet in controls if subnet in found}
+        # First timings stand: budgets are shares of one of them.
+        measured = {subnet: found[subnet] for subnet in (graph.oracle, *new)} | measured
+        predict = predict_again(again | measured)
         predicted = {
             subnet: measured[subnet].median_ms if subnet in measured else predict(subnet) for subnet in predicted
         }
-    return measured
+    return measured, again
 
 
 def _seen(

@@ -161,9 +161,11 @@ class _Profiling:
             return strategy.estimate()
 
         with self._stage(FIRST):
-            measured = self._time_finalists(predictor, see, list(strategy.estimate()), targets, timing)
+            measured, again = self._time_finalists(predictor, see, list(strategy.estimate()), targets, timing)
+        # The same predictions, but how much the device differs between their time and now is known and stated.
+        predictor = timing.learn(again | {network: measured[network] for network in self.graph.networks})
         oracle, reference = measured[self.graph.oracle], measured[self.graph.reference]
-        if candidates := self._below_edges(timing.learn(measured), strategy.estimate(), measured):
+        if candidates := self._below_edges(timing.learn(again | measured), strategy.estimate(), measured):
             with self._stage("look below edges"):
                 measured |= self._time(candidates, measured, see(candidates), timing)
         fastest_first = sorted(measured, key=lambda subnet: measured[subnet].median_ms)
@@ -248,7 +250,7 @@ class _Profiling:
         evaluated: Sequence[Subnet],
         targets: Sequence[float],
         timing: BlockTiming,
-    ) -> dict[Subnet, Latency]:
+    ) -> tuple[dict[Subnet, Latency], dict[Subnet, Latency]]:
         known = dict.fromkeys([*evaluated, *self.graph.networks])
         predicted = {subnet: predictor.predict(subnet)[0] for subnet in known}
         budgets = [budget.allowed_ms(timing.reference.median_ms) for budget in self.budgets]
@@ -264,7 +266,17 @@ class _Profiling:
             return lambda subnet: learned.predict(subnet)[0]
 
         return time_finalists(
-            self.session, predicted, see, targets, budgets, usual_ms, self.precision, predict_again, self.report, keep
+            self.session,
+            predicted,
+            see,
+            targets,
+            budgets,
+            usual_ms,
+            self.precision,
+            timing.controls,
+            predict_again,
+            self.report,
+            keep,
         )
 
     def _keep(self, stage: str, samples: Samples, in_situ: bool = False) -> None:
