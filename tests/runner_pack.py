@@ -23,10 +23,18 @@ from packs import GRAPH, block_programs
 
 
 def profile_of(pack: BlockPack, engine: str) -> dict[str, Any]:
-    """A document with the fields that a program that serves reads; the last two are no better than a faster one."""
+    """A document with the fields that a program that serves reads; the last two are no better than a faster one.
+
+    The second takes the most energy, the third the most memory of the others; the energy of the first is not known."""
     subnets = sorted(pack.graph.paths(), key=lambda subnet: sum(pack.graph[name].macs or 0 for name in subnet))
     points = [
-        FrontPoint(subnet, at + 1.0, at + 1.0, 0.1, 9, Quality("top1", value, value, value, 100))
+        FrontPoint(
+            *(subnet, at + 1.0, at + 1.0, 0.1, 9, Quality("top1", value, value, value, 100)),
+            resident_mb=at + 1.5,
+            energy_mj=9.0 - at if at else None,
+            energy_spread_mj=0.5 if at else None,
+            energy_repetitions=5 if at else 0,
+        )
         for at, (subnet, value) in enumerate(zip(subnets, (0.5, 0.6, 0.7, 0.65, 0.7), strict=True))
     ]
     return {

@@ -30,11 +30,25 @@ int threads_from(const Json& value) {
   return value.get<int>();
 }
 
+// What a point takes of something; none where it was not measured, as in profiles of earlier toolkits.
+std::optional<double> cost_from(const Json& point, const char* field) {
+  const auto found = point.find(field);
+  if (found == point.end() || found->is_null()) return std::nullopt;
+  const double cost = found->is_number() ? found->get<double>() : -1;
+  if (!(cost >= 0)) {
+    throw ProfileError("the profile is damaged: the " + std::string(field) + " of a subnet is " + shown(*found) +
+                       "; profile again");
+  }
+  return cost;
+}
+
 Candidate candidate_from(const Json& document) {
   Candidate found;
   found.point.subnet = document.at("subnet").get<Subnet>();
   const Json& measured = document.at("measured_ms");
   found.point.costs.latency_ms = time_from(measured.is_null() ? document.at("predicted_ms") : measured);
+  found.point.costs.resident_mb = cost_from(document, "resident_mb");
+  found.point.costs.energy_mj = cost_from(document, "energy_mj");
   const Json& quality = document.at("quality");
   if (!quality.is_null()) found.quality = quality.at("value").get<double>();
   return found;

@@ -93,6 +93,24 @@ TEST_F(Library, ServesUnderABudgetAndByName) {
   EXPECT_STREQ(model.status().error, "");
 }
 
+TEST_F(Library, HeedsWhatPointsTakeOfMemoryAndEnergy) {
+  const auto serving = [](double memory_mb, double energy_mj) {
+    return ServedModel::open(kPack, kProfile, {1000, 0, memory_mb, energy_mj}, {}).status().point;
+  };
+  EXPECT_EQ(serving(0, 0), 2);
+  EXPECT_EQ(serving(3.4, 0), 1) << "the third takes 3.5 MB";
+  EXPECT_EQ(serving(3.5, 0), 2);
+  EXPECT_EQ(serving(3.4, 7.9), 0) << "the second takes 8 mJ, and what the first takes is not known";
+  EXPECT_EQ(serving(0, 7.9), 2);
+  for (const char* cost : {"-1", "true", "\"1.5\"", "[]"}) {
+    EXPECT_NE(
+        refused(field("resident_mb"), std::string("\"resident_mb\": ") + cost).find("the resident_mb of a subnet"),
+        std::string::npos);
+  }
+  EXPECT_EQ(refused(field("resident_mb"), "\"resident_mb\": null"), "");
+  EXPECT_EQ(refused(field("resident_mb") + ",", ""), "") << "as in profiles of earlier toolkits";
+}
+
 TEST_F(Library, HeedsSignals) {
   ServedModel model = open();
   const std::int64_t before = model.status().point;

@@ -58,7 +58,13 @@ def rated(value: int) -> Quality:
 FRONT = Front(
     [
         FrontPoint(ORACLE, 9.0, 10.0, 0.5, 30, rated(100)),
-        FrontPoint(MERGED, 4.0, 5.0, 0.25, 30, rated(80)),
+        FrontPoint(
+            *(MERGED, 4.0, 5.0, 0.25, 30, rated(80)),
+            resident_mb=3.5,
+            energy_mj=2.5,
+            energy_spread_mj=0.5,
+            energy_repetitions=5,
+        ),
         FrontPoint(PRUNED, 7.0, None, quality=rated(95)),
     ]
 )
@@ -138,6 +144,13 @@ QUALITY = POINT["quality"]
         [{**POINT, "repetitions": 0}],
         [{**POINT, "repetitions": 1.5}],
         [{**POINT, "repetitions": True}],
+        [{**POINT, "resident_mb": -0.5}],
+        [{**POINT, "resident_mb": "3"}],
+        [{**POINT, "energy_mj": None}],
+        [{**POINT, "energy_spread_mj": None}],
+        [{**POINT, "energy_repetitions": 0}],
+        [{**POINT, "energy_repetitions": 1.5}],
+        [{key: POINT[key] for key in POINT if key != "energy_repetitions"}],
         [{**POINT, "quality": 0.8}],
         [{**POINT, "quality": {**QUALITY, "extra": 1}}],
         [{**POINT, "quality": {**QUALITY, "metric": 3}}],

@@ -19,6 +19,7 @@ from packs import GRAPH
 ROOT = Path(__file__).resolve().parents[2]
 SCHEMA = json.loads((ROOT / "toolkit/profiling/schema/profile.schema.json").read_text("utf-8"))
 MS = st.floats(1e-6, 1e9)
+COSTS = st.floats(0, 1e9)
 WHOLE = st.integers(0, 2**53 - 1)
 TEXT = st.text(max_size=8)
 LATENCIES = st.fixed_dictionaries({"median_ms": MS, "spread_ms": MS, "repetitions": WHOLE})
@@ -32,7 +33,7 @@ def qualities(draw: st.DrawFn) -> dict[str, Any]:
 
 @st.composite
 def points(draw: st.DrawFn, subnet: Subnet) -> dict[str, Any]:
-    measured = draw(st.booleans())
+    measured, with_energy = draw(st.booleans()), draw(st.booleans())
     return {
         "subnet": list(subnet),
         "predicted_ms": draw(MS),
@@ -42,6 +43,10 @@ def points(draw: st.DrawFn, subnet: Subnet) -> dict[str, Any]:
         "repetitions": draw(st.integers(1, 10**6)) if measured else 0,
         "quality": draw(st.none() | qualities()),
         "also": draw(st.lists(qualities(), max_size=2)),
+        "resident_mb": draw(st.none() | COSTS),
+        "energy_mj": draw(COSTS) if with_energy else None,
+        "energy_spread_mj": draw(COSTS) if with_energy else None,
+        "energy_repetitions": draw(st.integers(1, 100)) if with_energy else 0,
     }
 
 
@@ -98,6 +103,19 @@ def test_what_is_saved_is_what_is_loaded(document: dict[str, Any]) -> None:
     assert back.graph == made.graph
     assert back.graph.count() == GRAPH.count()
     assert all(point.latency_ms <= later.latency_ms for point, later in zip(back.front.points, back.front.points[1:]))
+
+
+@given(documents())
+@settings(deadline=None, max_examples=30)
+def test_a_profile_of_an_earlier_toolkit_says_nothing_of_memory_and_energy(document: dict[str, Any]) -> None:
+    costs = ("resident_mb", "energy_mj", "energy_spread_mj", "energy_repetitions")
+    for point in (*document["front"], *document["whole"], *document["budgets"]):
+        for name in costs:
+            point.pop(name, None)
+    made = Profile.from_json(document)
+    for point in (*made.front.points, *made.whole, *(choice.point for choice in made.choices)):
+        assert [getattr(point, name) for name in costs] == [None, None, None, 0]
+    assert made.document == document
 
 
 def test_the_schema_is_one() -> None:

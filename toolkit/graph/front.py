@@ -14,6 +14,9 @@ from .graph import BlockGraph, Subnet
 from .latency import Latency, number
 from .quality import Quality
 
+_ENERGY = ("energy_mj", "energy_spread_mj", "energy_repetitions")
+_COSTS: dict[str, Any] = {"resident_mb": None, **dict.fromkeys(_ENERGY), "energy_repetitions": 0}
+
 
 @dataclass(frozen=True)
 class FrontPoint:
@@ -22,6 +25,11 @@ class FrontPoint:
     `predicted_ms` is predicted from its blocks, within `predicted_error_ms` in 95 of 100 cases. `measured_ms` is the
     median of `repetitions` whole runs with the interquartile range `spread_ms`; both are None, and the repetitions 0,
     while it is only predicted. `quality` is by the metric that was searched for, `also` by the pack's other metrics.
+
+    `resident_mb` is the memory in 10^6 bytes that it takes while it serves, measured once; None where it was not.
+    `energy_mj` is the median of what one inference took above idle in `energy_repetitions` measurements, in
+    millijoules, with the interquartile range `energy_spread_mj`; both are None, and the repetitions 0, where it was not
+    measured.
     """
 
     subnet: Subnet
@@ -32,6 +40,10 @@ class FrontPoint:
     quality: Quality | None = None
     also: tuple[Quality, ...] = ()
     predicted_error_ms: float = 0.0
+    resident_mb: float | None = None
+    energy_mj: float | None = None
+    energy_spread_mj: float | None = None
+    energy_repetitions: int = 0
 
     @property
     def latency_ms(self) -> float:
@@ -70,14 +82,22 @@ class FrontPoint:
             "repetitions": self.repetitions,
             "quality": None if self.quality is None else self.quality.to_json(),
             "also": [quality.to_json() for quality in self.also],
+            "resident_mb": self.resident_mb,
+            "energy_mj": self.energy_mj,
+            "energy_spread_mj": self.energy_spread_mj,
+            "energy_repetitions": self.energy_repetitions,
         }
 
     @classmethod
     def from_json(cls, graph: BlockGraph, doc: object) -> FrontPoint:
-        """Read what `to_json` wrote. Raises ProfileError when it is something else or not a subnet of `graph`."""
+        """Read what `to_json` wrote; an earlier toolkit's has neither memory nor energy, which were not measured then.
+
+        Raises ProfileError when it is something else or not a subnet of `graph`.
+        """
         fields = set(cls.__dataclass_fields__)
-        if not isinstance(doc, dict) or doc.keys() != fields:
+        if not isinstance(doc, dict) or not fields - _COSTS.keys() <= doc.keys() <= fields:
             raise ProfileError(f"a front point must have exactly {', '.join(sorted(fields))}: got {str(doc)[:80]}")
+        doc = _COSTS | doc
         names = doc["subnet"]
         if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
             raise ProfileError(f"a subnet must be a list of block names: got {str(names)[:80]}")
@@ -85,20 +105,37 @@ class FrontPoint:
             subnet = graph.subnet(names)
         except GraphError as error:
             raise ProfileError(f"this front belongs to another pack: {error}") from None
-        measured, spread = (
-            None if doc[key] is None else number(doc[key], f"front {key}") for key in ("measured_ms", "spread_ms")
-        )
-        repetitions = number(doc["repetitions"], "front repetitions")
-        if not repetitions.is_integer() or {measured is None, spread is None} != {repetitions == 0}:
-            raise ProfileError(
-                f"measured_ms, spread_ms and repetitions go together: got {measured}, {spread}, {repetitions:g}"
-            )
+        measured, spread, repetitions = _measured(doc, "measured_ms", "spread_ms", "repetitions")
+        energy, energy_spread, energy_repetitions = _measured(doc, *_ENERGY)
+        resident = None if doc["resident_mb"] is None else number(doc["resident_mb"], "front resident_mb")
         quality = None if doc["quality"] is None else Quality.from_json(doc["quality"])
         if not isinstance(doc["also"], list):
             raise ProfileError(f"also must be a list of qualities: got {str(doc['also'])[:80]}")
         also = tuple(Quality.from_json(entry) for entry in doc["also"])
         predicted, within = (number(doc[key], key) for key in ("predicted_ms", "predicted_error_ms"))
-        return cls(subnet, predicted, measured, spread, int(repetitions), quality, also, within)
+        return cls(
+            subnet,
+            predicted,
+            measured,
+            spread,
+            repetitions,
+            quality,
+            also,
+            within,
+            resident,
+            energy,
+            energy_spread,
+            energy_repetitions,
+        )
+
+
+def _measured(doc: dict[str, Any], median: str, spread: str, count: str) -> tuple[float | None, float | None, int]:
+    """The three fields of what was measured several times, or was not. Raises ProfileError where only some say so."""
+    values = [None if doc[key] is None else number(doc[key], f"front {key}") for key in (median, spread)]
+    repetitions = number(doc[count], f"front {count}")
+    if not repetitions.is_integer() or {each is None for each in values} != {repetitions == 0}:
+        raise ProfileError(f"{median}, {spread} and {count} go together: got {values[0]}, {values[1]}, {repetitions:g}")
+    return values[0], values[1], int(repetitions)
 
 
 class Front:

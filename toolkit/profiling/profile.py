@@ -48,7 +48,8 @@ class Choice:
     @classmethod
     def from_json(cls, front: Front, doc: Mapping[str, Any]) -> Choice:
         """Reads what `to_json` wrote. Raises ProfileError unless the point is one of the front."""
-        point = FrontPoint.from_json(front.points[0].subnet.graph, {key: doc[key] for key in front.points[0].to_json()})
+        of_point = {key: doc[key] for key in front.points[0].to_json() if key in doc}
+        point = FrontPoint.from_json(front.points[0].subnet.graph, of_point)
         if point not in front.points:
             raise ProfileError(f"the subnet chosen for {doc['budget']!r} is not on the front")
         return cls(doc["budget"], float(doc["budget_ms"]), point, PageIn.from_json(doc["page_in"]), doc["tolerance"])

@@ -43,7 +43,7 @@ class Point:
 
 def points_of(front: Front) -> tuple[Point, ...]:
     """The points to serve with: those of `front.rising`, in that order, so that a tie or a loser is never run."""
-    return tuple(Point(point.latency_ms) for point in front.rising)
+    return tuple(Point(point.latency_ms, point.resident_mb, point.energy_mj) for point in front.rising)
 
 
 @dataclass(frozen=True)
