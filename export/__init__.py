@@ -7,14 +7,16 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .android import bundle_for_android
     from .bundle import bundle_pack
     from .exporting import export_pack
 
-__all__ = ["bundle_pack", "export_pack"]
+__all__ = ["bundle_for_android", "bundle_pack", "export_pack"]
+_MODULES = {"bundle_for_android": ".android", "bundle_pack": ".bundle", "export_pack": ".exporting"}
 
 
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    module = import_module({"bundle_pack": ".bundle", "export_pack": ".exporting"}[name], __name__)
+    module = import_module(_MODULES[name], __name__)
     return getattr(module, name)

@@ -58,6 +58,13 @@ _CALIBRATED_ON = 64  # pictures
     help="Another network with the same input and output, such as a smaller sibling: profiled beside the subnets, and "
     "chosen where it is better. MODEL as in adaptivenet-elastify; WEIGHTS: a file, or pretrained.",
 )
+@click.option(
+    "--bundle",
+    "target",
+    type=click.Choice(["android"]),
+    help="Make OUT what an app ships: assets with the pack, cut to the fronts of --profile, and the profiles by the "
+    "phone's SoC, and a README with the lines of Gradle and Kotlin that use them. --name is that of the assets.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one json document instead of a table.")
 @click.option("--dry-run", is_flag=True, help="Say what would be exported, and stop.")
 @reports_errors
@@ -76,6 +83,7 @@ def main(
     int8: bool,
     calibrate: str | None,
     also: tuple[str, ...],
+    target: str | None,
     as_json: bool,
     dry_run: bool,
 ) -> None:
@@ -84,12 +92,15 @@ def main(
     Every program is verified against torch through the engine that will run it. Beside the blocks, the pack has the
     whole network as one program. A bundle holds one backend, and with --profile only the blocks that the profiles'
     fronts use. A supernet with --profile becomes a pack for these fronts alone, in which what its subnets only take
-    together is one block.
+    together is one block. With --bundle android a supernet is exported whole and then bundled: with the options, and
+    so to the pack, that the profiles are of; --reuse PACK takes over its programs.
     """
-    PackWriter(out, "", overwrite).check_path()  # before the long part, and in a dry run too
-    if (Path(source) / MANIFEST).exists():
+    if target is None:
+        PackWriter(out, "", overwrite).check_path()  # before the long part, and in a dry run too
+    is_pack = (Path(source) / MANIFEST).exists()
+    if is_pack:
         idle = {
-            "--name": name,
+            "--name": None if target else name,
             "--sample": sample,
             "--metric": metrics or None,
             "--classes": classes,
@@ -102,14 +113,14 @@ def main(
         given = [option for option, value in idle.items() if value is not None]
         if given:
             raise ExportError(f"{source} is a pack, to be bundled: {', '.join(given)} is for exporting a supernet")
-        document = _bundle(source, out, backends, profiles, overwrite, dry_run)
-    else:
-        if int8 != (calibrate is not None):
-            raise click.UsageError("--int8 and --calibrate go together: pictures set the ranges of int8.")
-        others = dict(_network(each) for each in also)
-        document = _export(
+    elif int8 != (calibrate is not None):
+        raise click.UsageError("--int8 and --calibrate go together: pictures set the ranges of int8.")
+    others = dict(_network(each) for each in also)
+
+    def export(path: str, name: str | None, overwrite: bool, profiles: tuple[str, ...]) -> dict[str, Any]:
+        return _export(
             source,
-            out,
+            path,
             backends,
             name,
             sample,
@@ -123,6 +134,23 @@ def main(
             profiles,
             dry_run,
         )
+
+    if target:
+        from .android_command import make_bundle, show
+
+        document = make_bundle(
+            source, out, backends, profiles, name, overwrite, dry_run, lambda path, pack: export(path, pack, False, ())
+        )
+        if as_json:
+            print_json(document)
+        else:
+            show(document)
+        return
+    document = (
+        _bundle(source, out, backends, profiles, overwrite, dry_run)
+        if is_pack
+        else export(out, name, overwrite, profiles)
+    )
     if as_json:
         print_json(document)
     elif dry_run:

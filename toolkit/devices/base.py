@@ -75,7 +75,8 @@ class DeviceInfo:
     """Who a device is: everything a latency depends on besides the pack.
 
     `name` is the processor's own name, `threads` how many threads a block may use, `cores` how many the process may
-    run on. While subnets are only evaluated, a block may use `evaluation_threads` (None: as many as ever).
+    run on. While subnets are only evaluated, a block may use `evaluation_threads` (None: as many as ever). `soc` is the
+    system on a chip as Android calls it, such as SM8450 (None: this is no Android device).
     """
 
     address: str
@@ -86,6 +87,7 @@ class DeviceInfo:
     threads: int
     cores: int
     evaluation_threads: int | None = None
+    soc: str | None = None
 
     def to_json(self) -> dict[str, Any]:
         """A plain dictionary with the same names."""

@@ -25,6 +25,7 @@ from .heat import ask_thermalservice, cool_down
 from .push import Item, Store
 from .runner_bundle import PROGRAM, Bundle, find_bundle, presets_for
 from .session import PhoneSession
+from .soc import ask_soc
 from .steady import keep_steady, put_back
 
 HOME = "/data/local/tmp/adaptivenet"
@@ -90,6 +91,7 @@ class PhoneDevice(Device):
             f"{address} runs on {'any core' if chosen is None else f'cores {spell_cores(chosen)}'} with {threads} "
             f"threads (runner {bundle.version}, {bundle.preset})"
         )
+        soc = ask_soc(transport)
         self.info = read_result(
             "info",
             lambda: DeviceInfo(
@@ -101,6 +103,7 @@ class PhoneDevice(Device):
                 threads=threads,
                 cores=len(self.cores or info["cores"]),
                 evaluation_threads=evaluation_threads,
+                soc=soc,
             ),
         )
         self.observer.explain(f"{address}: {keep_steady(transport, home, fixed_performance)}")

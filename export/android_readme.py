@@ -1,0 +1,69 @@
+"""What a bundle for Android says of itself: what it weighs, and the lines of Gradle and Kotlin that use it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .android import AndroidBundle
+
+_ENGINES = {"executorch": ("executorch", "ExecuTorchEngine"), "onnx": ("onnxruntime", "OnnxRuntimeEngine")}
+HEADS = ("SoC", "point", "latency ms", "quality", "blocks", "MB")
+
+
+def row(point: Mapping[str, Any]) -> list[str]:
+    """What a point weighs, as `PointSize.to_json` gives it, in words under `HEADS`."""
+    return [
+        point["soc"] or "any other",
+        str(point["point"]),
+        f"{point['ms']:.2f}" + ("" if point["measured"] else " (predicted)"),
+        "not known" if point["quality"] is None else f"{point['quality']:.1%} {point['metric']}",
+        str(point["blocks"]),
+        f"{point['bytes'] / 1e6:.2f}",
+    ]
+
+
+def readme(bundle: AndroidBundle) -> str:
+    """README.md of a bundle."""
+    artifact, engine = _ENGINES[bundle.backend]
+    extensions = ", ".join(f'"{extension}"' for extension in bundle.no_compress)
+    table = _markdown([list(HEADS), *(row(point.to_json()) for point in bundle.points)])
+    warnings = "".join(f"\n**Warning:** {warning}.\n" for warning in bundle.warnings)
+    return f"""# {bundle.name}, for an Android app
+
+Copy the folder `assets` into `app/src/main`, and tell Gradle not to compress the programs:
+
+```kotlin
+android {{
+    defaultConfig {{ minSdk = 26 }}
+    androidResources {{ noCompress += listOf({extensions}) }}
+}}
+dependencies {{
+    implementation("io.adaptivenet:adaptivenet-android:VERSION")
+    implementation("io.adaptivenet:adaptivenet-engine-{artifact}:VERSION")
+}}
+```
+
+```kotlin
+val model = AdaptiveModels.create(context, "{bundle.name}", {engine}(), Options(budget = 12.milliseconds))
+val input = model.createInputBuffer(); val output = model.createOutputBuffer()
+model.run(input, output)  // never waits for a load
+model.close()
+```
+
+The libraries come from the Maven repository that `make aar` builds; docs/app.md of the toolkit has the rest.
+
+## What it weighs
+
+{bundle.bytes / 1e6:.2f} MB in all. Points are numbered as in the app, the fastest first; blocks that several points
+use are there once. A phone takes the profile of its own SoC, else that of one of the same series, else the default,
+which is the first below.
+{warnings}
+{table}
+"""
+
+
+def _markdown(rows: Sequence[Sequence[str]]) -> str:
+    lines = [f"| {' | '.join(cell.replace('|', '/') for cell in cells)} |" for cells in rows]
+    return "\n".join([lines[0], "|" + "---|" * len(rows[0]), *lines[1:]])
