@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from adaptivenet.toolkit.devices.adb.discovery import find_phone
+from adaptivenet.toolkit.devices.phone.soc import ask_soc
 from phones import TESTS, VirtualPhone, claimed_port
 from runners import ended, wait_until
 from virtual_phone import needs
@@ -108,6 +109,7 @@ def test_a_phone_is_used_by_hand(new_phone: NewPhone, adb_environment: int) -> N
         assert (result.stdout, result.stderr) == (f"READY 127.0.0.1:{port} root={root}\n", "")
         with find_phone(f"tcp:127.0.0.1:{port}") as phone:
             assert phone.shell("id -u; getprop ro.product.cpu.abi").text == "2000\nx86_64\n"
+            assert ask_soc(phone) == "SM8450"
         assert command("stop", "--port", port).returncode == 0
         assert command("wipe", "--port", port).returncode == 0
         assert not Path(root).exists()
