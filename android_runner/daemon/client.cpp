@@ -57,12 +57,30 @@ Fd reach(const RunFolder& folder, Starter& starter, Clock::time_point until) {
   }
 }
 
-bool send_line(const Fd& daemon, std::string_view line) {
+[[noreturn]] void refuse_to_wait(const char* does_not, std::chrono::milliseconds hangs) {
+  throw DeviceError("the daemon has not " + std::string(does_not) + " for " + std::to_string(hangs.count()) +
+                    " ms: it hangs, or was stopped");
+}
+
+// When nobody reads what is printed here, the call ends: the daemon must not count it as a client.
+void require_reader(const pollfd& printed) {
+  if (printed.revents & (POLLERR | POLLHUP)) throw DeviceError(kNoReader);
+}
+
+// False when the daemon has closed the connection. It may read slowly, but not nothing for so long.
+bool send_line(const Fd& daemon, std::string_view line, std::chrono::milliseconds hangs) {
   while (!line.empty()) {
-    const ssize_t size = send(daemon.get(), line.data(), line.size(), MSG_NOSIGNAL);
-    if (size < 0 && errno == EINTR) continue;
-    if (size < 0) return false;
-    line.remove_prefix(static_cast<std::size_t>(size));
+    const ssize_t size = send(daemon.get(), line.data(), line.size(), MSG_NOSIGNAL | MSG_DONTWAIT);
+    if (size >= 0) {
+      line.remove_prefix(static_cast<std::size_t>(size));
+      continue;
+    }
+    if (errno == EINTR) continue;
+    if (errno != EAGAIN && errno != EWOULDBLOCK) return false;
+    pollfd polled[] = {{daemon.get(), POLLOUT, 0}, {STDOUT_FILENO, 0, 0}};
+    const int found = poll(polled, 2, static_cast<int>(hangs.count()));
+    if (found == 0) refuse_to_wait("taken the request", hangs);
+    if (found > 0) require_reader(polled[1]);
   }
   return true;
 }
@@ -101,19 +119,15 @@ struct Answer {
 
 Answer converse(const Fd& daemon, std::string_view request, std::chrono::milliseconds hangs) {
   Answer answer;
-  answer.broken = !send_line(daemon, request);  // even then there may be an answer: that the request is too long
+  answer.broken = !send_line(daemon, request, hangs);  // even then there may be an answer: that the request is too long
   std::string text;
   for (;;) {
-    // When nobody reads what is printed here, the call ends: the daemon must not count it as a client.
     pollfd polled[] = {{daemon.get(), POLLIN, 0}, {STDOUT_FILENO, 0, 0}};
     const bool heard = !answer.last_event.empty() || !text.empty();
     const int found = poll(polled, 2, heard ? -1 : static_cast<int>(hangs.count()));
     if (found < 0) continue;
-    if (found == 0) {
-      throw DeviceError("the daemon has not answered for " + std::to_string(hangs.count()) +
-                        " ms: it hangs, or was stopped");
-    }
-    if (polled[1].revents & (POLLERR | POLLHUP)) throw DeviceError(kNoReader);
+    if (found == 0) refuse_to_wait("answered", hangs);
+    require_reader(polled[1]);
     if (polled[0].revents == 0) continue;
 
     char chunk[65536];

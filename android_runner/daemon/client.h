@@ -12,7 +12,8 @@ struct Call {
   std::filesystem::path home;      // absolute
   std::string request;             // JSON
   std::vector<std::string> serve;  // the arguments that run a daemon for `home`; see Starter
-  // A daemon sends its first event at once, whatever it does. One that sends none for so long hangs.
+  // A daemon takes a request and sends its first event at once, whatever it does. One that does neither for so long
+  // hangs.
   std::chrono::milliseconds hangs = std::chrono::seconds(30);
 };
 

@@ -1,5 +1,6 @@
 #include "daemon/jobs.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "daemon/events.h"
@@ -11,18 +12,25 @@ struct Job {
   std::string digest;
   Json body;                      // only the worker reads it once the job is queued
   std::deque<std::string> lines;  // text, not Json: a tenth of the memory, and it is read as text only
+  std::uint64_t first = 0;        // the number of the first one that is kept
   std::size_t bytes = 0;
   bool ended = false;
   Cancelled cancelled = false;
 
-  void add(Json event) {
-    lines.push_back(event_line(id, lines.size(), std::move(event)));
+  std::uint64_t count() const { return first + lines.size(); }
+
+  void add(Json event, std::size_t most_bytes) {
+    lines.push_back(event_line(id, count(), std::move(event)));
     bytes += lines.back().size();
+    for (; bytes > most_bytes && lines.size() > 1; ++first) {
+      bytes -= lines.front().size();
+      lines.pop_front();
+    }
   }
 };
 
-Jobs::Jobs(Handler handler, std::function<void()> changed)
-    : handler_(std::move(handler)), changed_(std::move(changed)), worker_([this] { work(); }) {}
+Jobs::Jobs(Handler handler, std::function<void()> changed, std::size_t job_bytes)
+    : handler_(std::move(handler)), changed_(std::move(changed)), job_bytes_(job_bytes), worker_([this] { work(); }) {}
 
 Jobs::~Jobs() {
   cancel();
@@ -39,7 +47,7 @@ JobPtr Jobs::submit(Request request) {
   if (const auto known = known_.find(request.job); known != known_.end()) {
     const Job& job = *known->second;
     if (job.digest != request.digest) throw ProtocolError("job " + job.id + " is another request; choose a new id");
-    const std::size_t count = job.lines.size();
+    const std::uint64_t count = job.count();
     if (request.from > count || (job.ended && request.from == count)) {
       throw ProtocolError("job " + job.id + " has " + std::to_string(count) + " events" +
                           (job.ended ? " and has ended" : "") + "; there is none to go on with from " +
@@ -57,7 +65,7 @@ JobPtr Jobs::submit(Request request) {
   job->id = std::move(request.job);
   job->digest = std::move(request.digest);
   job->body = std::move(request.body);
-  if (!queue_.empty()) job->add({{"type", "waiting"}, {"ahead", queue_.size()}});
+  if (!queue_.empty()) job->add({{"type", "waiting"}, {"ahead", queue_.size()}}, job_bytes_);
   known_[job->id] = job;
   queue_.push_back(job);
   wake_.notify_one();
@@ -67,8 +75,12 @@ JobPtr Jobs::submit(Request request) {
 Jobs::Events Jobs::events(const Job& job, std::uint64_t from, std::size_t limit) const {
   const std::lock_guard lock(mutex_);
   Events events;
-  for (events.next = from; events.next < job.lines.size(); ++events.next) {
-    const std::string& line = job.lines[events.next];
+  events.next = std::max(from, job.first);
+  if (from < job.first) {
+    events.lines = event_line(job.id, job.first - 1, {{"type", "lost"}, {"count", job.first - from}});
+  }
+  for (; events.next < job.count(); ++events.next) {
+    const std::string& line = job.lines[events.next - job.first];
     if (!events.lines.empty() && events.lines.size() + line.size() > limit) return events;
     events.lines += line;
   }
@@ -124,7 +136,7 @@ Json Jobs::outcome(Job& job) {
 void Jobs::append(Job& job, Json event) {
   {
     const std::lock_guard lock(mutex_);
-    job.add(std::move(event));
+    job.add(std::move(event), job_bytes_);
   }
   changed_();
 }
@@ -132,7 +144,7 @@ void Jobs::append(Job& job, Json event) {
 void Jobs::end(const JobPtr& job, Json event) {
   {
     const std::lock_guard lock(mutex_);
-    job->add(std::move(event));
+    job->add(std::move(event), job_bytes_);
     job->ended = true;
     queue_.pop_front();
     // The last job is kept whatever its size: its caller may only have lost the connection.

@@ -28,8 +28,11 @@ class Jobs {
   static constexpr std::size_t kKeptJobs = 16;                      // that have ended
   static constexpr std::size_t kKeptBytes = std::size_t{64} << 20;  // of their events, the last job's not counted
 
-  // `changed` is called on the worker's thread after every event and after the end of every job.
-  Jobs(Handler handler, std::function<void()> changed);
+  static constexpr std::size_t kJobBytes = std::size_t{64} << 20;  // of the events of one job
+
+  // `changed` is called on the worker's thread after every event and after the end of every job. A job keeps its last
+  // events, of at most `job_bytes`, the last one whatever its size.
+  Jobs(Handler handler, std::function<void()> changed, std::size_t job_bytes = kJobBytes);
   ~Jobs();  // cancels, and waits for the running job
 
   // The job with the request's id: the one that is known, else a new one at the end of the queue.
@@ -42,7 +45,8 @@ class Jobs {
     std::uint64_t next = 0;  // the number after the last of them
     bool ended = false;      // whether that was the last of the job
   };
-  // The events of `job` from number `from` on: as many as fit into `limit` bytes, one at least if there is one.
+  // The events of `job` from number `from` on: as many as fit into `limit` bytes, one at least if there is one. In the
+  // place of those that are no longer kept comes one event `lost`, with the number of the last of them.
   Events events(const Job& job, std::uint64_t from, std::size_t limit) const;
 
   // Tells a job to end, with an error. False when there is none of this id that runs or waits.
@@ -60,6 +64,7 @@ class Jobs {
 
   const Handler handler_;
   const std::function<void()> changed_;
+  const std::size_t job_bytes_;
 
   mutable std::mutex mutex_;  // guards everything below, and all of a Job but its body
   std::condition_variable wake_;

@@ -36,7 +36,8 @@ Server::Server(RunFolder& folder, Handler handler, Limits limits, int stop)
       limits_(limits),
       stop_(stop),
       changed_(make_eventfd()),
-      jobs_(std::move(handler), [fd = changed_.get()] { ring(fd); }),
+      jobs_(
+          std::move(handler), [fd = changed_.get()] { ring(fd); }, limits.job_bytes),
       now_(Clock::now()),
       quiet_since_(now_) {
   const std::string name = random_name();

@@ -18,6 +18,7 @@ struct Limits {
   // When the daemon ends: how long a cancelled job may go on, and clients may take to read what is left. It must be
   // shorter than kPatience in client.cpp, for which a caller waits for a new daemon.
   std::chrono::milliseconds grace = std::chrono::seconds(5);
+  std::size_t job_bytes = Jobs::kJobBytes;  // of the events that are kept of one job, while it runs and afterwards
 };
 
 // One thread does everything but the jobs, and never waits for one client: a slow client delays neither others nor

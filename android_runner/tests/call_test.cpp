@@ -1,11 +1,13 @@
 // `call` as a program: what it prints, its exit status, and how it finds and starts the daemon.
 #include <gtest/gtest.h>
 #include <poll.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include <csignal>
 #include <fstream>
 #include <list>
+#include <thread>
 
 #include "core/error.h"
 #include "core/version.h"
@@ -77,6 +79,51 @@ TEST(Call, DoesNotWaitForADaemonThatHangs) {
     EXPECT_NE(std::string(error.what()).find("it hangs, or was stopped"), std::string::npos) << error.what();
   }
   kill(daemon, SIGCONT);
+}
+
+TEST(Call, DoesNotWaitForADaemonThatDoesNotTakeTheRequest) {
+  Home home;
+  const pid_t daemon = home.daemon();
+  kill(daemon, SIGSTOP);
+  const std::string longer = request_json(1, "size", {{"text", std::string(8 << 20, 'x')}}).dump() + "\n";
+  try {
+    call({home.path(), longer, {}, std::chrono::milliseconds(300)});
+    ADD_FAILURE() << "it has answered";
+  } catch (const DeviceError& error) {
+    EXPECT_NE(std::string(error.what()).find("has not taken the request for 300 ms"), std::string::npos)
+        << error.what();
+  }
+  kill(daemon, SIGCONT);
+  EXPECT_EQ(home.ask(request_json(2, "tally")).back()["pid"], daemon) << "which serves others";
+}
+
+TEST(Call, WaitsForADaemonThatTakesTheRequestSlowlyButSteadily) {
+  const Home home;
+  RunFolder folder(home.path());
+  const std::string name = random_name();
+  const Fd listener = listen_at(name);
+  folder.publish(name);
+  constexpr auto kHangs = std::chrono::milliseconds(1000);
+  const std::string longer = request_json(1, "size", {{"text", std::string(1 << 20, 'x')}}).dump() + "\n";
+  std::size_t taken = 0;
+  std::thread daemon([&] {
+    pollfd polled = {listener.get(), POLLIN, 0};
+    poll(&polled, 1, -1);
+    const Fd client = accept_from(listener);
+    std::vector<char> piece(std::size_t{64} << 10);
+    while (taken < longer.size()) {
+      const ssize_t size = recv(client.get(), piece.data(), piece.size(), MSG_DONTWAIT);
+      if (size > 0) taken += static_cast<std::size_t>(size);
+      std::this_thread::sleep_for(std::chrono::milliseconds(100));
+    }
+    const std::string answer = "{\"job\":null,\"event\":0,\"type\":\"result\"}\n";
+    send(client.get(), answer.data(), answer.size(), MSG_NOSIGNAL);
+  });
+  testing::internal::CaptureStdout();
+  EXPECT_EQ(call({home.path(), longer, {}, kHangs}), 0);
+  EXPECT_NE(testing::internal::GetCapturedStdout().find("result"), std::string::npos);
+  daemon.join();
+  EXPECT_EQ(taken, longer.size());
 }
 
 TEST(Call, ReadsTheRequestFromAFile) {

@@ -283,7 +283,8 @@ TEST_F(JobsTest, KeepsFewerWhenTheyAreLarge) {
   EXPECT_EQ(refusal(request(3, "pour", {{"to", 40}, {"bytes", mebibyte}, {"from", 1}})), "none");
   EXPECT_EQ(refusal(request(4, "pour", {{"to", 100}, {"bytes", mebibyte}, {"from", 1}})), "none") << "the last";
   wait_for_end(submit(5, "quick"));
-  EXPECT_EQ(refusal(request(4, "pour", {{"to", 100}, {"bytes", mebibyte}, {"from", 1}})), "DeviceError");
+  EXPECT_EQ(refusal(request(3, "pour", {{"to", 40}, {"bytes", mebibyte}, {"from", 1}})), "DeviceError");
+  EXPECT_EQ(refusal(request(4, "pour", {{"to", 100}, {"bytes", mebibyte}, {"from", 1}})), "none") << "its last 64 MiB";
 }
 
 TEST_F(JobsTest, CancelEndsTheRunningJobAndThoseThatWait) {
@@ -298,6 +299,45 @@ TEST_F(JobsTest, CancelEndsTheRunningJobAndThoseThatWait) {
   EXPECT_EQ(types(waits), "waiting error ") << "it has not begun";
   EXPECT_EQ(done_.size(), 1u);
   EXPECT_TRUE(jobs_->idle());
+}
+
+TEST_F(JobsTest, KeepsSoManyBytesOfTheEventsOfAJobAndTellsHowManyAreLost) {
+  constexpr std::size_t kBytes = 4000;
+  const auto emits = [](const Json& request, const Emit& emit, const Cancelled&) {
+    for (int i = 0; i < request.at("to"); ++i) emit({{"type", "progress"}, {"done", i}});
+    return Json::object();
+  };
+  for (const int to : {0, 1, 10, 30, 500, 5000}) {
+    Jobs jobs(emits, [] {}, kBytes);
+    const JobPtr job = jobs.submit(request(1, "any", {{"to", to}}));
+    while (!jobs.idle()) std::this_thread::yield();
+    const std::uint64_t count = static_cast<std::uint64_t>(to) + 2;
+    for (const std::uint64_t from : {std::uint64_t{0}, count / 2, count - 1}) {
+      const Jobs::Events all = jobs.events(*job, from, std::size_t{1} << 40);
+      EXPECT_EQ(all.next, count);
+      EXPECT_TRUE(all.ended);
+      std::istringstream lines(all.lines);
+      std::uint64_t next = from;
+      std::size_t bytes = 0;
+      for (std::string line; std::getline(lines, line);) {
+        const Json event = parse_json(line);
+        if (event["type"] == "lost") {
+          EXPECT_EQ(next, from) << "it comes first";
+          next += event["count"].get<std::uint64_t>();
+          EXPECT_EQ(event["event"], next - 1);
+          EXPECT_EQ(event["job"], job_id(1));
+          continue;
+        }
+        bytes += line.size() + 1;
+        EXPECT_EQ(event["event"], next++);
+      }
+      EXPECT_EQ(next, count);
+      EXPECT_LE(bytes, kBytes);
+      EXPECT_EQ(all.lines.find("lost") != std::string::npos, to >= 500 && from < count - 1);
+    }
+    EXPECT_NO_THROW(jobs.submit(request(1, "any", {{"to", to}, {"from", count - 1}})));
+    EXPECT_THROW(jobs.submit(request(1, "any", {{"to", to}, {"from", count}})), ProtocolError);
+  }
 }
 
 TEST_F(JobsTest, CancelOfOneLeavesTheOthers) {

@@ -233,6 +233,42 @@ TEST_F(ServerTest, AClientThatDoesNotReadHoldsUpNobody) {
   EXPECT_EQ(stuck.answer().size(), 18u) << "and it gets all when it reads at last";
 }
 
+TEST_F(ServerTest, AClientThatReadsLateIsToldHowManyEventsAreLost) {
+  serve({.job_bytes = 1 << 20});
+  const Json request = request_json(1, "pour", {{"to", 16}, {"bytes", 1 << 20}});
+  Client late(name_);
+  late.send(request);
+  EXPECT_TRUE(ask(request_json(2, "tally")).ends_with("started result ")) << "its job has ended without it";
+  std::int64_t next = 0, lost = 0;
+  std::string last;
+  for (const Json& event : late.answer()) {
+    last = event["type"];
+    if (last == "lost") {
+      lost += event["count"].get<std::int64_t>();
+      next += event["count"].get<std::int64_t>() - 1;
+    }
+    EXPECT_EQ(event["event"], next++);
+  }
+  EXPECT_EQ(next, 18);
+  EXPECT_GT(lost, 0);
+  EXPECT_EQ(last, "result");
+  EXPECT_EQ(ask(request), "lost result ") << "and one that comes back";
+}
+
+TEST_F(ServerTest, AClientThatReadsSlowlyButSteadilyIsNotCutOff) {
+  serve({.idle = milliseconds(1000)});
+  Client slow(name_);
+  slow.send(request_json(1, "pour", {{"to", 16}, {"bytes", 1 << 19}}));
+  const auto begin = Clock::now();
+  int events = 0;
+  while (!slow.event().is_null()) {
+    ++events;
+    std::this_thread::sleep_for(milliseconds(150));
+  }
+  EXPECT_EQ(events, 18);
+  EXPECT_GT(Clock::now() - begin, milliseconds(1000)) << "longer than a client may take nothing";
+}
+
 TEST_F(ServerTest, ClientsThatAreStuckDoNotKeepItFromEnding) {
   serve({.idle = milliseconds(300)});
   Client stuck(name_);

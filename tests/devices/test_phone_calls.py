@@ -110,6 +110,44 @@ def test_a_request_is_answered_by_events(fake: Fake) -> None:
     assert fake.told.said == []
 
 
+def lost(count: int) -> dict[str, Any]:
+    return {"type": "lost", "count": count}
+
+
+@pytest.mark.parametrize("verb", ["measure", "adapt"])
+def test_events_that_are_lost_are_told_where_the_result_holds_without_them(fake: Fake, verb: str) -> None:
+    fake.answer(0, STARTED, {**lost(40), "event": 40}, {**progress(1), "event": 41}, {**RESULT, "event": 42})
+    seen: list[Event] = []
+    assert fake.calls(verb, seen.append)["value"] == 5
+    assert [(event["type"], event.get("count")) for event in seen] == [("lost", 40), ("progress", None)]
+
+
+def test_a_job_that_needs_all_of_its_events_is_done_again_where_some_are_lost(fake: Fake) -> None:
+    fake.answer(0, STARTED, {**lost(2), "event": 2}, {**RESULT, "event": 3})
+    fake.answer(1, {"type": "result", "job": None, "event": 0, "cancelled": True})
+    fake.answer(2, STARTED, progress(1), RESULT)
+    seen: list[Event] = []
+    assert fake.calls("evaluate", seen.append)["value"] == 5
+    assert [event["type"] for event in seen] == ["progress"]
+    first, cancel, again = (fake.request(number) for number in range(3))
+    assert (cancel["verb"], cancel["job"]) == ("cancel", first["job"])
+    assert again["job"] != first["job"]
+    assert fake.told.said == ["runner has dropped 2 events: 'evaluate' is done from the beginning"]
+
+
+@pytest.mark.parametrize("count", [0, -3, 1.5, "many", None, True])
+def test_a_number_of_lost_events_that_is_none_is_refused(fake: Fake, count: object) -> None:
+    fake.answer(0, STARTED, {"type": "lost", "count": count}, RESULT)
+    with pytest.raises(DeviceError, match="events were lost; that is no number of them"):
+        fake.calls("adapt")
+
+
+def test_events_that_are_missing_and_were_not_told_to_be_lost_are_an_error(fake: Fake) -> None:
+    fake.answer(0, STARTED, {**lost(2), "event": 5}, RESULT)
+    with pytest.raises(DeviceError, match="answers with event 5"):
+        fake.calls("adapt")
+
+
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.text(max_size=30), st.floats(allow_nan=False, allow_infinity=False))
 def test_whatever_is_in_a_request_arrives(fake: Fake, text: str, number: float) -> None:

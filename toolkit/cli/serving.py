@@ -123,6 +123,10 @@ class Stream:
             self.failures.append(why)
             self._console.say(f"warning: {why}; another subnet serves")
 
+    def lost(self, count: int) -> None:
+        """So many inferences and decisions of a phone were never told: nobody took them for too long."""
+        self._console.say(f"warning: {count} events of the phone were not taken in time, and count nowhere")
+
     def sensed(self, at_s: float, signals: Signals) -> None:
         """What sensors said then."""
         if self._trace:
@@ -200,23 +204,24 @@ def _by_model(stream: Stream, model: Model, pictures: Dataset, only: FrontPoint 
         stream.decided(0.0, model.decision)
     begin, sensed_s = time.perf_counter(), 0.0
     for number in itertools.count() if stream.asked is None else range(stream.asked):
-        status = model.status()
-        assert status.point is not None, "only points of the front are asked for"
+        output, ms, point = model.infer_at(pictures.image(number % len(pictures)))
+        at_s, status = time.perf_counter() - begin, model.status()
+        assert point is not None, "only points of the front are asked for"
         if status.error is not None:
             stream.failed(status.error)
-        output, ms = model.infer_timed(pictures.image(number % len(pictures)))
-        at_s = time.perf_counter() - begin
         if classifies:
             stream.answers.append(int(np.argmax(output[0])))
         state = f", {status.resident_bytes / 1e6:.1f} MB" + (", loading" if status.loading else "")
-        stream.inference(at_s, status.point, ms, state)
+        stream.inference(at_s, point, ms, state)
         if only:
             continue
+        stream.decided(at_s, model.decision)
         if at_s >= sensed_s + _SENSES_S:
             sensed_s, signals = at_s, read_signals()
-            model.observe(signals)
+            decision = model.observe(signals)
             stream.sensed(at_s, signals)
-        stream.decided(at_s, model.decision)
+            if decision:
+                stream.decided(at_s, decision)
 
 
 def _by_session(stream: Stream, session: Session, pictures: Dataset, point: FrontPoint, classifies: bool) -> None:
@@ -238,6 +243,8 @@ def _by_runner(stream: Stream, session: PhoneSession, known: Profile, budgets: B
             stream.decided(float(event["at_s"]), Decision(*numbers, Kind(event["kind"]), str(event["why"])))
         elif event["type"] == "inference":
             stream.inference(float(event["at_s"]), int(event["point"]), float(event["ms"]))
+        elif event["type"] == "lost":
+            stream.lost(int(event["count"]))
 
     count = _WITHOUT_END if stream.asked is None else stream.asked
     session.adapt(front, vars(budgets), pictures, count, lambda event: read_result("adapt", lambda: heed(event)))

@@ -29,11 +29,16 @@ Done = TypeVar("Done")
 
 _INLINE_LIMIT = 2048  # characters of a command line that a request may take; a longer one is pushed as a file
 _WAITS_S = (0.5, 1.0, 2.0, 4.0)  # before another attempt after the connection was lost; then always the last
+_MAY_LOSE = ("measure", "adapt")  # verbs whose result holds without all of their events
 _OWN = f"{PROGRAM}: "  # how the program begins what it has to say itself
 
 
 class Forgotten(DeviceError):
     """The daemon does not know the job that the host wants to continue: the job has to be done from its beginning."""
+
+
+class EventsLost(Forgotten):
+    """The daemon keeps so many events of a job, and this host was away for longer."""
 
 
 class Calls:
@@ -67,7 +72,8 @@ class Calls:
         self._events = 0  # how many have come in, of all calls
 
     def __call__(self, verb: str, on_event: OnEvent | None = None, **fields: Any) -> Event:
-        """The result of a request, an event; `on_event` gets every other event but `started` and `waiting`.
+        """The result of a request, an event; `on_event` gets every other event but `started` and `waiting`. One of type
+        `lost` says how many did not come because nobody took them for long; only verbs that can do without have it.
 
         After a phone was started anew in between, the job is done again and `on_event` gets its events once more.
         Raises the error that the runner answers with, by its kind; DeviceError when it does not answer or is of
@@ -115,8 +121,11 @@ class Calls:
         def attempt() -> Event:
             try:
                 return self._once({**job.request, "job": job.id}, job.id, job.next_event, job.noting(on_event))
-            except Forgotten:
-                self._observer.say(f"{self._transport.address} has started anew: {verb!r} is done from the beginning")
+            except Forgotten as error:
+                why = f"{error}" if isinstance(error, EventsLost) else f"{self._transport.address} has started anew"
+                self._observer.say(f"{why}: {verb!r} is done from the beginning")
+                if isinstance(error, EventsLost):
+                    self._once({"version": self._version, "verb": "cancel", "job": job.id}, "", 0, None)
                 job.begin_anew()
                 return self._once({**job.request, "job": job.id}, job.id, 0, job.noting(on_event))
 
@@ -139,6 +148,8 @@ class Calls:
                 if event is None:
                     others.append(line)
                     continue
+                if event["type"] == "lost" and event["job"] == job:
+                    start += lost_in(event) - 1
                 if event["job"] is not None and (event["job"] != job or event["event"] != start):
                     raise DeviceError(
                         f"the runner on {self._transport.address} answers with event {event['event']} of job "
@@ -150,6 +161,8 @@ class Calls:
                     raise self._error(event, start - 1)
                 if event["type"] == "result":
                     return event
+                if event["type"] == "lost" and request["verb"] not in _MAY_LOSE:
+                    raise EventsLost(f"{self._transport.address} has dropped {lost_in(event)} events")
                 if event["type"] == "waiting":
                     ahead = event.get("ahead")
                     jobs = "another job" if ahead == 1 else f"{ahead} other jobs"
@@ -257,6 +270,14 @@ def parse_event(line: str) -> Event | None:
     if not isinstance(event, dict) or not isinstance(event.get("type"), str) or "job" not in event:
         return None
     return event if type(event.get("event")) is int else None
+
+
+def lost_in(event: Event) -> int:
+    """How many events one of type `lost` stands for. Raises DeviceError for what is no number of events."""
+    count = event.get("count")
+    if type(count) is not int or count < 1:
+        raise DeviceError(f"the runner answered that {str(count)[:40]} events were lost; that is no number of them")
+    return count
 
 
 def _number(text: str) -> float:
