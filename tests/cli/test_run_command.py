@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from adaptivenet.toolkit.cli.run import main as run
@@ -165,6 +166,40 @@ def test_run_heeds_the_sensors_of_this_computer(
     replayed = list(replay(Controller([Point(1e6), Point(2e6)], Budgets(2e6)), read_trace(trace)))
     assert [step.decision.kind.value for step in replayed if step.switched and step.decision] == ["heat"]
     assert document_of(call(run, *arguments, "--json"))["switches"] == [], "without --adapt they are not asked"
+
+
+def test_a_decision_is_in_the_trace_also_where_one_for_a_sensor_follows_at_once(
+    tiny_pack: BlockPack, slower: Path, labelled: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    values = itertools.cycle((0.97, 0.98, 0.2, 0.21))
+    monkeypatch.setattr("adaptivenet.toolkit.cli.serving.read_signals", lambda: Signals(headroom=next(values)))
+    monkeypatch.setattr("adaptivenet.toolkit.cli.serving._SENSES_S", 0.0)
+    decided: list[str] = []
+    for name in ("observe", "sense"):
+        of = getattr(Controller, name)
+
+        def noted(controller: Controller, *given: Any, of: Any = of) -> Any:
+            decision = of(controller, *given)
+            decided.extend([decision.why] if decision else [])
+            return decision
+
+        monkeypatch.setattr(Controller, name, noted)
+    trace = tmp_path / "trace.jsonl"
+    arguments = ("--data", labelled, "--budget", "0.000002ms", "--count", 100, "--adapt", "--trace", trace)
+    assert call(run, tiny_pack.path, slower, *arguments).exit_code == 0
+    told = [line["decision"]["why"] for line in map(json.loads, trace.read_text().splitlines()) if "decision" in line]
+    assert len(decided) > 2
+    assert told[1:] == decided
+
+
+def test_a_trace_does_not_go_to_stdout_where_the_result_goes(
+    tiny_pack: BlockPack, slower: Path, labelled: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    result = call(run, tiny_pack.path, slower, "--data", labelled, "--budget", "1000ms", "--trace", "-")
+    assert result.exit_code == 2
+    assert "--trace takes a file: the result goes to stdout" in result.output
+    assert not Path("-").exists()
 
 
 def test_a_profile_of_another_pack(broken: BlockPack, profiles: dict[str, Path], labelled: Path) -> None:

@@ -140,8 +140,8 @@ def test_switches_while_another_thread_infers_never_mix_subnets(model: Model, ou
 
     def infer() -> None:
         while not ended.is_set():
-            output = model.infer(X)
-            if not any(np.array_equal(output, known) for known in outputs):
+            output, _, point = model.infer_at(X)
+            if point is None or not np.array_equal(output, outputs[point]):
                 wrong.append(output)
 
     thread = threading.Thread(target=infer)
@@ -220,18 +220,18 @@ def test_an_interrupt_while_it_is_closed_leaves_no_load_behind(
     begun, go = held_up(monkeypatch)
     opened.activate(0)
     assert begun.wait(60)
-    ended = opened._loader._ended
-    wait = ended.wait
+    loader = opened._loader
+    wait = loader._wait_for_end
 
-    def interrupted(timeout: float | None = None) -> bool:
-        monkeypatch.setattr(ended, "wait", wait)
+    def interrupted() -> None:
+        monkeypatch.setattr(loader, "_wait_for_end", wait)
         threading.Timer(0.3, go.set).start()
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(ended, "wait", interrupted)
+    monkeypatch.setattr(loader, "_wait_for_end", interrupted)
     with pytest.raises(KeyboardInterrupt):
         opened.close()
-    assert ended.is_set()
+    assert not loader._ended.empty()
 
 
 def damage(pack: BlockPack, block: str) -> None:
@@ -262,6 +262,7 @@ def test_the_next_best_serves_where_a_block_is_damaged_and_it_is_not_tried_again
     assert status.point == 0
     assert status.error is not None
     assert "is damaged" in status.error
+    assert status.why == "the controller's choice cannot be loaded"
     breaking.infer(X)
     breaking.set_budget("3100000ms")
     assert breaking.wait(60)
@@ -393,6 +394,28 @@ def test_a_memory_limit_is_kept_and_neighbours_are_loaded_ahead_within_it(known:
             deadline.wait(0.1)
         assert not any(pager.missing(pieces) for pieces in neighbours)
         assert pager.bytes <= plenty * 1e6
+
+
+def test_where_nothing_else_fits_beside_it_what_serves_is_what_is_waited_for(
+    known: Profile, tiny_pack: BlockPack
+) -> None:
+    backend = "onnx" if known.device["engine"] == "onnxruntime" else "executorch"
+    one = sum(tiny_pack.artifact(name, backend).bytes for name in POINTS[SLOWEST])
+    with Model.open(tiny_pack, known, "4000000ms", memory_mb=(one + 1) / 1e6) as opened:
+        assert opened.status().point == SLOWEST
+        opened.set_budget("1500000ms")
+        assert opened.wait(60), "the one that serves stays, as in C++"
+        status = opened.status()
+        assert (status.point, status.why) == (SLOWEST, "the controller's choice cannot be loaded")
+        assert status.error is not None
+        assert "the limit is" in status.error
+        opened.activate(0)
+        with pytest.raises(DeviceError, match="what was asked for cannot be loaded: a subnet needs"):
+            opened.wait(60)
+        assert opened.status().why == "what was asked for cannot be loaded"
+        opened.set_budget("4000000ms")
+        assert opened.wait(60)
+        assert opened.status().why == opened.decision.why
 
 
 def test_a_limit_that_not_even_one_subnet_fits_is_said(known: Profile, tiny_pack: BlockPack) -> None:

@@ -79,6 +79,8 @@ def main(
     from ..serving.decision import Budgets
     from .serving import Stream, Trace, serve
 
+    if trace == "-":
+        raise click.UsageError("--trace takes a file: the result goes to stdout")
     opened = BlockPack.open(pack)
     known = Profile.load(profile, opened)
     tolerated = known.document["settings"].get("tolerance", 0.0) if tolerance is None else parse_tolerance(tolerance)

@@ -25,7 +25,7 @@ class Budget:
     tolerance: float = 0.0
 
     def __post_init__(self) -> None:
-        if not _BUDGET.fullmatch(self.text.strip()) or self.ms(1.0) <= 0:
+        if not isinstance(self.text, str) or not _BUDGET.fullmatch(self.text.strip()) or self.ms(1.0) <= 0:
             raise BudgetError(
                 f"{self.text!r} is no latency budget: write it like 75% (of the whole network's) or 12.5ms"
             )

@@ -6,6 +6,7 @@ import enum
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from numbers import Real
 from typing import Any
 
 from ..errors import BudgetError, DataError
@@ -62,10 +63,10 @@ class Budgets:
     def __post_init__(self) -> None:
         for name in ("latency_ms", "memory_mb", "energy_mj"):
             value = getattr(self, name)
-            if value is not None and not (math.isfinite(value) and value > 0):
-                raise BudgetError(f"the budget {name} must be a positive number: got {value}")
-        if not 50 <= self.percentile <= 99:
-            raise BudgetError(f"a latency budget is for a percentile from 50 to 99: got {self.percentile}")
+            if value is not None and not (_is_number(value) and math.isfinite(value) and value > 0):
+                raise BudgetError(f"the budget {name} must be a positive number: got {value!r}")
+        if not (_is_number(self.percentile) and 50 <= self.percentile <= 99):
+            raise BudgetError(f"a latency budget is for a percentile from 50 to 99: got {self.percentile!r}")
 
 
 @dataclass(frozen=True)
@@ -114,3 +115,8 @@ class Decision:
     slowdown: float
     kind: Kind
     why: str
+
+
+def _is_number(value: object) -> bool:
+    """Of Python or numpy."""
+    return isinstance(value, Real) and not isinstance(value, bool)

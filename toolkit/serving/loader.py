@@ -6,6 +6,7 @@ two inferences, and what it displaced is released here when that inference has e
 
 from __future__ import annotations
 
+import itertools
 import os
 import sys
 import threading
@@ -13,6 +14,7 @@ import time
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from queue import Empty, SimpleQueue
 
 from ..devices.local.assembler import Assembler, Piece
 from ..devices.local.interpreter import Chain
@@ -55,11 +57,25 @@ class Loaded:
     error: str | None = None
 
 
+@dataclass(frozen=True)
+class _Wish:
+    """What shall serve: the first of `targets` that can be loaded. Wishes are numbered in the order in which they came;
+    the last one counts."""
+
+    number: int
+    targets: tuple[Target, ...] = ()
+    by_name: bool = False
+
+
 class Loader:
     """Loads for `assembler` the first of the wanted targets that can be loaded. `front` has the subnets of all points.
 
     The artifacts of all that is loaded are within `limit_bytes`; with a limit, the neighbours of what serves are loaded
     ahead where there is room. Without one (None), nothing is kept beside what serves.
+
+    Callers take no lock: a signal handler that interrupts one of them, and an exception that it raises, find and leave
+    everything usable. What they want goes through queues that may be put to and read from anywhere, and all else is
+    the thread's own.
     """
 
     def __init__(self, assembler: Assembler, front: Sequence[Subnet], limit_bytes: int | None = None) -> None:
@@ -72,12 +88,14 @@ class Loader:
         self._displaced: list[Ready] = []  # while they run for the last time
         self._barred: dict[Subnet, tuple[float, AdaptiveNetError]] = {}  # until when, and why
         self._state = Loaded()
-        self._wanted: tuple[Target, ...] = ()
-        self._asked = self._taken = self._settled = 0  # counts of calls of `want`
-        self._failure: str | None = None  # why nothing of what was wanted when it settled last could be loaded
+        self._numbers = itertools.count(1)
+        self._asked = 0  # the number of the last wish
+        self._wishes: SimpleQueue[_Wish | None] = SimpleQueue()  # None: something else has happened
+        self._wish = _Wish(0)  # the one that counts
+        self._settled: tuple[int, str | None] = (0, None)  # the number of a wish, and why nothing of it can be loaded
+        self._waiting: dict[int, SimpleQueue[None]] = {}
         self._closing = False
-        self._ended = threading.Event()  # all that the thread does
-        self._changed = threading.Condition()  # guards all of the above but `ready` and `_running`
+        self._ended: SimpleQueue[None] = SimpleQueue()  # has something when the thread has done all that it does
         self._thread = threading.Thread(target=self._work, name="adaptivenet loader", daemon=True)
         self._thread.start()
 
@@ -86,32 +104,44 @@ class Loader:
         """What is known now."""
         return self._state
 
+    @property
+    def is_settled(self) -> bool:
+        """Whether what was wanted last serves, or another in its place, or nothing of it can be loaded."""
+        return self._settled[0] >= self._asked
+
     def want(self, targets: Sequence[Target], by_name: bool = False) -> None:
         """The first of these that can be loaded serves from now on. Returns at once.
 
-        What is asked for by name is tried also where it could not be loaded a moment ago.
+        What is asked for by name is tried also where it could not be loaded a moment ago, and it is an error when it
+        cannot be; otherwise what serves already is as good.
         """
-        with self._changed:
-            self._wanted = tuple(targets)
-            self._asked += 1
-            if by_name:
-                for target in targets:
-                    self._barred.pop(target.subnet, None)
-            self._changed.notify_all()
+        number = next(self._numbers)
+        self._asked = max(self._asked, number)
+        self._wishes.put(_Wish(number, tuple(targets), by_name))
 
     def wait(self, timeout_s: float | None = None) -> bool:
         """Wait until what was wanted last serves, or another in its place; False when that takes longer.
 
         Raises DeviceError when nothing of what was wanted could be loaded, and when it is closed.
         """
-        with self._changed:
-            asked = self._asked
-            if not self._changed.wait_for(lambda: self._closing or self._settled >= asked, timeout_s):
-                return False
-            if self._closing:
-                raise DeviceError("the model is closed")
-            if self._failure is not None:
-                raise DeviceError(f"what was asked for cannot be loaded: {self._failure}")
+        until = None if timeout_s is None else time.monotonic() + timeout_s
+        number, told = self._asked, SimpleQueue[None]()
+        try:
+            self._waiting[id(told)] = told
+            while True:
+                settled, failure = self._settled
+                if self._closing:
+                    raise DeviceError("the model is closed")
+                if settled >= number:
+                    break
+                try:
+                    told.get(timeout=None if until is None else max(0.0, until - time.monotonic()))
+                except Empty:
+                    return False
+        finally:
+            self._waiting.pop(id(told), None)
+        if failure is not None:
+            raise DeviceError(f"what was asked for cannot be loaded: {failure}")
         return True
 
     def begin(self) -> Ready | None:
@@ -125,14 +155,13 @@ class Loader:
         """For the thread that infers: the inference with what `begin` gave has ended."""
         self._running = None
         if ready is not self.ready:
-            with self._changed:
-                self._changed.notify_all()
+            self._wishes.put(None)
 
     def close(self) -> None:
-        """End the thread and release everything. No inference may run."""
-        with self._changed:
-            self._closing = True
-            self._changed.notify_all()
+        """End the thread and release everything. No inference may run, but one that this call interrupts."""
+        self._closing = True
+        self._wishes.put(None)
+        self._tell()
         if self._thread is not threading.current_thread():  # on which a model that was dropped may be collected
             try:
                 self._wait_for_end()
@@ -145,51 +174,70 @@ class Loader:
 
     def _wait_for_end(self) -> None:
         """Not by `join`, which takes a thread for ended when it is interrupted; in a forked process there is none."""
-        while self._thread.is_alive() and not self._ended.wait(1.0):
-            continue
+        while self._thread.is_alive():
+            with suppress(Empty):
+                self._ended.get(timeout=1.0)
+                self._ended.put(None)
+                return
+
+    def _tell(self) -> None:
+        """All that wait look again."""
+        for told in list(self._waiting.values()):
+            told.put(None)
 
     def _work(self) -> None:
         try:
             self._page()
         finally:
-            self._ended.set()
+            self._ended.put(None)
 
     def _page(self) -> None:
         _yield_to_others()
-        while True:
-            with self._changed:
-                if self._closing:
-                    self._pager, self._displaced = Pager([]), []
-                    return
-                self._taken, wanted = self._asked, self._wanted
-                self._release_displaced()
-                target = next((each for each in wanted if not self._is_barred(each)), None)
-                failure = None if target or not wanted else str(self._barred[wanted[-1].subnet][1])
+        while not self._closing:
+            self._take_wishes()
+            self._release_displaced()
+            wanted = self._wish.targets
+            target = next((each for each in wanted if not self._is_barred(each)), None)
             serving = self.ready.target if self.ready else None
+            failure = None
+            if target is None and wanted and (serving is None or self._wish.by_name):
+                failure = str(self._barred[wanted[-1].subnet][1])
             if target is not None and target != serving:
                 self._advance(target)
             elif not self._load_ahead(failure):
                 self._pause(failure)
+        self._pager, self._displaced = Pager([]), []
+
+    def _take_wishes(self) -> None:
+        with suppress(Empty):
+            while True:
+                self._take(self._wishes.get_nowait())
+
+    def _take(self, wish: _Wish | None) -> None:
+        if wish is None:
+            return
+        if wish.by_name:
+            for target in wish.targets:
+                self._barred.pop(target.subnet, None)
+        if wish.number > self._wish.number:  # of two threads that want something at the same time, either may be first
+            self._wish = wish
 
     def _pause(self, failure: str | None) -> None:
         """Wait until something is to be done: another wish, a subnet to release or to try again."""
-        with self._changed:
-            self._settle(failure)
-            until = min((until for until, _ in self._barred.values()), default=None)
-            timeout_s = None if until is None else max(0.0, until - time.monotonic())
-            self._changed.wait_for(
-                lambda: self._closing or self._asked != self._taken or self._may_release(), timeout_s
-            )
-            now = time.monotonic()
-            self._barred = {subnet: bar for subnet, bar in self._barred.items() if bar[0] > now}
+        self._settle(failure)
+        until = min((until for until, _ in self._barred.values()), default=None)
+        with suppress(Empty):
+            self._take(self._wishes.get(timeout=None if until is None else max(0.0, until - time.monotonic())))
+        now = time.monotonic()
+        self._barred = {subnet: bar for subnet, bar in self._barred.items() if bar[0] > now}
 
     def _settle(self, failure: str | None) -> None:
         """What was wanted when it was last looked at serves, or none of it can be loaded, for the reason `failure`;
         something else may be wanted by now."""
         self._pager.trim(self._in_use())
         self._note(loading=None)
-        self._failure, self._settled = failure, self._taken
-        self._changed.notify_all()
+        self._settled = (self._wish.number, failure)
+        self._tell()
 
     def _advance(self, target: Target) -> None:
         """One step on the way to a target: the next piece that is missing, or the swap."""
@@ -209,31 +257,30 @@ class Loader:
 
     def _load(self, missing: Sequence[Piece], pieces: Sequence[Piece], target: Target) -> None:
         bytes_ = sum(piece.bytes for piece in missing)
-        with self._changed:
-            if not self._pager.make_room(bytes_, {*self._in_use(), *pieces}, target.point):
-                if self._displaced:  # what runs for the last time takes memory that is free in a moment
-                    self._changed.wait_for(lambda: self._closing or self._asked != self._taken or self._may_release())
-                    return
-                assert self._limit is not None
-                raise DeviceError(
-                    f"a subnet needs {bytes_ / 1e6:.1f} MB beside the {self._pager.bytes / 1e6:.1f} MB that are "
-                    f"loaded; the limit is {self._limit / 1e6:.1f} MB"
-                )
+        if not self._pager.make_room(bytes_, {*self._in_use(), *pieces}, target.point):
+            if self._displaced:  # what runs for the last time takes memory that is free in a moment
+                if not self._may_release():
+                    self._take(self._wishes.get())
+                return
+            assert self._limit is not None
+            raise DeviceError(
+                f"a subnet needs {bytes_ / 1e6:.1f} MB beside the {self._pager.bytes / 1e6:.1f} MB that are "
+                f"loaded; the limit is {self._limit / 1e6:.1f} MB"
+            )
         self._pager.add(missing[0], self._assembler.load(missing[0]))
 
     def _serve(self, ready: Ready) -> None:
-        with self._changed:
-            displaced, self.ready = self.ready, ready
-            if displaced is not None:
-                self._displaced.append(displaced)
-            self._pager.touch(ready.pieces)
-            self._state = replace(
-                self._state,
-                serving=ready.target,
-                loading=None,
-                bytes=self._pager.bytes,
-                switches=self._state.switches + (displaced is not None),
-            )
+        displaced, self.ready = self.ready, ready
+        if displaced is not None:
+            self._displaced.append(displaced)
+        self._pager.touch(ready.pieces)
+        self._state = replace(
+            self._state,
+            serving=ready.target,
+            loading=None,
+            bytes=self._pager.bytes,
+            switches=self._state.switches + (displaced is not None),
+        )
 
     def _load_ahead(self, failure: str | None) -> bool:
         """Load one piece of a neighbour of what serves, if there is room; whether that was done."""
@@ -243,16 +290,14 @@ class Loader:
         ahead = self._pager.ahead(point, lambda each: self._is_barred(self._front[each]))
         if ahead is None:
             return False
-        with self._changed:
-            self._settle(failure)
+        self._settle(failure)
         self._advance(self._front[ahead])
         self._note(loading=None)
         return True
 
     def _bar(self, target: Target, error: AdaptiveNetError) -> None:
-        with self._changed:
-            self._barred[target.subnet] = (time.monotonic() + BAR_S, error)
-            self._state = replace(self._state, loading=None, error=str(error))
+        self._barred[target.subnet] = (time.monotonic() + BAR_S, error)
+        self._state = replace(self._state, loading=None, error=str(error))
 
     def _is_barred(self, target: Target) -> bool:
         bar = self._barred.get(target.subnet)

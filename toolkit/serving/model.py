@@ -7,6 +7,7 @@ inference and from what it is told of the device (see `controller`).
 
 from __future__ import annotations
 
+import operator
 import threading
 import time
 import weakref
@@ -14,7 +15,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, NamedTuple, SupportsIndex
 
 import numpy as np
 from numpy.typing import NDArray
@@ -56,10 +57,21 @@ class Status:
     error: str | None
 
 
+class Inference(NamedTuple):
+    """The output, the milliseconds that it took, and the point of `Model.points` that ran (None: it is none)."""
+
+    output: NDArray[Any]
+    ms: float
+    point: int | None
+
+
 class Model:
     """A pack and a profile, open to infer with. A context manager; leaving it closes it.
 
     `points` are the points of the front that are worth running, fastest first.
+
+    Every method may be called from any thread, and from a signal handler, whatever that interrupts; but no inference
+    from a handler that interrupts one.
     """
 
     def __init__(
@@ -75,8 +87,10 @@ class Model:
         self.points: tuple[FrontPoint, ...] = profile.front.rising
         self._clock = clock
         self._cut = pack.graph.cuts[0]
-        self._turn = threading.Lock()  # of inferences
-        self._deciding = threading.Lock()
+        # A signal handler that interrupts a thread which has one of them gets it as well, and need not wait for ever.
+        self._turn = threading.RLock()  # of inferences
+        self._deciding = threading.RLock()
+        self._infers = False  # whoever has the turn
         self._controller = Controller(points_of(profile.front), budgets)
         self._by_name: Subnet | None = None
         self._index = {point.subnet: at for at, point in enumerate(self.points)}
@@ -141,31 +155,40 @@ class Model:
         turn where several threads infer. Raises DataError for arrays of the wrong form, DeviceError when nothing
         serves or the engine fails.
         """
+        output, ms, _ = self.infer_at(x, out)
+        return output, ms
+
+    def infer_at(self, x: NDArray[Any], out: NDArray[Any] | None = None) -> Inference:
+        """As `infer_timed`, and which point it was that ran."""
         check_input(self._cut, x, "the input")
+        if out is not None:
+            _require_writable(out)
         with self._turn:
+            if self._infers:
+                raise DeviceError("a signal handler cannot infer within the inference that it interrupts")
             ready = self._loader.begin()
             if ready is None:
                 raise DeviceError("no subnet serves: the model is closed, or none could be loaded")
             try:
+                self._infers = True
                 begin = time.perf_counter()
                 output = ready.chain({0: x})
                 if out is not None:
                     output = _copied(output, out)
                 ms = (time.perf_counter() - begin) * 1e3
             finally:
+                self._infers = False
                 target = ready.target
                 self._loader.end(ready)
                 del ready  # its last reference may be the loader's
             self._observe(target.point, ms)
-        return output, ms
+        return Inference(output, ms, target.point)
 
-    def activate(self, subnet: Iterable[str] | int) -> None:
+    def activate(self, subnet: Iterable[str] | SupportsIndex) -> None:
         """This subnet, or this one of `points`, serves as soon as it is loaded, whatever the budget, until
         `set_budget`. Returns at once; see `wait`. Raises GraphError for what is no subnet of the pack, and no point.
         """
-        if isinstance(subnet, int) and not 0 <= subnet < len(self.points):
-            raise GraphError(f"there is no point {subnet}: the model has {len(self.points)}")
-        names = self.points[subnet].subnet if isinstance(subnet, int) else self.pack.graph.subnet(subnet)
+        names = self._named(subnet)
         with self._deciding:
             self._by_name = names
             self._loader.want([Target(names, self._index.get(names))], by_name=True)
@@ -203,7 +226,7 @@ class Model:
         """What serves now, and why."""
         with self._deciding:
             decision, by_name = self._controller.decision, self._by_name
-        state = self._loader.state
+            settled, state = self._loader.is_settled, self._loader.state
         serving, loading = state.serving, state.loading
         return Status(
             subnet=serving.subnet if serving else None,
@@ -212,7 +235,7 @@ class Model:
             slowdown=decision.slowdown,
             resident_bytes=state.bytes,
             switches=state.switches,
-            why="it was asked for" if by_name is not None else decision.why,
+            why=_why(serving, decision, by_name, settled),
             error=state.error,
         )
 
@@ -229,7 +252,8 @@ class Model:
         return self._loader.wait(timeout_s)
 
     def close(self) -> None:
-        """Releases everything, after the inference that runs. Nothing can be asked of the model any more."""
+        """Releases everything, after the inference that runs; one that this call interrupts, as from a signal handler,
+        ends afterwards. Nothing can be asked of the model any more."""
         with self._turn:
             self._loader.close()
 
@@ -240,6 +264,16 @@ class Model:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.close()
+
+    def _named(self, subnet: Iterable[str] | SupportsIndex) -> Subnet:
+        if isinstance(subnet, SupportsIndex):
+            point = operator.index(subnet)
+            if not 0 <= point < len(self.points):
+                raise GraphError(f"there is no point {point}: the model has {len(self.points)}")
+            return self.points[point].subnet
+        if not isinstance(subnet, Iterable):
+            raise GraphError(f"{subnet!r} is neither the names of a subnet's blocks nor the index of a point")
+        return self.pack.graph.subnet(subnet)
 
     def _observe(self, point: int | None, ms: float) -> None:
         with self._deciding:
@@ -254,6 +288,24 @@ class Model:
     def _want(self, point: int) -> None:
         """This point, or the best below it that can be loaded."""
         self._loader.want([Target(self.points[at].subnet, at) for at in range(point, -1, -1)])
+
+
+def _why(serving: Target | None, decision: Decision, by_name: Subnet | None, settled: bool) -> str:
+    """Why what serves does, once that has settled; before, why what is loaded shall serve. In the words of C++."""
+    if settled and serving is None:
+        return "nothing was loaded yet"
+    if by_name is not None:
+        found = not settled or serving is None or serving.subnet == by_name
+        return "it was asked for" if found else "what was asked for cannot be loaded"
+    found = not settled or serving is None or serving.point == decision.point
+    return decision.why if found else "the controller's choice cannot be loaded"
+
+
+def _require_writable(out: NDArray[Any]) -> None:
+    if not isinstance(out, np.ndarray):
+        raise DataError(f"what the output shall be written to is a {type(out).__name__}; give a numpy array")
+    if not out.flags.writeable:
+        raise DataError("what the output shall be written to is read-only; give an array that is not")
 
 
 def _copied(output: NDArray[Any], out: NDArray[Any]) -> NDArray[Any]:
