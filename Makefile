@@ -4,7 +4,7 @@ PYTHON ?= python3
 RUN := .venv/bin/python -m
 
 .DEFAULT_GOAL := help
-.PHONY: install check runner test demo clean help
+.PHONY: install check runner test app demo clean help
 
 install: ## create .venv with everything in it (about 4 minutes; nothing to do when it is up to date)
 	@PYTHON="$(PYTHON)" scripts/install
@@ -29,11 +29,17 @@ runner: install ## build the runner for this computer and for arm64 phones, and 
 test: install ## every test; some of them: make test ARGS="tests/graph/test_graph.py -k window"
 	$(RUN) pytest --numprocesses=auto --maxprocesses=4 --dist=loadfile --timeout=600 --durations=10 $(ARGS)
 
+app: install ## the Kotlin library for apps and its tests (docs/app.md); says what it needs
+	@command -v mvn >/dev/null && command -v javac >/dev/null || \
+	    { echo "make: Maven or a JDK was not found. Install them: apt-get update && apt-get install -y maven openjdk-17-jdk-headless" >&2; exit 1; }
+	OMP_NUM_THREADS=1 .venv/bin/python tests/app_packs.py build/app/packs
+	mvn --quiet --batch-mode --file android_runner/android/pom.xml verify
+
 demo: install ## the whole job on EfficientNet-Lite0, into demo/; on your own images: make demo DATA=folder
 	$(RUN) benchmarks.demo --out demo $(if $(DATA),--data "$(DATA)")
 
 clean: ## remove .venv, build products and caches; demo/ stays
-	rm -rf .venv build dist *.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .venv build dist android_runner/android/*/target *.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 help: ## this list

@@ -1,0 +1,147 @@
+package io.adaptivenet.profile
+
+import io.adaptivenet.GraphException
+import io.adaptivenet.Point
+import io.adaptivenet.ProfileException
+import io.adaptivenet.json.Json
+import io.adaptivenet.json.JsonException
+import io.adaptivenet.json.number
+import io.adaptivenet.json.parseJson
+import io.adaptivenet.json.quote
+import io.adaptivenet.json.shown
+import io.adaptivenet.json.text
+import io.adaptivenet.pack.FileProblem
+import io.adaptivenet.pack.Pack
+import io.adaptivenet.pack.readFile
+import java.io.File
+
+private const val FORMAT = "adaptivenet-profile"
+private const val VERSION = 2L
+private const val LIMIT = 64 shl 20 // bytes
+
+/** A point of a front that may serve: the names of its blocks in order, and what it takes. */
+internal class ServedPoint(val subnet: List<String>, val costs: Point)
+
+/**
+ * What a model reads of a profile (docs/profile.md): whom it is of, and the points of its front that are worth running,
+ * fastest first. Each is reported to be better than all faster ones, or is not reported on.
+ */
+internal class ServedProfile(
+    /** The digest of the pack that was profiled. */
+    private val pack: String,
+    val engine: String,
+    val threads: Int,
+    /** What the whole network took, in milliseconds. */
+    val wholeMs: Double,
+    val points: List<ServedPoint>,
+) {
+    /** Throws [ProfileException] unless the profile is of this pack or of the one that this is a bundle of. */
+    fun requireMadeFor(opened: Pack) {
+        if (pack != opened.digest && pack != opened.bundledFrom) {
+            throw ProfileException(
+                "the profile was made for another pack (${pack.take(12)}…, this one is ${opened.digest.take(12)}…): " +
+                    "profile this one",
+            )
+        }
+        try {
+            points.forEach { opened.graph.requireSubnet(it.subnet) }
+        } catch (error: GraphException) {
+            throw ProfileException("the profile is damaged: ${error.message}; profile again", error)
+        }
+    }
+
+    /** Throws [ProfileException] when latencies were measured with another engine or number of threads than these. */
+    fun requireSameDevice(engine: String, threads: Int) {
+        val otherwise = "; profile with these, or take it as of another device"
+        if (this.engine != engine) {
+            throw ProfileException(
+                "the profile was made with the engine ${quote(this.engine)}, not ${quote(engine)}$otherwise",
+            )
+        }
+        if (this.threads != threads) {
+            throw ProfileException("the profile was made with ${this.threads} threads, not $threads$otherwise")
+        }
+    }
+}
+
+/** The profile in a file. Throws [ProfileException]. May block. */
+internal fun readProfile(file: File): ServedProfile {
+    val bytes = try {
+        readFile(file, LIMIT)
+    } catch (error: FileProblem) {
+        throw ProfileException("the profile ${error.message}", error)
+    }
+    return parseProfile(bytes)
+}
+
+/** The profile in [bytes]. Throws [ProfileException] for what is none, and for other versions. */
+internal fun parseProfile(bytes: ByteArray): ServedProfile {
+    val document = try {
+        parseJson(bytes)
+    } catch (error: JsonException) {
+        throw ProfileException("the profile is not JSON: ${error.message}; profile again", error)
+    }
+    if ((document as? Json.Fields)?.get("format").text != FORMAT) {
+        throw ProfileException("this is not a profile: it does not say '$FORMAT'")
+    }
+    val fields = document as Json.Fields
+    val version = fields["version"] ?: Json.Null
+    if (version != Json.Whole(VERSION)) {
+        throw ProfileException("the profile has version ${shown(version)}; this library reads version $VERSION")
+    }
+    val points = rising(fields.list("front").map { candidate(it as? Json.Fields ?: damaged("a point is no object")) })
+    if (points.isEmpty()) throw ProfileException("the profile has no point on its front; profile again")
+    return ServedProfile(
+        pack = fields.fields("pack").line("digest"),
+        engine = fields.fields("device").line("engine"),
+        threads = threads(fields.fields("device")["threads"] ?: Json.Null),
+        wholeMs = time(fields.fields("reference")["median_ms"] ?: Json.Null),
+        points = points,
+    )
+}
+
+private fun damaged(what: String): Nothing = throw ProfileException("the profile is damaged: $what; profile again")
+
+private fun Json.Fields.fields(name: String): Json.Fields = this[name] as? Json.Fields ?: damaged("$name is no object")
+
+private fun Json.Fields.list(name: String): List<Json> =
+    (this[name] as? Json.Items)?.values ?: damaged("$name is no list")
+
+private fun Json.Fields.line(name: String): String = this[name].text ?: damaged("$name is no text")
+
+private fun time(value: Json): Double =
+    value.number?.takeIf { it > 0 } ?: damaged("a subnet takes ${shown(value)} ms")
+
+private fun threads(value: Json): Int =
+    (value as? Json.Whole)?.value?.takeIf { it in 1..Int.MAX_VALUE }?.toInt()
+        ?: damaged("it was made with ${shown(value)} threads")
+
+private class Candidate(val point: ServedPoint, val quality: Double?)
+
+private fun candidate(document: Json.Fields): Candidate {
+    val subnet = document.list("subnet").map { it.text ?: damaged("a block's name is ${shown(it)}") }
+    val measured = document["measured_ms"]?.takeIf { it != Json.Null }
+    val latencyMs = time(measured ?: document["predicted_ms"] ?: Json.Null)
+    val costs = Point(latencyMs, cost(document["resident_mb"]), cost(document["energy_mj"]))
+    val quality = document["quality"]?.takeIf { it != Json.Null }
+    val value = quality?.let { (it as? Json.Fields)?.get("value").number ?: damaged("a quality is ${shown(it)}") }
+    return Candidate(ServedPoint(subnet, costs), value)
+}
+
+/** What was measured of a point besides its latency; null where it was not. */
+private fun cost(value: Json?): Double? {
+    if (value == null || value == Json.Null) return null
+    return value.number?.takeIf { it > 0 } ?: damaged("a point takes ${shown(value)}")
+}
+
+private fun rising(front: List<Candidate>): List<ServedPoint> {
+    val qualities = ArrayList<Double>()
+    val points = ArrayList<ServedPoint>()
+    for (candidate in front.sortedBy { it.point.costs.latencyMs }) {
+        val quality = candidate.quality
+        if (quality != null && qualities.any { it >= quality }) continue
+        if (quality != null) qualities += quality
+        points += candidate.point
+    }
+    return points
+}

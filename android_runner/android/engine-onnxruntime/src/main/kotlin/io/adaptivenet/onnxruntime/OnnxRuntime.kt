@@ -1,0 +1,145 @@
+package io.adaptivenet.onnxruntime
+
+import ai.onnxruntime.NodeInfo
+import ai.onnxruntime.OnnxJavaType
+import ai.onnxruntime.OnnxTensor
+import ai.onnxruntime.OrtEnvironment
+import ai.onnxruntime.OrtException
+import ai.onnxruntime.OrtLoggingLevel
+import ai.onnxruntime.OrtSession
+import ai.onnxruntime.TensorInfo
+import io.adaptivenet.DeviceException
+import io.adaptivenet.PackException
+import io.adaptivenet.TensorBuffer
+import io.adaptivenet.engine.Border
+import io.adaptivenet.engine.Engine
+import io.adaptivenet.engine.EngineProvider
+import io.adaptivenet.engine.Feature
+import io.adaptivenet.engine.Part
+import io.adaptivenet.engine.Program
+import io.adaptivenet.graph.DType
+import io.adaptivenet.graph.TensorType
+
+/**
+ * ONNX Runtime, through its own Java API. All blocks of a subnet are joined to one model, so that a subnet runs as if
+ * it had been exported whole; loading one needs its size in memory beside what serves.
+ */
+public class OnnxRuntime : EngineProvider {
+    override val name: String get() = "onnxruntime"
+
+    override fun open(threads: Int): Engine = OnnxRuntimeEngine(threads)
+}
+
+private class OnnxRuntimeEngine(threads: Int) : Engine {
+    // The process has one environment, and the library never gives it up.
+    private val environment = OrtEnvironment.getEnvironment(OrtLoggingLevel.ORT_LOGGING_LEVEL_FATAL, "adaptivenet")
+    private val options = OrtSession.SessionOptions().apply {
+        setIntraOpNumThreads(threads)
+        setInterOpNumThreads(1)
+    }
+
+    override val backend: String get() = "onnx"
+    override val joinsBlocks: Boolean get() = true
+
+    override fun load(parts: List<Part>): Program {
+        val model = assembleOnnx(
+            parts.map { part -> OnnxPart(part.what, part.bytes, part.takes.map { it.cut }, part.gives.cut) },
+        )
+        val made = HashSet<Int>()
+        val takes = ArrayList<Border>()
+        for (part in parts) {
+            takes += part.takes.filter { made.add(it.cut) }
+            made += part.gives.cut
+        }
+        val (first, last) = parts.first().what to parts.last().what
+        val what = if (parts.size == 1) first else "the network from $first to $last"
+        val session = try {
+            environment.createSession(model, options)
+        } catch (error: OrtException) {
+            throw DeviceException("$what does not load on onnxruntime ${environment.version}: ${error.oneLine}", error)
+        }
+        try {
+            return OnnxProgram(what, session, takes, parts.last().gives)
+        } catch (error: Throwable) {
+            session.close()
+            throw error
+        }
+    }
+
+    override fun wrap(buffer: TensorBuffer): Feature {
+        val type = javaTypes.getValue(buffer.type.dtype)
+        return OnnxFeature(OnnxTensor.createTensor(environment, buffer.bytes, buffer.type.shape.toLongArray(), type))
+    }
+
+    override fun close() {
+        options.close()
+    }
+}
+
+private val OrtException.oneLine: String get() = message.orEmpty().replace('\n', ' ')
+
+private val javaTypes = mapOf(
+    DType.FLOAT32 to OnnxJavaType.FLOAT,
+    DType.FLOAT16 to OnnxJavaType.FLOAT16,
+    DType.BFLOAT16 to OnnxJavaType.BFLOAT16,
+    DType.INT64 to OnnxJavaType.INT64,
+    DType.INT32 to OnnxJavaType.INT32,
+    DType.INT8 to OnnxJavaType.INT8,
+    DType.UINT8 to OnnxJavaType.UINT8,
+    DType.BOOL to OnnxJavaType.BOOL,
+)
+
+private class OnnxFeature(val tensor: OnnxTensor) : Feature {
+    override fun close() {
+        tensor.close()
+    }
+}
+
+private class OnnxProgram(
+    private val what: String,
+    private val session: OrtSession,
+    takes: List<Border>,
+    gives: Border,
+) : Program {
+    private val inputs = takes.map { "cut${it.cut}" }
+    private val output = "cut${gives.cut}"
+
+    init {
+        (takes + gives).forEach { require(it) }
+    }
+
+    private fun require(border: Border) {
+        val name = "cut${border.cut}"
+        val info = (session.inputInfo[name] ?: session.outputInfo[name])?.tensor
+        val found = info?.let { TensorType(it.shape.toList(), dtypeOf(it)) }
+        if (found != border.type) {
+            throw PackException(
+                "$what has $found at cut ${border.cut}, but the pack says ${border.type}; export the pack again",
+            )
+        }
+    }
+
+    private val NodeInfo.tensor: TensorInfo? get() = info as? TensorInfo
+
+    private fun dtypeOf(info: TensorInfo): DType = javaTypes.entries.firstOrNull { it.value == info.type }?.key
+        ?: throw PackException("$what has a tensor of ${info.type}, which no pack may have; export the pack again")
+
+    override fun run(inputs: List<Feature>, output: Feature?): Feature {
+        val given = LinkedHashMap<String, OnnxTensor>()
+        this.inputs.forEachIndexed { at, name -> given[name] = (inputs[at] as OnnxFeature).tensor }
+        try {
+            if (output == null) {
+                // The result is the session's until it is taken out: closing what holds it would close it as well.
+                return OnnxFeature(session.run(given).get(0) as OnnxTensor)
+            }
+            session.run(given, mapOf(this.output to (output as OnnxFeature).tensor)).close()
+            return output
+        } catch (error: OrtException) {
+            throw DeviceException("$what failed on onnxruntime: ${error.oneLine}", error)
+        }
+    }
+
+    override fun close() {
+        session.close()
+    }
+}

@@ -1,0 +1,130 @@
+package io.adaptivenet.onnxruntime
+
+import io.adaptivenet.AdaptiveModel
+import io.adaptivenet.Options
+import io.adaptivenet.Signals
+import io.adaptivenet.percent
+import org.junit.jupiter.api.Assertions.assertEquals
+import org.junit.jupiter.api.Assertions.assertTrue
+import org.junit.jupiter.api.Test
+import org.junit.jupiter.api.assertThrows
+import java.io.File
+import java.util.concurrent.Callable
+import java.util.concurrent.ExecutionException
+import java.util.concurrent.Executors
+import java.util.concurrent.Future
+import java.util.concurrent.TimeUnit
+import java.util.concurrent.atomic.AtomicBoolean
+
+private const val PAGE_BYTES = 4096L
+
+/** A model that is used from several threads at once, and that is closed while it is. */
+class ConcurrencyTest {
+    private val wide = Packed("wide")
+    private val threads = Executors.newCachedThreadPool()
+
+    private fun <T> inBackground(work: () -> T): Future<T> = threads.submit(Callable(work))
+
+    private fun residentBytes(): Long = File("/proc/self/statm").readText().split(' ')[1].toLong() * PAGE_BYTES
+
+    /** Infers until it is told to stop, or the model is closed; how many inferences that were. */
+    private fun infer(model: AdaptiveModel, input: Int, stop: AtomicBoolean): Int {
+        val (from, to) = model.createInputBuffer() to model.createOutputBuffer()
+        from.write(wide.inputs[input])
+        var count = 0
+        while (!stop.get()) {
+            val ran = model.run(from, to)
+            count++
+            val point = checkNotNull(ran.point)
+            assertClose(wide.outputs[point][input], to.readFloats(), "point $point beside switches")
+        }
+        return count
+    }
+
+    @Test
+    fun inferencesGoOnBesideSwitches() {
+        wide.open().use { model ->
+            val stop = AtomicBoolean()
+            val inferring = wide.inputs.indices.map { input -> inBackground { infer(model, input, stop) } }
+            repeat(60) { round ->
+                model.activate((round * 7 + 1) % model.points.size)
+                assertTrue(model.await(60_000))
+            }
+            stop.set(true)
+            inferring.forEach { assertTrue(it.get(60, TimeUnit.SECONDS) > 0) }
+            assertTrue(model.status.switches >= 55, "${model.status.switches}")
+        }
+    }
+
+    @Test
+    fun aThousandSwitchesLeaveNothingBehind() {
+        wide.open().use { model ->
+            fun switches(count: Int) = repeat(count) { round ->
+                model.activate((round * 7 + 1) % model.points.size)
+                assertTrue(model.await(60_000))
+                model.answer(wide.inputs[0])
+            }
+            switches(200)
+            System.gc()
+            val before = residentBytes()
+            switches(1000)
+            System.gc()
+            val grown = residentBytes() - before
+            // A session of these takes 0.1 MB or more: if each were kept, it would be over 100 MB.
+            assertTrue(grown < 48_000_000, "grew by $grown bytes")
+            val resident = model.status.subnet.sumOf { wide.blobOf(it).length() }
+            assertEquals(resident, model.status.residentBytes)
+        }
+    }
+
+    @Test
+    fun mayBeClosedAtAnyMoment() {
+        repeat(40) { round ->
+            val model = wide.open(Options(50.percent))
+            val never = AtomicBoolean()
+            val inferring = wide.inputs.indices.map { input -> inBackground { infer(model, input, never) } }
+            val switching = inBackground {
+                while (true) model.activate((0 until model.points.size).random())
+            }
+            Thread.sleep((round % 8).toLong())
+            val closing = List(2) { inBackground { model.close() } }
+            closing.forEach { it.get(60, TimeUnit.SECONDS) }
+            for (each in inferring + switching) {
+                val error = assertThrows<ExecutionException> { each.get(60, TimeUnit.SECONDS) }
+                assertEquals("the model is closed", (error.cause as? IllegalStateException)?.message, "${error.cause}")
+            }
+        }
+    }
+
+    @Test
+    fun aClosedModelSaysSo() {
+        val model = wide.open()
+        val (from, to) = model.createInputBuffer() to model.createOutputBuffer()
+        model.close()
+        model.close()
+        val uses = listOf<() -> Any?>(
+            { model.run(from, to) },
+            { model.status },
+            { model.activate(0) },
+            { model.setBudget(50.percent) },
+            { model.await() },
+            { model.observe(Signals()) },
+        )
+        for (use in uses) assertEquals("the model is closed", assertThrows<IllegalStateException> { use() }.message)
+    }
+
+    @Test
+    fun whoWaitsWhenItIsClosedIsTold() {
+        val model = wide.open()
+        val waiting = inBackground {
+            while (true) {
+                model.activate((0 until model.points.size).random())
+                model.await()
+            }
+        }
+        Thread.sleep(50)
+        model.close()
+        val error = assertThrows<ExecutionException> { waiting.get(60, TimeUnit.SECONDS) }
+        assertTrue(error.cause is IllegalStateException, "${error.cause}")
+    }
+}

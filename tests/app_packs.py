@@ -1,0 +1,131 @@
+"""Writes the packs that the tests of the Kotlin library serve: python tests/app_packs.py FOLDER
+
+Each is FOLDER/NAME/pack, with FOLDER/NAME/profile.json, a profile with invented latencies, and beside it answers.json:
+inputs, and what a session in Python answers for every subnet of the front. `tiny` and `wide` are those of packs.py,
+`taps` has a head that reads three depths, `int8` has whole networks and blocks in int8. What is there already is kept
+while it was made by the same modules and versions.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import sys
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from adaptivenet.export import export_pack
+from adaptivenet.toolkit.devices.connect import connect
+from adaptivenet.toolkit.elastic import elastify, prune, skip
+from adaptivenet.toolkit.graph.front import FrontPoint
+from adaptivenet.toolkit.graph.graph import Subnet
+from adaptivenet.toolkit.graph.quality import Quality
+from adaptivenet.toolkit.pack.pack import Artifact, BlockPack
+from adaptivenet.toolkit.pack.writer import PackWriter, describe
+from packs import CLASSES, GRAPH, PREPROCESSING, WIDE, build_pack, wide_programs
+from small_training import Small
+from tapped import tapped
+
+INPUTS = 2
+ENGINE = "onnxruntime"
+FIRST_MS = 1e6  # so slow that no inference of a test can be slower: what serves is what budgets say
+
+
+def front(subnets: Sequence[Subnet]) -> list[dict[str, Any]]:
+    """One point a subnet, slower and better one after the other."""
+    return [
+        FrontPoint(subnet, ms, ms, 0.0, 9, Quality("top1", value, value, value, 100)).to_json()
+        for subnet, ms, value in (
+            (subnet, FIRST_MS * (at + 1), (at + 1) / (len(subnets) + 1)) for at, subnet in enumerate(subnets)
+        )
+    ]
+
+
+def write(folder: Path, pack: BlockPack, subnets: Sequence[Subnet]) -> None:
+    """The profile of a pack, and what Python answers, beside it."""
+    profile = {**profile_of(pack), "front": front(subnets)}
+    (folder / "profile.json").write_text(json.dumps(profile, indent=1))
+    rng = np.random.default_rng(0)
+    inputs = [rng.normal(size=pack.graph.cuts[0].shape).astype(np.float32) for _ in range(INPUTS)]
+    answers = []
+    with connect(f"local:{ENGINE}", threads=1).open(pack) as session:
+        for subnet in subnets:
+            session.activate(subnet)
+            answers.append([session.infer(x).ravel().tolist() for x in inputs])
+    document = {"inputs": [x.ravel().tolist() for x in inputs], "subnets": list(map(list, subnets)), "outputs": answers}
+    (folder / "answers.json").write_text(json.dumps(document))
+
+
+def profile_of(pack: BlockPack) -> dict[str, Any]:
+    """What a program that serves reads of a profile, but for the front."""
+    return {
+        "format": "adaptivenet-profile",
+        "version": 2,
+        "pack": {"name": pack.name, "digest": pack.digest},
+        "device": {"engine": ENGINE, "threads": 1},
+        "reference": {"median_ms": 4 * FIRST_MS},
+    }
+
+
+def wide_pack(path: Path) -> BlockPack:
+    """The graph of 109 subnets."""
+    with PackWriter(path, name="wide") as writer:
+        blocks = {
+            name: {"onnx": Artifact(writer.add_blob(program, ".onnx"), len(program))}
+            for name, program in wide_programs().items()
+        }
+        return writer.finish(describe(WIDE, blocks, {}, PREPROCESSING, CLASSES))
+
+
+def int8_pack(path: Path) -> BlockPack:
+    """Blocks and whole networks, each in float32 and in int8."""
+    torch.manual_seed(0)
+    net = elastify(Small(2).eval(), torch.zeros(1, 3, 16, 16), kinds=[prune(0.34), skip()])
+    pictures = torch.randn(8, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    return export_pack(net, path, ("onnx",), jobs=1, calibrate=pictures)
+
+
+def in_int8(pack: BlockPack, subnet: Subnet) -> Subnet:
+    """The subnet with the int8 twin of every block that has one."""
+    return pack.graph.subnet([f"{name}-int8" if f"{name}-int8" in pack.graph else name for name in subnet])
+
+
+def main(folder: Path) -> None:
+    """Writes everything to `folder`; the stamp comes last."""
+    modules = [
+        Path(__file__),
+        *(Path(__file__).parent / f"{name}.py" for name in ("packs", "tapped", "small_training")),
+    ]
+    packages = [version(each) for each in ("torch", "onnx", "onnxruntime")]
+    stamp = hashlib.sha256("\n".join([path.read_text() for path in modules] + packages).encode()).hexdigest()
+    if (folder / "stamp").exists() and (folder / "stamp").read_text() == stamp:
+        return
+    shutil.rmtree(folder, ignore_errors=True)
+    torch.set_num_threads(1)
+
+    tiny = build_pack(folder / "tiny" / "pack")
+    write(
+        folder / "tiny", tiny, sorted(GRAPH.paths(), key=lambda subnet: sum(GRAPH[name].macs or 0 for name in subnet))
+    )
+
+    wide = wide_pack(folder / "wide" / "pack")
+    write(folder / "wide", wide, list(WIDE.paths())[::12])
+
+    taps = export_pack(tapped(), folder / "taps" / "pack", ("onnx",), jobs=1, metrics=())
+    write(folder / "taps", taps, [*taps.graph.paths()][:8])
+
+    int8 = int8_pack(folder / "int8" / "pack")
+    oracle = int8.graph.oracle
+    half = int8.graph.subnet([*in_int8(int8, oracle)[:2], *oracle[2:]])
+    write(folder / "int8", int8, [("whole-int8",), in_int8(int8, oracle), half, ("whole",), oracle])
+
+    (folder / "stamp").write_text(stamp)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
