@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cmath>
 #include <memory>
 #include <optional>
 #include <span>
@@ -228,6 +229,9 @@ struct Runner::State {
     }
     LoaderOptions options;
     options.budgets = budgets_from(fields.any("budgets"));
+    if (options.budgets->memory_mb) {
+      options.limit_bytes = static_cast<std::int64_t>(std::ceil(std::min(*options.budgets->memory_mb, 1e12) * 1e6));
+    }
     const auto inferences = fields.whole("inferences", 1, kMany);
     const Images data = images(fields.digests("data"));
     fields.require_no_others();

@@ -147,6 +147,61 @@ def test_run_adapts_and_says_why(
     )
 
 
+def with_costs(path: Path, *costs: dict[str, float]) -> Path:
+    """The profile in a file, with what its points take."""
+    known = json.loads(path.read_text())
+    for point, taken in zip(known["front"], costs, strict=True):
+        point.update(taken)
+    path.write_text(json.dumps(known))
+    return path
+
+
+@pytest.mark.parametrize("adapt", [(), ("--adapt",)])
+def test_limits_of_memory_and_energy_choose_alike_with_and_without_adapting(
+    tiny_pack: BlockPack, labelled: Path, profiles: dict[str, Path], tmp_path: Path, adapt: tuple[str, ...]
+) -> None:
+    path = profile_of_two(profiles[ENGINES[1]], tmp_path / "profile.json", 1e6)
+    energy = {"energy_spread_mj": 0.5, "energy_repetitions": 5}
+    costs = ({"resident_mb": mb, "energy_mj": mj, **energy} for mb, mj in ((30.0, 8.0), (50.0, 20.0)))
+    with_costs(path, *costs)
+    arguments = (tiny_pack.path, path, "--data", labelled, "--budget", "2000000ms", "--count", 2, *adapt)
+
+    def served(*limits: str) -> list[str]:
+        found = document_of(call(run, *arguments, "--json", *limits))
+        assert [each["subnet"] for each in found["points"] if each["inferences"]] == [found["subnet"]]
+        return list(found["subnet"])
+
+    fast, slow = ["b0-m2", "b2"], ["b0", "b1", "b2"]
+    assert served("--memory-limit", "50MB") == served("--energy", "20mJ") == slow
+    assert served("--memory-limit", "49MB") == served("--energy", "19mJ") == fast
+    assert served("--memory-limit", "60", "--energy", "8 mJ") == fast
+    said = error_of(call(run, *arguments, "--memory-limit", "20MB"))
+    assert "no subnet keeps to 20 MB: the smallest takes 30 MB (measured)" in said
+    assert "the thriftiest takes 8 mJ" in error_of(call(run, *arguments, "--energy", "7.9mJ"))
+    said = error_of(call(run, *arguments[:5], "1ms", "--count", 2, *adapt, "--memory-limit", "40MB"))
+    assert "no subnet within 40 MB meets a budget of 1ms" in said
+
+
+@pytest.mark.parametrize("adapt", [(), ("--adapt",)])
+def test_where_memory_was_not_measured_artifacts_count(
+    tiny_pack: BlockPack, labelled: Path, profiles: dict[str, Path], tmp_path: Path, adapt: tuple[str, ...]
+) -> None:
+    path = profile_of_two(profiles[ENGINES[1]], tmp_path / "profile.json", 1e6)
+    with_costs(path, {"resident_mb": None}, {"resident_mb": None})
+    fast, slow = ["b0-m2", "b2"], ["b0", "b1", "b2"]
+    least, most = (sum(tiny_pack.artifact(name, "onnx").bytes for name in each) / 1e6 for each in (fast, slow))
+    assert least < most
+    arguments = (tiny_pack.path, path, "--data", labelled, "--budget", "2000000ms", "--count", 2, *adapt)
+    for limit, expected in ((most, slow), ((least + most) / 2, fast)):
+        found = document_of(call(run, *arguments, "--json", "--memory-limit", f"{limit:.9f}"))
+        assert found["subnet"] == expected
+        assert [each["subnet"] for each in found["points"] if each["inferences"]] == [expected]
+    said = error_of(call(run, *arguments, "--memory-limit", f"{least / 2:.9f}"))
+    assert re.search(r"no subnet keeps to \S+ MB: the smallest takes \S+ MB \(its artifacts\)", said)
+    said = error_of(call(run, *arguments, "--energy", "5mJ"))
+    assert "a limit of 5 mJ cannot be kept: the profile tells the energy of no subnet" in said
+
+
 def test_run_heeds_the_sensors_of_this_computer(
     tiny_pack: BlockPack,
     labelled: Path,
@@ -225,6 +280,7 @@ def slower(profiles: dict[str, Path], tmp_path: Path) -> Path:
         {
             **known["front"][0],
             **{"subnet": subnet, "measured_ms": ms, "spread_ms": 0.0, "repetitions": 9, "also": []},
+            "resident_mb": None,
             "quality": {"metric": "top1", "value": value, "low": 0.1, "high": 0.9, "n": 200},
         }
         for subnet, ms, value in ((["b0-m2", "b2"], 1e-6, 0.2), (["b0", "b1", "b2"], 2e-6, 0.5))
@@ -298,7 +354,7 @@ def test_a_memory_limit_that_only_another_point_keeps_is_said(
     arguments = ("--budget", "1000ms", "--memory-limit", f"{(fast + slow) / 2e6:.6f}MB", "--count", 5, "--adapt")
     result = call(run, tiny_pack.path, slower, "--data", labelled, *arguments, "--json")
     document = json.loads(result.stdout)
-    assert document["subnet"] == points[1]
+    assert document["subnet"] == points[0]
     assert [point["inferences"] for point in document["points"]] == [5, 0]
     assert any("a subnet needs" in warning for warning in document["warnings"])
     assert "another subnet serves" in result.stderr
@@ -315,4 +371,4 @@ def test_a_trace_that_cannot_be_written_is_named(
 
 def test_a_memory_limit_that_no_subnet_keeps(tiny_pack: BlockPack, slower: Path, labelled: Path) -> None:
     result = call(run, tiny_pack.path, slower, "--data", labelled, "--budget", "1ms", "--memory-limit", "0.00001MB")
-    assert "the limit is 0.0 MB" in error_of(result)
+    assert "no subnet keeps to 1e-05 MB: the smallest takes" in error_of(result)

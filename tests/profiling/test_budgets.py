@@ -15,12 +15,21 @@ from adaptivenet.toolkit.graph.graph import Subnet
 from adaptivenet.toolkit.graph.latency import Latency
 from adaptivenet.toolkit.pack.pack import BlockPack
 from adaptivenet.toolkit.plan.plan import compile_plan
-from adaptivenet.toolkit.profiling.budgets import choose, near_miss, tolerance
+from adaptivenet.toolkit.profiling.budgets import (
+    Limits,
+    choose,
+    near_miss,
+    require_known_energy,
+    tolerance,
+    within_limits,
+)
 from adaptivenet.toolkit.profiling.edges import below_edges
 from adaptivenet.toolkit.profiling.profile import Profile
 from adaptivenet.toolkit.profiling.profiling import profile
 from adaptivenet.toolkit.profiling.settings import Budget, Settings, parse_tolerance
 from adaptivenet.toolkit.profiling.verify import divide
+from adaptivenet.toolkit.serving.controller import Controller
+from adaptivenet.toolkit.serving.decision import Budgets, Kind, points_of
 from given_times import give_times
 from hypothesis import given
 from hypothesis import strategies as st
@@ -106,6 +115,88 @@ def test_a_near_miss() -> None:
     assert missed
     assert missed.latency_ms == 2.05
     assert near_miss(points, 3.0, points.points[3]) is None
+
+
+def costly(*costs: tuple[float, float | None, float | None]) -> Front:
+    """A front of points with latency, memory and energy."""
+    return Front(
+        FrontPoint(
+            *(subnet, ms, ms, 0.0, 25),
+            resident_mb=resident_mb,
+            energy_mj=energy_mj,
+            energy_spread_mj=None if energy_mj is None else 0.1,
+            energy_repetitions=0 if energy_mj is None else 5,
+        )
+        for subnet, (ms, resident_mb, energy_mj) in zip(PATHS, costs)
+    )
+
+
+COSTLY = costly((1.0, 50.0, 8.0), (2.0, 30.0, 12.0), (3.0, None, 9.0), (4.0, 60.0, None))
+
+
+@pytest.mark.parametrize(
+    ("memory_mb", "energy_mj", "kept"),
+    [
+        (None, None, [1.0, 2.0, 3.0, 4.0]),
+        (50.0, None, [1.0, 2.0, 3.0]),
+        (49.9, None, [2.0, 3.0]),
+        (None, 9.0, [1.0, 3.0, 4.0]),
+        (30.0, 9.0, [3.0]),
+    ],
+)
+def test_limits_leave_what_keeps_them_and_what_is_not_known(
+    memory_mb: float | None, energy_mj: float | None, kept: list[float]
+) -> None:
+    found = within_limits(COSTLY, Limits(memory_mb, energy_mj))
+    assert [point.latency_ms for point in found.points] == kept
+    budget = Budget("3.5ms")
+    assert choose(found, budget, 4.0).latency_ms == max(ms for ms in kept if ms <= 3.5)
+
+
+def test_limits_that_nothing_keeps_name_what_comes_nearest() -> None:
+    known = costly((1.0, 50.0, 8.0), (2.0, 30.0, 12.0))
+    with pytest.raises(BudgetError, match=r"no subnet keeps to 20 MB: the smallest takes 30 MB \(measured\)"):
+        within_limits(known, Limits(20.0))
+    with pytest.raises(BudgetError, match=r"no subnet keeps to 7\.5 mJ: the thriftiest takes 8 mJ an inference"):
+        within_limits(known, Limits(None, 7.5))
+    with pytest.raises(BudgetError, match=r"keeps to 40 MB and 9 mJ: the thriftiest of that size takes 12 mJ"):
+        within_limits(known, Limits(40.0, 9.0))
+    limits = Limits(40.0)
+    with pytest.raises(BudgetError, match=r"no subnet within 40 MB meets a budget of 1ms .*: the fastest takes 2 ms"):
+        choose(within_limits(known, limits), Budget("1ms"), 4.0, limits)
+    with pytest.raises(BudgetError, match=r"the smallest takes 7 MB \(its artifacts\)"):
+        within_limits(costly((1.0, None, None)), Limits(5.0), lambda point: 7.0)
+    with pytest.raises(BudgetError, match="a limit of 5 mJ cannot be kept: the profile tells the energy of no subnet"):
+        require_known_energy(costly((1.0, 3.0, None)), Limits(None, 5.0))
+    require_known_energy(known, Limits(None, 5.0))
+    for wrong in (0.0, -1.0, float("nan"), float("inf")):
+        with pytest.raises(BudgetError, match="must be a positive number"):
+            Limits(wrong)
+
+
+COSTS = st.none() | st.floats(0.0, 100.0)
+
+
+@given(
+    st.lists(st.tuples(st.floats(0.5, 100.0), COSTS, COSTS), min_size=1, max_size=5),
+    st.floats(0.1, 100.0),
+    st.none() | st.floats(0.1, 100.0),
+    st.none() | st.floats(0.1, 100.0),
+)
+def test_what_is_chosen_within_limits_is_what_the_controller_begins_with(
+    points: list[tuple[float, float | None, float | None]],
+    budget_ms: float,
+    memory_mb: float | None,
+    energy_mj: float | None,
+) -> None:
+    front = costly(*points)
+    controller = Controller(points_of(front), Budgets(float(f"{budget_ms:.6f}"), 50.0, memory_mb, energy_mj))
+    try:
+        chosen = choose(within_limits(front, Limits(memory_mb, energy_mj)), Budget(f"{budget_ms:.6f}ms"), 100.0)
+    except BudgetError:
+        assert controller.decision.kind is Kind.NOTHING_FITS
+    else:
+        assert chosen == front.rising[controller.point]
 
 
 COST = {

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,7 @@ import numpy as np
 import pytest
 from adaptivenet.toolkit.data import Dataset, open_data
 from adaptivenet.toolkit.devices.connect import connect
+from adaptivenet.toolkit.devices.local.local import LocalSession
 from adaptivenet.toolkit.errors import BudgetError, DataError, PlanError, ProfileError
 from adaptivenet.toolkit.graph.graph import Block
 from adaptivenet.toolkit.pack.pack import BlockPack
@@ -232,6 +235,38 @@ def test_with_two_evaluations_there_are_the_two_ends(
     assert result.document["search"]["subnets"] == 2
     found = {tuple(point.subnet) for point in result.front.points}
     assert tuple(tiny_pack.graph.oracle) in found <= {tuple(tiny_pack.graph.oracle), ("b0-m2", "b2")}
+
+
+def test_every_point_tells_its_memory(profiled: Profile) -> None:
+    points = [*profiled.front.points, *profiled.whole]
+    if sys.platform == "linux":
+        assert all(point.resident_mb is not None and 0 <= point.resident_mb < 100 for point in points)
+        assert "resident MB" in front_rows(profiled)[0]
+    assert all(point.energy_mj is None for point in points), "nobody asked for it"
+    assert "measure memory" in profiled.document["seconds"]
+
+
+def test_limits_of_memory_choose(tiny_pack: BlockPack, data: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The faster the larger, as it happens."""
+    give_times(monkeypatch, {"b0": 1.0, "b1": 1.0, "b2": 1.0, "b0-m2": 1.4, "b0-p50": 0.8, "b1-p50": 0.9})
+
+    def taken(session: LocalSession, subnets: Sequence[Sequence[str]], *_: Any) -> list[float | None]:
+        return [60.0 if tuple(subnet) == session.pack.graph.oracle else 10.0 for subnet in subnets]
+
+    monkeypatch.setattr(LocalSession, "_resident_mb", taken)
+    settings = replace(QUICK, budgets=("100%",), evaluations=30)
+    with connect("local:onnxruntime").open(tiny_pack) as session:
+        found = profile(session, data, settings)
+        assert found.choices[0].point == found.front.rising[-1]
+        assert found.within_limits == found.front
+        limited = profile(session, data, replace(settings, memory_limit_mb=59.0))
+        with pytest.raises(BudgetError, match=r"no subnet keeps to 9 MB: the smallest takes 10 MB \(measured\)"):
+            profile(session, data, replace(settings, memory_limit_mb=9.0))
+    assert {point.resident_mb for point in found.front.points} <= {10.0, 60.0}
+    assert limited.choices[0].point.resident_mb == 10.0
+    assert limited.limits.memory_mb == 59.0
+    assert all(point.resident_mb == 10.0 for point in limited.within_limits.points)
+    assert limited.front == found.front
 
 
 def test_tables_and_report(profiled: Profile, tmp_path: Path) -> None:

@@ -427,6 +427,35 @@ def test_a_file_that_is_no_profile_makes_no_page(tmp_path: Path) -> None:
     assert "other.json is not a profile: it does not say 'adaptivenet-profile'" in said
 
 
+def test_memory_and_energy_have_columns_where_they_were_measured(document: dict[str, Any]) -> None:
+    heads = ("resident MB", "energy mJ", "energy IQR mJ")
+    for told in (page_of(document), texts.report(Profile.from_json(document))):
+        assert not any(head in told for head in heads)
+        assert "not measured" not in told
+    document["front"][0]["resident_mb"] = 41.26
+    for known in (document["front"][1], document["whole"][0] if document["whole"] else document["front"][2]):
+        known |= {"energy_mj": 12.34, "energy_spread_mj": 0.456, "energy_repetitions": 7}
+    document["budgets"] = []
+    made = Profile.from_json(document)
+    rows = front_rows(made)
+    first = rows[0].index("resident MB")
+    assert tuple(rows[0][first : first + 3]) == heads
+    assert [row[first : first + 3] for row in rows[1:3]] == [
+        ["41.3", "not measured", "not measured"],
+        ["not measured", "12.3", "0.46"],
+    ]
+    told = page(made)
+    for text in (
+        *heads,
+        "41.3 MB resident, measured once",
+        "12.3 mJ an inference above idle, median of 7, IQR 0.46 mJ",
+    ):
+        assert text in told
+    for text in (told, " ".join(footnotes(made))):
+        assert "by how many MB (10⁶ bytes) a process of its own grows" in text
+        assert "median and IQR of 7 measurements" in text
+
+
 def test_the_table_has_what_was_timed_where_it_was_corrected(document: dict[str, Any]) -> None:
     assert "as timed ms" not in texts.front_rows(Profile.from_json(document))[0]
     samples = {"chains": [["b0-m2", "b2"]], "ms": [[3.0, 3.4, 3.1]], "anchor_ms": [8.2]}

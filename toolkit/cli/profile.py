@@ -11,7 +11,7 @@ import click
 
 from ..atomic import check_file, is_standard_output, is_stream
 from ..errors import AdaptiveNetError, ConnectionLost, ProfileError
-from .console import RUNNER_HELP, Console, OutputFile, print_json, reports_errors, table
+from .console import RUNNER_HELP, Amount, Console, OutputFile, print_json, reports_errors, table
 from .process import output_is_closed
 
 if TYPE_CHECKING:
@@ -34,6 +34,7 @@ _LABELS_HELP = (
 _REPORT_HELP = (
     "Write the profile for people: as a page with figures, or as Markdown where FILE ends in .md (-: likewise)."
 )
+_MEMORY_LIMIT_HELP = "40MB: the most that what is chosen may keep resident, as measured; with every --budget."
 _CORES_HELP = "Cores of a phone to run on, as 4-7 or any (default: the fastest)."
 
 
@@ -73,6 +74,7 @@ def _strategy(ctx: click.Context, param: click.Parameter, value: str) -> str:
     "--rounds", default=40, show_default=True, help="How often each block is timed at most; less when it is precise."
 )
 @click.option("--memory", "memory_mb", default=256, show_default=True, help="Limit for features while evaluating, MB.")
+@click.option("--memory-limit", "memory_limit_mb", type=Amount("MB"), help=_MEMORY_LIMIT_HELP)
 @click.option("--threads", default=1, show_default=True, help="Threads that a block may use.")
 @click.option("--search-threads", type=click.IntRange(min=1), help=_SEARCH_THREADS_HELP)
 @click.option("--cores", help=_CORES_HELP)
@@ -108,6 +110,7 @@ def main(
     verify_images: int,
     rounds: int,
     memory_mb: int,
+    memory_limit_mb: float | None,
     threads: int,
     search_threads: int | None,
     cores: str | None,
@@ -174,6 +177,7 @@ def main(
         memory_mb << 20,
         seed,
         parse_tolerance(tolerance),
+        memory_limit_mb,
     )
     _check_writable("profile", out)
     stays = bool(out) and not is_stream(Path(str(out)))  # a pipe or device keeps nothing to go on with
@@ -275,7 +279,8 @@ def _print(result: Profile, as_json: bool, console: Console) -> None:
     click.echo("\n" + table(front, right=range(len(front[0]) - 2)))  # all but the quality and the blocks
     click.echo("\n" + table(budget_rows(result), right=(1, 2, 3, 5, 6)))
     if result.whole:
-        click.echo("\n" + table(whole_rows(result), right=(2, 3, 4)))
+        whole = whole_rows(result)
+        click.echo("\n" + table(whole, right=range(2, len(whole[0]) - 1)))
     for note in footnotes(result):
         click.echo(f"\n{note}")
 

@@ -9,6 +9,9 @@ import click
 
 from .console import RUNNER_HELP, Amount, Console, print_json, reports_errors
 
+_MEMORY_HELP = "40MB: the most that a subnet may keep resident, and the artifacts of all that is loaded may have."
+_ENERGY_HELP = "15mJ: the most that an inference may take above idle, as profiled."
+
 
 @click.command()
 @click.argument("pack", type=click.Path())
@@ -32,12 +35,8 @@ from .console import RUNNER_HELP, Amount, Console, print_json, reports_errors
     show_default=True,
     help="Of the inferences, that shall be within the budget; with --adapt.",
 )
-@click.option(
-    "--memory-limit",
-    "memory_mb",
-    type=Amount("MB"),
-    help="40MB: for the artifacts of all that is loaded, on this computer.",
-)
+@click.option("--memory-limit", "memory_mb", type=Amount("MB"), help=_MEMORY_HELP)
+@click.option("--energy", "energy_mj", type=Amount("mJ"), help=_ENERGY_HELP)
 @click.option("--trace", type=click.Path(), help="Write every inference and decision to this file, as json lines.")
 @click.option("--threads", type=int, help="Threads that a block may use (default: as profiled).")
 @click.option("--cores", help="Cores of a phone to run on, as 4-7 or any (default: the fastest).")
@@ -56,6 +55,7 @@ def main(
     adapt: bool,
     percentile: float,
     memory_mb: float | None,
+    energy_mj: float | None,
     trace: str | None,
     threads: int | None,
     cores: str | None,
@@ -68,10 +68,12 @@ def main(
     The whole network, of whose latency a budget may be a share, is the original in float32 as one program. To page a
     subnet in is to load those of its blocks that are not loaded yet.
     """
-    from ..devices.connect import connect
+    from ..devices.connect import connect, engine_of
+    from ..devices.phone.contents import BACKENDS
     from ..graph.doubts import one_answer
+    from ..graph.front import FrontPoint
     from ..pack.pack import BlockPack
-    from ..profiling.budgets import choose
+    from ..profiling.budgets import Limits, choose, require_known_energy, within_limits
     from ..profiling.profile import Profile
     from ..profiling.settings import Budget, parse_tolerance
     from ..report.edges import beside
@@ -85,7 +87,14 @@ def main(
     known = Profile.load(profile, opened)
     tolerated = known.document["settings"].get("tolerance", 0.0) if tolerance is None else parse_tolerance(tolerance)
     asked, whole_ms = Budget(budget, tolerated), known.reference.median_ms
-    limit, point = asked.ms(whole_ms), choose(known.front, asked, whole_ms)
+    limits, backend = Limits(memory_mb, energy_mj), BACKENDS[engine_of(address or known.device["address"])]
+
+    def artifacts_mb(point: FrontPoint) -> float:
+        return sum(opened.artifact(name, backend).bytes for name in point.subnet) / 1e6
+
+    require_known_energy(known.front, limits)
+    eligible = within_limits(known.front, limits, artifacts_mb)
+    limit, point = asked.ms(whole_ms), choose(eligible, asked, whole_ms, limits)
     allowed = max(asked.allowed_ms(whole_ms), point.latency_ms)
     pictures = opened.open_data(data)
     console = Console()
@@ -109,7 +118,7 @@ def main(
     )
     for warning in known.warnings:
         console.say(f"warning, from the profile: {warning}")
-    missed = beside(known.front, limit, allowed, point)
+    missed = beside(eligible, limit, allowed, point)
 
     def named(answer: int) -> str:
         names = opened.classes
@@ -123,6 +132,8 @@ def main(
         "subnet": list(point.subnet),
         "expected_ms": point.latency_ms,
         "expected_ms_is": "measured" if point.measured else "predicted",
+        "resident_mb": point.resident_mb,
+        "energy_mj": point.energy_mj,
         "quality": point.quality.to_json() if point.quality else None,
         "also": [quality.to_json() for quality in point.also],
         "a_little_over": missed,
@@ -139,7 +150,7 @@ def main(
                 f"profiled, {limit:.2f} ms allowed; quality: {quality})"
             )
         return
-    budgets = Budgets(allowed, percentile, memory_mb)
+    budgets = Budgets(allowed, percentile, memory_mb, energy_mj)
     with ExitStack() as stack:
         written = stack.enter_context(Trace(trace, budgets)) if trace else None
         done = Stream(known.front.rising, limit, count or (None if adapt else 100), console, written)

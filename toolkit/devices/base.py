@@ -297,6 +297,19 @@ class Session(ABC):
     def infer_timed(self, x: NDArray[Any]) -> tuple[NDArray[Any], float]:
         """As `infer`, and the milliseconds that it took on the device: the way there and back is not counted."""
 
+    def resident_mb(self, subnets: Sequence[Iterable[str]], progress: Progress | None = None) -> list[float | None]:
+        """The memory that each of some subnets takes here while it serves, in 10^6 bytes, measured once.
+
+        That is by how much a process of its own grows when it loads the subnet and infers a few times: what it took
+        before is not counted. None where the device does not tell. Raises GraphError for what is no subnet.
+        """
+        self._ready()
+        return self._resident_mb([self.pack.graph.subnet(subnet) for subnet in subnets], progress or _nobody)
+
+    def _resident_mb(self, subnets: Sequence[Subnet], progress: Progress) -> list[float | None]:
+        """See `resident_mb`."""
+        return [None] * len(subnets)
+
     @property
     @abstractmethod
     def resident(self) -> Resident:

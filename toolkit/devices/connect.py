@@ -96,6 +96,11 @@ def is_local(address: str) -> bool:
     return address == "local" or address.startswith("local:")
 
 
+def engine_of(address: str) -> str:
+    """The name of the engine that the device at an address runs."""
+    return _place_and_engine(address)[1]
+
+
 def clean(address: str, observer: Observer | None = None) -> bool:
     """Removes everything that was pushed to the phone at `address`, and ends what runs there. False: there was nothing.
 

@@ -31,7 +31,7 @@ from ..devices.base import Evaluation, PageIn, Progress, Resident, Session
 from ..devices.conditions import Conditions
 from ..documents import parse_json
 from ..errors import ProfileError
-from ..graph.graph import Block
+from ..graph.graph import Block, Subnet
 from ..plan.plan import Plan
 
 FORMAT = "adaptivenet-profile-journal"
@@ -166,6 +166,15 @@ class JournaledSession(Session):
     def resident(self) -> Resident:
         """See `Session.resident`."""
         return self._session.resident
+
+    def _resident_mb(self, subnets: Sequence[Subnet], progress: Progress) -> list[float | None]:
+        question = _digest("resident", [list(subnet) for subnet in subnets])
+        known = self._journal.recall(question)
+        if known is None:
+            begin = time.perf_counter()
+            known = self._session.resident_mb(subnets, progress)
+            self._journal.note(question, known, time.perf_counter() - begin)
+        return [None if each is None else float(each) for each in known]
 
     def holding(self) -> AbstractContextManager[None]:
         """See `Session.holding`."""

@@ -13,13 +13,14 @@ from ..atomic import write_file
 from ..devices.base import PageIn
 from ..devices.conditions import Conditions
 from ..documents import parse_json, violation
-from ..errors import GraphError, ProfileError
+from ..errors import BudgetError, GraphError, ProfileError
 from ..graph.front import Front, FrontPoint
 from ..graph.graph import Block, BlockGraph, Cut
 from ..graph.latency import Latency, LatencyTable
 from ..graph.profiled import OF_BLOCK
 from ..graph.ticks import of_every_block
 from ..pack.pack import BlockPack
+from .budgets import Limits, within_limits
 from .slowing import Slowdown
 
 FORMAT = "adaptivenet-profile"
@@ -93,6 +94,20 @@ class Profile:
     def warnings(self) -> tuple[str, ...]:
         """Reasons to doubt the quality, a sentence each."""
         return tuple(self.document.get("warnings", ()))
+
+    @property
+    def limits(self) -> Limits:
+        """What the chosen points were to take at most besides time."""
+        settings = self.document["settings"]
+        return Limits(settings.get("memory_limit_mb"), settings.get("energy_limit_mj"))
+
+    @property
+    def within_limits(self) -> Front:
+        """The points of the front that could be chosen; all where none keeps the limits, and none was chosen."""
+        try:
+            return within_limits(self.front, self.limits)
+        except BudgetError:
+            return self.front
 
     @property
     def slowdowns(self) -> tuple[str, ...]:

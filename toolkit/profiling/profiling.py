@@ -35,7 +35,8 @@ from ..plan.plan import compile_plan
 from ..search import Result, Searched, complete, first_look, search, strategy_class, strategy_name
 from ..search.racing import is_worse
 from .block_timing import BLOCKS, LIKELY, BlockTiming, time_blocks
-from .budgets import choose, may_meet, unmet
+from .budgets import Limits, choose, may_meet, unmet, within_limits
+from .costs import MEMORY, with_memory
 from .edges import below_edges
 from .finalists import EDGES, FIRST, near, time_finalists, time_subnets
 from .journal import Journal, JournaledSession
@@ -176,8 +177,14 @@ class _Profiling:
             qualities, networks = self._verify([strategy.results[subnet] for subnet in kept])
             self.front_notes = left_out(near_targets, seen, qualities.keys())
             warnings = self._warnings(predictor.ms, qualities)
-        front = Front(self._point(subnet, predictor, measured[subnet], *found) for subnet, found in qualities.items())
-        whole = [self._point(subnet, predictor, measured[subnet], *found) for subnet, found in networks.items()]
+        points = {
+            subnet: self._point(subnet, predictor, measured[subnet], *found)
+            for subnet, found in {**networks, **qualities}.items()
+        }
+        with self._stage(MEMORY):
+            points = with_memory(self.session, points, partial(self.report, MEMORY))
+        front = Front(points[subnet] for subnet in qualities)
+        whole = [points[subnet] for subnet in networks]
         with self._stage("page in"):
             choices = tuple(self._choose(front, budget, reference.median_ms) for budget in self.budgets)
         return self._document(timing.table, oracle, reference, predictor, searched, front, whole, choices, warnings)
@@ -362,7 +369,8 @@ class _Profiling:
         return tuple(found)
 
     def _choose(self, front: Front, budget: Budget, whole_ms: float) -> Choice:
-        point = choose(front, budget, whole_ms)
+        limits = Limits(self.settings.memory_limit_mb, self.settings.energy_limit_mj)
+        point = choose(within_limits(front, limits), budget, whole_ms, limits)
         self.session.activate(self.graph.oracle)
         page_in = self.session.activate(point.subnet)
         if self.session.resident.blocks != tuple(point.subnet):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass
 
@@ -62,8 +63,9 @@ class Settings:
     `package.module:Class`. `verify_images` pictures that the search never saw give the reported quality. `rounds` is
     how often each block and each finalist is timed at most: it ends sooner when every median is known to 1% (see
     `measuring`). `memory_bytes` bounds the features that are held while evaluating. A subnet may be over a budget by
-    `tolerance`, a share of it. Raises BudgetError for a text that is not a budget, ProfileError for another value that
-    makes no sense.
+    `tolerance`, a share of it. What is chosen takes at most `memory_limit_mb` (10^6 bytes), and an inference of it at
+    most `energy_limit_mj`. The energy is measured `energy_rounds` times, where the device tells; 0: not at all. Raises
+    BudgetError for a text that is not a budget, ProfileError for another value that makes no sense.
     """
 
     budgets: tuple[str, ...] = ("75%",)
@@ -76,6 +78,9 @@ class Settings:
     memory_bytes: int = 256 << 20
     seed: int = 0
     tolerance: float = 0.0
+    memory_limit_mb: float | None = None
+    energy_limit_mj: float | None = None
+    energy_rounds: int = 0
 
     def __post_init__(self) -> None:
         for text in self.budgets:
@@ -83,8 +88,12 @@ class Settings:
         strategy_class(self.strategy)
         # Two subnets are always evaluated: the oracle and the fastest.
         least = {"evaluations": 2, "search_images": 1, "verify_images": 1, "rounds": 1, "memory_bytes": 1}
+        least["energy_rounds"] = 0
         for name, lowest in least.items():
             if (value := getattr(self, name)) is not None and value < lowest:
                 raise ProfileError(f"{name} is {value}; it must be at least {lowest}")
+        for name in ("memory_limit_mb", "energy_limit_mj"):
+            if (value := getattr(self, name)) is not None and not (math.isfinite(value) and value > 0):
+                raise ProfileError(f"{name} is {value}; it must be a positive number")
         if not 0 <= self.tolerance <= _MOST_TOLERANT:
             raise ProfileError(f"tolerance is {self.tolerance}; it must be a share from 0 to {_MOST_TOLERANT}")

@@ -43,7 +43,7 @@ def notes(profile: Profile) -> list[str]:
                 f"{choice.budget}: the chosen subnet's {latency} ± {within} (95% interval) reach over the limit of "
                 f"{limit:.2f} ms."
             )
-        missed = near_miss(profile.front, choice.allowed_ms, point)
+        missed = near_miss(profile.within_limits, choice.allowed_ms, point)
         if missed:
             reach = missed.latency_ms - missed.half_width_ms <= choice.allowed_ms
             found.append(

@@ -15,6 +15,7 @@ from ..graph.graph import Subnet
 from ..graph.latency import Latency
 from ..profiling.finalists import AGAIN, EDGES, FIRST
 from ..profiling.profile import Profile
+from .costs import cost_columns, cost_words
 from .edges import beside, notes
 from .predictions import predictions
 
@@ -92,6 +93,7 @@ def front_rows(profile: Profile) -> list[list[str]]:
     timed = where_corrected(profile)
     differs = bool(timed)
     as_timed_head = ["as timed ms"] if differs else []
+    heads, *columns = cost_columns(profile.front.points)
     rows = [
         [
             "predicted ms",
@@ -99,11 +101,12 @@ def front_rows(profile: Profile) -> list[list[str]]:
             *as_timed_head,
             "IQR ms",
             of_reference(profile),
+            *heads,
             "quality",
             "blocks that are not original",
         ]
     ]
-    for point in profile.front.points:
+    for point, costs in zip(profile.front.points, columns):
         rows.append(
             [
                 f"{point.predicted_ms:.2f} ± {point.predicted_error_ms:.2f}",
@@ -111,6 +114,7 @@ def front_rows(profile: Profile) -> list[list[str]]:
                 *([f"{timed.get(tuple(point.subnet), point.latency_ms):.2f}"] if differs else []),
                 f"{point.spread_ms or 0:.2f}",
                 f"{point.latency_ms / profile.reference.median_ms:.0%}",
+                *costs,
                 in_words(point),
                 made_of(point.subnet),
             ]
@@ -120,8 +124,9 @@ def front_rows(profile: Profile) -> list[list[str]]:
 
 def whole_rows(profile: Profile) -> list[list[str]]:
     """The table of the networks that are one program: what one could ship without blocks. Only heads where none is."""
-    rows = [["whole networks", "precision", "measured ms", "IQR ms", of_reference(profile), "quality"]]
-    for point in profile.whole:
+    heads, *columns = cost_columns(profile.whole)
+    rows = [["whole networks", "precision", "measured ms", "IQR ms", of_reference(profile), *heads, "quality"]]
+    for point, costs in zip(profile.whole, columns):
         (block,) = (profile.graph[name] for name in point.subnet)
         rows.append(
             [
@@ -130,6 +135,7 @@ def whole_rows(profile: Profile) -> list[list[str]]:
                 f"{point.latency_ms:.2f}",
                 f"{point.spread_ms or 0:.2f}",
                 f"{point.latency_ms / profile.reference.median_ms:.0%}",
+                *costs,
                 in_words(point),
             ]
         )
@@ -184,7 +190,7 @@ def budget_rows(profile: Profile) -> list[list[str]]:
     The last column is what is a little over the budget, where there is something for any of them.
     """
     rows = [["budget", "limit ms", "predicted ms", "measured ms", "quality", "page-in ms", "page-in MB"]]
-    near = [beside(profile.front, each.budget_ms, each.allowed_ms, each.point) for each in profile.choices]
+    near = [beside(profile.within_limits, each.budget_ms, each.allowed_ms, each.point) for each in profile.choices]
     rows[0] += ["a little over"] if any(near) else []
     for choice, missed in zip(profile.choices, near):
         point, page_in = choice.point, choice.page_in
@@ -206,7 +212,8 @@ def budget_rows(profile: Profile) -> list[list[str]]:
 def footnotes(profile: Profile) -> list[str]:
     """What to know of the tables: of budgets with something at their edge, of the predictions, and of the words."""
     found = predictions(profile.front)
-    return [*notes(profile), *([found.in_words()] if found else []), WORDS]
+    words = " ".join([WORDS, *cost_words([*profile.front.points, *profile.whole])])
+    return [*notes(profile), *([found.in_words()] if found else []), words]
 
 
 def markdown(rows: list[list[str]]) -> str:

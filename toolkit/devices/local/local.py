@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from ...data import Dataset
 from ...errors import DeviceError
-from ...graph.graph import Block
+from ...graph.graph import Block, Subnet
 from ...pack.pack import BlockPack
 from ...plan.plan import Plan, Run
 from ..base import Device, DeviceInfo, PageIn, Progress, Resident, Session, usable_cores
@@ -29,6 +29,7 @@ from .assembler import Assembler, Programs
 from .interpreter import Chain, Engine, PlanRunner, Program, Tensor, first_readers
 from .kept import KeptFeatures
 from .memory import free_bytes
+from .resident import resident_mb
 from .stopwatch import Stopwatch
 
 _HELD = 0.25  # of the free memory, for the artifacts of the chains that are assembled to be measured
@@ -283,6 +284,10 @@ class LocalSession(Session):
         begin = time.perf_counter()
         output = self._chain({0: x})
         return output, (time.perf_counter() - begin) * 1e3
+
+    def _resident_mb(self, subnets: Sequence[Subnet], progress: Progress) -> list[float | None]:
+        """See `Session.resident_mb`."""
+        return resident_mb(self.pack, self.info.address, self.info.threads, subnets, progress)
 
     @property
     def resident(self) -> Resident:

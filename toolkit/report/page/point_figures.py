@@ -70,6 +70,11 @@ def describe(facts: Facts, point: FrontPoint) -> list[str]:
             f"predicted {predicted(facts, point)} ms",
         ]
     lines += [f"{in_words(quality)}, {quality.n} pictures" for quality in point.qualities] or ["quality not measured"]
+    if point.resident_mb is not None:
+        lines.append(f"{point.resident_mb:.1f} MB resident, measured once")
+    if point.energy_mj is not None:
+        how = f"median of {point.energy_repetitions}, IQR {point.energy_spread_mj:.2g} mJ"
+        lines.append(f"{point.energy_mj:.3g} mJ an inference above idle, {how}")
     lines.append(f"not original: {' '.join(facts.changed(point)) or 'nothing, the oracle'}")
     return lines + [f"chosen for {budget}" for budget in facts.chosen_for(point)]
 

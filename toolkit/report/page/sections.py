@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from decimal import Decimal
 from itertools import pairwise
 
+from ..costs import cost_words
 from ..edges import notes
 from ..predictions import predictions
 from . import tables
@@ -112,6 +113,7 @@ def _front(facts: Facts) -> list[Markup]:
         _note(
             "IQR: how far the middle half of the runs lies apart. As timed: not corrected for the device's speed; left",
             "out where that changed nothing by more than 1%. Error: of the predicted latency.",
+            *cost_words([*facts.points, *facts.profile.whole]),
             *rising,
         ),
     ]

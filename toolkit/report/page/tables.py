@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from ...devices.conditions import hottest, spell_cores
 from ...graph.front import FrontPoint
+from ..costs import cost_columns
 from ..edges import beside
 from ..text import where_corrected
 from .facts import Facts
@@ -54,7 +55,7 @@ def budget_table(facts: Facts) -> Markup:
                 _qualities(point),
                 f"{page_in.ms:.1f}",
                 f"{page_in.bytes_in / 1e6:.2f}",
-                beside(facts.profile.front, choice.budget_ms, choice.allowed_ms, point) or "",
+                beside(facts.profile.within_limits, choice.budget_ms, choice.allowed_ms, point) or "",
             ]
         )
     return table(rows, (1, 2, 3, 5, 6), "stack")
@@ -69,11 +70,11 @@ def front_table(facts: Facts) -> Markup:
         f"of {facts.reference_name}",
         "predicted ms",
         "error",
-        "quality (95% interval)",
     ]
-    rows: list[list[Cell]] = [[*heads, "not original", "chosen for"]]
+    cost_heads, *costs = cost_columns(facts.points)
+    rows: list[list[Cell]] = [[*heads, *cost_heads, "quality (95% interval)", "not original", "chosen for"]]
     timed = where_corrected(facts.profile)
-    for point in facts.points:
+    for point, cost in zip(facts.points, costs):
         measured = point.measured
         share = f"{measured.median_ms / facts.reference.median_ms:.0%}" if measured else ""
         error = f"{point.predicted_ms / measured.median_ms - 1:+.1%}".replace("-", "−") if measured else ""
@@ -84,22 +85,26 @@ def front_table(facts: Facts) -> Markup:
                 share,
                 predicted(facts, point),
                 error,
+                *cost,
                 _qualities(point),
                 joined(*(joined(tag("code", name), " ") for name in facts.changed(point))) or "none: the oracle",
                 ", ".join(facts.chosen_for(point)),
             ]
         )
-    return table(rows, (0, 1, 2, 3, 4, 5), "stack")
+    return table(rows, range(len(rows[0]) - 3), "stack")
 
 
 def whole_table(facts: Facts) -> Markup:
     """The networks that are one program."""
-    rows: list[list[Cell]] = [["network", "precision", "measured ms", "IQR ms", "of whole", "quality (95% interval)"]]
-    for point in facts.profile.whole:
+    cost_heads, *costs = cost_columns(facts.profile.whole)
+    heads = ["network", "precision", "measured ms", "IQR ms", "of whole", *cost_heads, "quality (95% interval)"]
+    rows: list[list[Cell]] = [[*heads]]
+    for point, cost in zip(facts.profile.whole, costs):
         block = facts.profile.graph[point.subnet[0]]
         share = f"{point.latency_ms / facts.reference.median_ms:.0%}"
-        rows.append([tag("code", block.name), block.precision, *_measured(facts, point), share, _qualities(point)])
-    return table(rows, (2, 3, 4), "stack")
+        name = tag("code", block.name)
+        rows.append([name, block.precision, *_measured(facts, point), share, *cost, _qualities(point)])
+    return table(rows, range(2, len(heads) - 1), "stack")
 
 
 def block_table(facts: Facts) -> Markup:
