@@ -158,3 +158,19 @@ def test_a_strategy_that_does_not_exist_is_a_usage_error(name: str, message: str
     result = call(profile, "pack", "--strategy", name)
     assert result.exit_code == 2
     assert message in result.stderr
+
+
+def test_a_limit_of_memory_that_nothing_keeps_names_the_smallest_and_loses_nothing(
+    tiny_pack: BlockPack, labelled: Path, tmp_path: Path
+) -> None:
+    arguments = (tiny_pack.path, "--device", ENGINES[1], "--data", labelled, "--budget", "1000ms", *QUICK)
+    out = tmp_path / "profile.json"
+    said = error_of(call(profile, *arguments, "--out", out, "--memory-limit", "0.000001MB"))
+    assert "no subnet keeps to 1e-06 MB: the smallest takes 0." in said
+    assert f"what was measured is kept in {out}.journal: --resume goes on with it" in said
+    document = document_of(call(profile, *arguments, "--out", out, "--resume", "--memory-limit", "100MB", "--json"))
+    assert document["settings"]["memory_limit_mb"] == 100
+    assert document["chosen"]["resident_mb"] <= 100
+    result = call(profile, *arguments, "--memory-limit", "much")
+    assert result.exit_code == 2
+    assert "write it like 40MB" in result.stderr

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ..atomic import check_file, is_standard_output, is_stream
-from ..errors import AdaptiveNetError, ConnectionLost, ProfileError
+from ..errors import AdaptiveNetError, BudgetError, ConnectionLost, ProfileError
 from .console import RUNNER_HELP, Amount, Console, OutputFile, print_json, reports_errors, table
 from .process import output_is_closed
 
@@ -226,7 +226,7 @@ def main(
             console.say(
                 f"going on with {journal}" if resume else f"note: {journal} is begun anew; --resume goes on with it"
             )
-        with _keeping(journal, ConnectionLost):
+        with _keeping(journal, ConnectionLost, BudgetError):
             result = profile(
                 session,
                 pictures,
@@ -255,14 +255,14 @@ def main(
 
 
 @contextmanager
-def _keeping(journal: str | None, error: type[AdaptiveNetError]) -> Iterator[None]:
+def _keeping(journal: str | None, *errors: type[AdaptiveNetError]) -> Iterator[None]:
     """Says, where the user or such an error ends a profile, that it can be gone on with."""
     kept = f"what was measured is kept in {journal}: --resume goes on with it"
     try:
         yield
     except KeyboardInterrupt:
         raise KeyboardInterrupt(*([kept] if journal else [])) from None
-    except error as raised:
+    except errors as raised:
         raise type(raised)(f"{raised}; {kept}" if journal else str(raised)) from raised
 
 
