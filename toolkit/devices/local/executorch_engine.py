@@ -42,16 +42,7 @@ class ExecuTorchEngine:
     assemble = None
 
     def __init__(self, threads: int) -> None:
-        try:
-            import torch
-
-            # `executorch.runtime` is the public name of the same classes, but importing it imports the whole exporter:
-            # five seconds, and warnings about libraries that only an exporter needs.
-            from executorch.extension.pybindings import _C
-        except ImportError as error:
-            raise EngineMissing(
-                f"the engine executorch cannot be imported ({error}): pip install executorch torch"
-            ) from error
+        torch, _C = import_libraries()
         self.version = version("executorch")
         self.threads = threads
         self._torch = torch
@@ -105,6 +96,21 @@ class ExecuTorchEngine:
     def array(self, tensor: Tensor) -> NDArray[Any]:
         """See `Engine.array`."""
         return np.array(tensor.numpy(), order="C")
+
+
+def import_libraries() -> tuple[Any, Any]:
+    """torch and the runtime. No thread is started yet. Raises EngineMissing where they are not installed."""
+    try:
+        import torch
+
+        # `executorch.runtime` is the public name of the same classes, but importing it imports the whole exporter:
+        # five seconds, and warnings about libraries that only an exporter needs.
+        from executorch.extension.pybindings import _C
+    except ImportError as error:
+        raise EngineMissing(
+            f"the engine executorch cannot be imported ({error}): pip install executorch torch"
+        ) from error
+    return torch, _C
 
 
 class _Program:

@@ -24,12 +24,7 @@ class OnnxRuntimeEngine:
     backend = "onnx"
 
     def __init__(self, threads: int) -> None:
-        try:
-            import onnxruntime  # type: ignore[import-untyped]
-        except ImportError as error:
-            raise EngineMissing(
-                f"the engine onnxruntime cannot be imported ({error}): pip install onnxruntime"
-            ) from error
+        onnxruntime = import_library()
         self.version = str(onnxruntime.__version__)
         self.threads = threads
         self._runtime: Any = onnxruntime
@@ -77,6 +72,15 @@ class OnnxRuntimeEngine:
     def array(self, tensor: Tensor) -> NDArray[Any]:
         """See `Engine.array`."""
         return np.array(tensor, order="C")
+
+
+def import_library() -> Any:
+    """The runtime. No thread is started yet. Raises EngineMissing where it is not installed."""
+    try:
+        import onnxruntime  # type: ignore[import-untyped]
+    except ImportError as error:
+        raise EngineMissing(f"the engine onnxruntime cannot be imported ({error}): pip install onnxruntime") from error
+    return onnxruntime
 
 
 class _Program:

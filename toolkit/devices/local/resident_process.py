@@ -23,7 +23,8 @@ from functools import partial
 import numpy as np
 
 from ...pack.pack import BlockPack
-from ..connect import connect
+from ..connect import connect, engine_of
+from . import executorch_engine, onnxruntime_engine
 from .assembler import Assembler
 from .interpreter import Chain
 from .local import LocalDevice
@@ -80,7 +81,8 @@ def _main() -> None:
     os.dup2(2, 1)  # libraries that print shall not print there
     request = json.loads(sys.stdin.readline())
     pack = BlockPack.open(request["pack"], verify=False)
-    _import_engine(request["address"])
+    import_engine = {"executorch": executorch_engine.import_libraries, "onnxruntime": onnxruntime_engine.import_library}
+    import_engine[engine_of(request["address"])]()
     gc.freeze()  # what is there already need not be looked through again
 
     def grown_by(subnet: Sequence[str]) -> int | None:
@@ -91,15 +93,6 @@ def _main() -> None:
 
     for subnet in request["subnets"]:
         print(json.dumps(_fork(partial(grown_by, subnet))), file=answers, flush=True)
-
-
-def _import_engine(address: str) -> None:
-    """Without making one."""
-    if address.endswith("onnxruntime"):
-        import onnxruntime  # type: ignore[import-untyped] # noqa: F401
-    else:
-        import torch  # noqa: F401
-        from executorch.extension.pybindings import _C  # noqa: F401
 
 
 if __name__ == "__main__":
