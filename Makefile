@@ -33,13 +33,14 @@ app: install ## the Kotlin library for apps and its tests (docs/app.md); says wh
 	@command -v mvn >/dev/null && command -v javac >/dev/null || \
 	    { echo "make: Maven or a JDK was not found. Install them: apt-get update && apt-get install -y maven openjdk-17-jdk-headless" >&2; exit 1; }
 	OMP_NUM_THREADS=1 .venv/bin/python tests/app_packs.py build/app/packs
+	OMP_NUM_THREADS=1 .venv/bin/python tests/app_bundle.py build/app/bundle
 	mvn --quiet --batch-mode --file android_runner/android/pom.xml verify
 
 demo: install ## the whole job on EfficientNet-Lite0, into demo/; on your own images: make demo DATA=folder
 	$(RUN) benchmarks.demo --out demo $(if $(DATA),--data "$(DATA)")
 
 clean: ## remove .venv, build products and caches; demo/ stays
-	rm -rf .venv build dist android_runner/android/*/target *.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .venv build dist android_runner/android/*/target android_runner/android/samples/*/target *.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 help: ## this list

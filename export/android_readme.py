@@ -8,7 +8,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .android import AndroidBundle
 
-_ENGINES = {"executorch": ("executorch", "ExecuTorchEngine"), "onnx": ("onnxruntime", "OnnxRuntimeEngine")}
+_ENGINES = {
+    "executorch": ("executorch", "org.pytorch:executorch-android"),
+    "onnx": ("onnxruntime", "com.microsoft.onnxruntime:onnxruntime-android"),
+}
 HEADS = ("SoC", "point", "latency ms", "quality", "blocks", "MB")
 
 
@@ -26,7 +29,7 @@ def row(point: Mapping[str, Any]) -> list[str]:
 
 def readme(bundle: AndroidBundle) -> str:
     """README.md of a bundle."""
-    artifact, engine = _ENGINES[bundle.backend]
+    module, engine = _ENGINES[bundle.backend]
     extensions = ", ".join(f'"{extension}"' for extension in bundle.no_compress)
     table = _markdown([list(HEADS), *(row(point.to_json()) for point in bundle.points)])
     warnings = "".join(f"\n**Warning:** {warning}.\n" for warning in bundle.warnings)
@@ -40,19 +43,23 @@ android {{
     androidResources {{ noCompress += listOf({extensions}) }}
 }}
 dependencies {{
-    implementation("io.adaptivenet:adaptivenet-android:VERSION")
-    implementation("io.adaptivenet:adaptivenet-engine-{artifact}:VERSION")
+    implementation("io.adaptivenet:adaptivenet:VERSION")
+    implementation("io.adaptivenet:adaptivenet-engine-{module}:VERSION")
+    implementation("{engine}:ENGINE_VERSION")
 }}
 ```
 
 ```kotlin
-val model = AdaptiveModels.create(context, "{bundle.name}", {engine}(), Options(budget = 12.milliseconds))
+import io.adaptivenet.android.create
+
+val model = AdaptiveModel.create(context, "{bundle.name}", Options(budget = 12.milliseconds))  // blocks
 val input = model.createInputBuffer(); val output = model.createOutputBuffer()
 model.run(input, output)  // never waits for a load
 model.close()
 ```
 
-The libraries come from the Maven repository that `make aar` builds; docs/app.md of the toolkit has the rest.
+The libraries come from the Maven repository that `make aar` builds; the engine's version is that of the profiles, or the
+newest. docs/app.md of the toolkit has the rest.
 
 ## What it weighs
 

@@ -1,8 +1,8 @@
 """Writes the bundle that the tests of the Android module open: python tests/app_bundle.py FOLDER
 
-FOLDER/app is what adaptivenet-export --bundle android writes of the pack of packs.py with two profiles, and
-FOLDER/answers.json an input and what Python answers for every point that is worth running. What is there already is kept
-while it was made by the same modules and versions.
+FOLDER/app is what adaptivenet-export --bundle android writes of the pack of packs.py with three profiles, and
+FOLDER/answers.json an input and what Python answers for every point that is worth running. What is there already is
+kept while it was made by the same modules and versions.
 """
 
 from __future__ import annotations
