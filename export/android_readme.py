@@ -58,8 +58,8 @@ model.run(input, output)  // never waits for a load
 model.close()
 ```
 
-The libraries come from the Maven repository that `make aar` builds; the engine's version is that of the profiles, or the
-newest. docs/app.md of the toolkit has the rest.
+The libraries come from the Maven repository that `make aar` builds; the engine's version is that of the profiles, or
+the newest. docs/app.md of the toolkit has the rest.
 
 ## What it weighs
 
