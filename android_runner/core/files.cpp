@@ -8,6 +8,7 @@
 #include <cerrno>
 #include <cstdint>
 #include <cstring>
+#include <new>
 #include <stdexcept>
 #include <utility>
 
@@ -60,29 +61,63 @@ class OpenFile {
 
 MappedFile::MappedFile(const std::filesystem::path& path) {
   const OpenFile file(path);
-  if (file.size() > SIZE_MAX) refuse(path, "has " + std::to_string(file.size()) + " bytes, too many to map");
-  size_ = static_cast<std::size_t>(file.size());
-  if (size_ == 0) return;  // an empty mapping is an error
-  void* data = ::mmap(nullptr, size_, PROT_READ, MAP_PRIVATE, file.descriptor(), 0);
-  if (data == MAP_FAILED) refuse(path, std::string("cannot be mapped: ") + std::strerror(errno));
-  data_ = static_cast<const std::byte*>(data);
+  try {
+    map(file.descriptor(), 0, file.size());
+  } catch (const std::runtime_error& error) {
+    refuse(path, error.what());
+  }
+}
+
+MappedFile::MappedFile(int descriptor, std::uint64_t offset, std::uint64_t bytes) { map(descriptor, offset, bytes); }
+
+void MappedFile::map(int descriptor, std::uint64_t offset, std::uint64_t bytes) {
+  if (bytes == 0) return;  // an empty mapping is an error
+  const std::uint64_t before = offset % static_cast<std::uint64_t>(::sysconf(_SC_PAGESIZE));
+  if (bytes > SIZE_MAX - before) {
+    throw std::runtime_error("has " + std::to_string(bytes) + " bytes, too many to map");
+  }
+  mapped_ = static_cast<std::size_t>(before + bytes);
+  void* data = ::mmap(nullptr, mapped_, PROT_READ, MAP_PRIVATE, descriptor, static_cast<off_t>(offset - before));
+  if (data == MAP_FAILED) throw std::runtime_error(std::string("cannot be mapped: ") + std::strerror(errno));
+  mapping_ = data;
+  data_ = static_cast<const std::byte*>(data) + before;
+  size_ = static_cast<std::size_t>(bytes);
 }
 
 MappedFile::MappedFile(MappedFile&& other) noexcept
-    : data_(std::exchange(other.data_, nullptr)), size_(std::exchange(other.size_, 0)) {}
+    : mapping_(std::exchange(other.mapping_, nullptr)),
+      mapped_(std::exchange(other.mapped_, 0)),
+      copied_(std::exchange(other.copied_, false)),
+      data_(std::exchange(other.data_, nullptr)),
+      size_(std::exchange(other.size_, 0)) {}
 
 MappedFile& MappedFile::operator=(MappedFile&& other) noexcept {
+  std::swap(mapping_, other.mapping_);
+  std::swap(mapped_, other.mapped_);
+  std::swap(copied_, other.copied_);
   std::swap(data_, other.data_);
   std::swap(size_, other.size_);
   return *this;
 }
 
 MappedFile::~MappedFile() {
-  if (data_ != nullptr) ::munmap(const_cast<std::byte*>(data_), size_);
+  if (mapping_ != nullptr) ::munmap(mapping_, mapped_);
+}
+
+void MappedFile::align(std::size_t alignment) {
+  if (reinterpret_cast<std::uintptr_t>(data_) % alignment == 0) return;
+  void* copy = ::mmap(nullptr, size_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (copy == MAP_FAILED) throw std::bad_alloc();
+  std::memcpy(copy, data_, size_);
+  ::munmap(mapping_, mapped_);
+  mapping_ = copy;
+  mapped_ = size_;
+  copied_ = true;
+  data_ = static_cast<const std::byte*>(copy);
 }
 
 void MappedFile::leave_memory() const {
-  if (data_ != nullptr) ::madvise(const_cast<std::byte*>(data_), size_, MADV_DONTNEED);
+  if (mapping_ != nullptr && !copied_) ::madvise(mapping_, mapped_, MADV_DONTNEED);
 }
 
 std::string read_text(const std::filesystem::path& path, std::size_t limit) {

@@ -205,6 +205,12 @@ Pack Pack::open(const std::filesystem::path& file, std::filesystem::path blobs) 
   return pack;
 }
 
+Pack Pack::open(ArchivePtr archive) {
+  Pack pack = parse(archive->read_text("manifest.json", kManifestLimit));
+  pack.archive_ = std::move(archive);
+  return pack;
+}
+
 TensorType Pack::label() const {
   Shape shape = graph_.cuts().back().shape;
   if (shape.size() > 1) shape.erase(shape.begin() + 1);
@@ -221,17 +227,21 @@ const Artifact& Pack::metric_artifact(const std::string& metric, const std::stri
   return chosen(name_, found->second.artifacts, backend);
 }
 
-MappedFile Pack::read(const Artifact& artifact) const {
+MappedFile Pack::open_blob(const Artifact& artifact) const {
+  if (archive_) return archive_->map(artifact.file);
   std::error_code ignored;  // a folder that cannot be looked at counts as missing
   if (!std::filesystem::is_directory(std::filesystem::symlink_status(blobs_, ignored))) {
     throw PackError(quote(blobs_.string()) + " is not a folder (or a link to one); copy the pack again");
   }
-  MappedFile file;
   try {
-    file = MappedFile(blobs_ / artifact.file.substr(kFolder.size()));
+    return MappedFile(blobs_ / artifact.file.substr(kFolder.size()));
   } catch (const std::runtime_error& error) {
     throw PackError(std::string("blob ") + error.what() + "; copy the pack again");
   }
+}
+
+MappedFile Pack::read(const Artifact& artifact) const {
+  MappedFile file = open_blob(artifact);
   if (static_cast<std::int64_t>(file.bytes().size()) != artifact.bytes) {
     throw PackError(artifact.file + " has " + std::to_string(file.bytes().size()) + " bytes, the manifest says " +
                     std::to_string(artifact.bytes) + "; export or copy the pack again");

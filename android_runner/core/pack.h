@@ -1,4 +1,4 @@
-// The block pack as the phone has it: a manifest, and blobs in a folder that several packs share.
+// The block pack: a manifest, and blobs in a folder, which several packs share on a phone, or all in one archive.
 #pragma once
 
 #include <filesystem>
@@ -7,6 +7,7 @@
 #include <string_view>
 #include <vector>
 
+#include "core/archive.h"
 #include "core/files.h"
 #include "core/graph.h"
 #include "core/tensor.h"
@@ -38,6 +39,9 @@ class Pack {
   // manifest gives them without "blobs/".
   static Pack open(const std::filesystem::path& file, std::filesystem::path blobs);
 
+  // The same for a pack in one archive.
+  static Pack open(ArchivePtr archive);
+
   const std::string& name() const { return name_; }
   const std::string& digest() const { return digest_; }
   const std::string& bundled_from() const { return bundled_from_; }  // the digest of another pack; empty for no bundle
@@ -60,6 +64,9 @@ class Pack {
   std::map<std::string, std::map<std::string, Artifact>> blocks_;
   std::map<std::string, Metric> metrics_;
   std::filesystem::path blobs_;
+  ArchivePtr archive_;  // that the blobs are in; null for a folder
+
+  MappedFile open_blob(const Artifact& artifact) const;
 };
 
 }  // namespace adaptivenet

@@ -62,6 +62,7 @@ class Engine {
 
   virtual std::string name() const = 0;  // as addresses and requests name it: "executorch", "onnxruntime"
   virtual std::string version() const = 0;
+  virtual int threads() const = 0;          // that programs run on; 0: the library takes as many as it wants
   virtual std::string backend() const = 0;  // the pack's name for its artifacts: "executorch", "onnx"
 
   // New scratch memory; null where programs of this engine share none.

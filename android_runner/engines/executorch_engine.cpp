@@ -197,12 +197,17 @@ class EtScratch final : public Scratch, public et::MemoryAllocator {
   et::LoadBackendOptionsMap for_backends_;
 };
 
+MappedFile aligned(MappedFile file) {
+  file.align(kAlignment);
+  return file;
+}
+
 class EtProgram final : public Program {
  public:
   EtProgram(std::string what, MappedFile file, Layout layout, const Signature& signature,
             std::shared_ptr<Buffers> buffers, std::shared_ptr<EtScratch> scratch)
       : what_(std::move(what)),
-        file_(std::move(file)),
+        file_(aligned(std::move(file))),
         layout_(layout),
         buffers_(std::move(buffers)),
         scratch_(std::move(scratch)),
@@ -345,6 +350,9 @@ class EtEngine final : public Engine {
   std::string name() const override { return "executorch"; }
   std::string version() const override { return executorch_version(); }
   std::string backend() const override { return "executorch"; }
+  int threads() const override {
+    return static_cast<int>(executorch::extension::threadpool::get_threadpool()->get_thread_count());
+  }
 
   ScratchPtr scratch() override { return std::make_shared<EtScratch>(); }
 

@@ -113,6 +113,7 @@ class OrtEngine final : public Engine {
   std::string name() const override { return "onnxruntime"; }
   std::string version() const override { return onnxruntime_version(); }
   std::string backend() const override { return "onnx"; }
+  int threads() const override { return threads_; }
 
   std::unique_ptr<Program> load(const std::string& what, MappedFile file, Layout layout, const Signature& signature,
                                 const ScratchPtr& scratch) override {

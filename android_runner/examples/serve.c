@@ -12,8 +12,9 @@ static void require(adaptivenet_code code) {
 int main(int argc, char** argv) {
   if (argc != 3) return 2;
   const adaptivenet_budgets budgets = {1000.0, 0, 0, 0};
+  const adaptivenet_options options = {sizeof options, .threads = 1}; /* as the profile was made with */
   adaptivenet_model* model;
-  require(adaptivenet_open(argv[1], argv[2], &budgets, NULL, &model));
+  require(adaptivenet_open(argv[1], argv[2], &budgets, &options, &model));
   adaptivenet_tensor input, output;
   require(adaptivenet_input(model, &input));
   require(adaptivenet_output(model, &output));

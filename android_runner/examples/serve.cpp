@@ -11,7 +11,9 @@ int main(int argc, char** argv) {
   }
   try {
     using adaptivenet::ServedModel;
-    ServedModel model = ServedModel::open(argv[1], argv[2], {1000.0});  // 1000 ms
+    adaptivenet_options options = {};
+    options.threads = 1;                                                         // as the profile was made with
+    ServedModel model = ServedModel::open(argv[1], argv[2], {1000.0}, options);  // 1000 ms
     std::vector<float> input(model.input().bytes / sizeof(float), 0.5f);
     std::vector<float> output(model.output().bytes / sizeof(float));
 

@@ -11,12 +11,15 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
+#include "core/archive.h"
 #include "core/error.h"
 #include "core/files.h"
 #include "core/pack.h"
+#include "core/quote.h"
 #include "core/version.h"
 #include "serving/model.h"
 #include "serving/profile.h"
@@ -98,19 +101,39 @@ adaptivenet_options options_from(const adaptivenet_options* given) {
   return options;
 }
 
-std::unique_ptr<adaptivenet_model> open(const std::filesystem::path& folder, const std::filesystem::path& profile_path,
-                                        const Budgets& budgets, const adaptivenet_options& options) {
-  Pack pack = Pack::open(folder / "manifest.json", folder / "blobs");
-  std::string text;
+std::string profile_in(const std::filesystem::path& file) {
   try {
-    text = read_text(profile_path, kProfileLimit);
+    return read_text(file, kProfileLimit);
   } catch (const std::runtime_error& error) {
     throw ProfileError(std::string("the profile ") + error.what());
   }
+}
+
+// The engine that is asked for, else that of the profile.
+std::string engine_for(const adaptivenet_options& options, const ServedProfile& profile) {
+  const std::string name = options.engine == nullptr ? profile.engine : options.engine;
+  std::string has;
+  for (const auto& [known, version] : engines()) {
+    if (known == name) return name;
+    has += (has.empty() ? "" : ", ") + known;
+  }
+  if (options.engine != nullptr) {
+    throw BadArgument("options.engine is " + quote(name) + "; this library has: " + has);
+  }
+  throw ProfileError("the profile was made with the engine " + quote(name) + "; this library has: " + has);
+}
+
+std::unique_ptr<adaptivenet_model> open(Pack pack, std::string_view text, const Budgets& budgets,
+                                        const adaptivenet_options& options) {
   ServedProfile profile = read_profile(text);
   require_made_for(profile, pack);
-  const std::string engine = options.engine == nullptr ? profile.engine : options.engine;
-  if (options.of_another_device == 0) require_same_device(profile, engine, options.threads);
+  const std::string name = engine_for(options, profile);
+  // ExecuTorch's threads are the process's: without a number they stay as they are, and must be those of the profile.
+  const int threads = options.threads == 0 && name != "executorch" ? profile.threads : options.threads;
+  const bool compares = options.of_another_device == 0;
+  if (compares) require_same_device(profile, name, threads == 0 ? profile.threads : threads);
+  std::shared_ptr<Engine> engine = make_engine(name, threads);
+  if (compares) require_same_device(profile, name, engine->threads());
   LoaderOptions loading;
   loading.budgets = budgets;
   loading.limit_bytes = static_cast<std::int64_t>(std::ceil(options.memory_limit_mb * 1e6));  // 0: no limit
@@ -118,8 +141,7 @@ std::unique_ptr<adaptivenet_model> open(const std::filesystem::path& folder, con
     loading.cores.assign(options.loader_cores, options.loader_cores + options.loader_core_count);
   }
   std::unique_ptr<adaptivenet_model> made(new adaptivenet_model{
-      profile.points, profile.whole_ms,
-      Model(std::move(pack), make_engine(engine, options.threads), profile.points, std::move(loading))});
+      profile.points, profile.whole_ms, Model(std::move(pack), std::move(engine), profile.points, std::move(loading))});
   made->model.wait();
   return made;
 }
@@ -153,9 +175,25 @@ adaptivenet_code adaptivenet_open(const char* pack_folder, const char* profile_p
     *model = nullptr;
     require_given(pack_folder, "pack_folder");
     require_given(profile_path, "profile_path");
-    *model = adaptivenet::open(pack_folder, profile_path, adaptivenet::budgets_from(budgets),
-                               adaptivenet::options_from(options))
-                 .release();
+    const auto asked = adaptivenet::budgets_from(budgets);
+    const auto how = adaptivenet::options_from(options);
+    const std::filesystem::path folder = pack_folder;
+    auto pack = adaptivenet::Pack::open(folder / "manifest.json", folder / "blobs");
+    *model = adaptivenet::open(std::move(pack), adaptivenet::profile_in(profile_path), asked, how).release();
+  });
+}
+
+adaptivenet_code adaptivenet_open_archive(int descriptor, int64_t offset, int64_t length, const char* profile,
+                                          size_t profile_bytes, const adaptivenet_budgets* budgets,
+                                          const adaptivenet_options* options, adaptivenet_model** model) {
+  return coded([&] {
+    require_given(model, "model");
+    *model = nullptr;
+    require_given(profile, "profile");
+    const auto asked = adaptivenet::budgets_from(budgets);
+    const auto how = adaptivenet::options_from(options);
+    auto pack = adaptivenet::Pack::open(std::make_shared<adaptivenet::Archive>(descriptor, offset, length));
+    *model = adaptivenet::open(std::move(pack), {profile, profile_bytes}, asked, how).release();
   });
 }
 
@@ -224,6 +262,10 @@ adaptivenet_code adaptivenet_infer(adaptivenet_model* model, const void* input, 
     require_given(model, "model");
     require_given(input, "input");
     require_given(output, "output");
+    if (order != ADAPTIVENET_NCHW && order != ADAPTIVENET_NHWC) {
+      throw adaptivenet::BadArgument("order must be ADAPTIVENET_NCHW or ADAPTIVENET_NHWC: got " +
+                                     std::to_string(static_cast<int>(order)));
+    }
     const auto layout =
         order == ADAPTIVENET_NHWC ? adaptivenet::Layout::kChannelsLast : adaptivenet::Layout::kContiguous;
     const adaptivenet::Ran ran = model->model.infer({static_cast<const std::byte*>(input), input_bytes}, layout,

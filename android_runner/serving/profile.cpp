@@ -114,7 +114,7 @@ void require_same_device(const ServedProfile& profile, const std::string& engine
     throw ProfileError("the profile was made with the engine " + quote(profile.engine) + ", not " + quote(engine) +
                        otherwise);
   }
-  if (threads != 0 && profile.threads != threads) {
+  if (profile.threads != threads) {
     throw ProfileError("the profile was made with " + std::to_string(profile.threads) + " threads, not " +
                        std::to_string(threads) + otherwise);
   }

@@ -26,8 +26,7 @@ ServedProfile read_profile(std::string_view text);
 // Throws ProfileError unless the profile is of this pack or of the one that this is a bundle of.
 void require_made_for(const ServedProfile& profile, const Pack& pack);
 
-// Throws ProfileError when latencies were measured with another engine or another number of threads; 0 threads are not
-// compared.
+// Throws ProfileError when latencies were measured with another engine or another number of threads.
 void require_same_device(const ServedProfile& profile, const std::string& engine, int threads);
 
 }  // namespace adaptivenet

@@ -29,6 +29,7 @@ class FakeEngine final : public Engine {
   std::string name() const override { return "fake"; }
   std::string version() const override { return "0"; }
   std::string backend() const override { return "onnx"; }
+  int threads() const override { return 1; }
   bool assembles() const override { return joins; }
   ScratchPtr scratch() override;
   std::unique_ptr<Program> load(const std::string& what, MappedFile file, Layout layout, const Signature& signature,

@@ -1,8 +1,11 @@
 // libadaptivenet as another program sees it: through its headers, and by what it leaves alone in the process.
 #include <adaptivenet/model.h>
+#include <fcntl.h>
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include <csignal>
+#include <cstdlib>
 #include <cstring>
 #include <filesystem>
 #include <fstream>
@@ -28,6 +31,7 @@ class Library : public testing::Test {
   }
 
   static ServedModel open(adaptivenet_options options = {}, double budget_ms = 1000) {
+    if (options.threads == 0) options.threads = 1;  // the profile's
     return ServedModel::open(kPack, kProfile, {budget_ms, 0, 0, 0}, options);
   }
 
@@ -42,6 +46,7 @@ class Library : public testing::Test {
 
   // What is said of the profile when these words in it are others.
   static std::string refused(const std::string& words, const std::string& others, adaptivenet_options options = {}) {
+    if (options.threads == 0 && options.of_another_device == 0) options.threads = 1;
     std::stringstream text;
     text << std::ifstream(kProfile).rdbuf();
     std::string profile = text.str();
@@ -157,22 +162,95 @@ TEST_F(Library, RefusesAProfileWithWhatCannotBe) {
 TEST_F(Library, TellsWhatIsWrongWithACall) {
   const adaptivenet_budgets budgets = {1000, 0, 0, 0}, none = {-1, 0, 0, 0};
   adaptivenet_model* model = nullptr;
+  adaptivenet_options options = {};
+  options.size = sizeof options;
+  options.threads = 1;
   EXPECT_EQ(adaptivenet_open(nullptr, kProfile.c_str(), &budgets, nullptr, &model), ADAPTIVENET_BAD_ARGUMENT);
   EXPECT_STREQ(adaptivenet_last_error(), "pack_folder is null");
   EXPECT_EQ(adaptivenet_open("/nowhere", kProfile.c_str(), &budgets, nullptr, &model), ADAPTIVENET_BAD_PACK);
   EXPECT_EQ(adaptivenet_open(kPack.c_str(), "/nowhere", &budgets, nullptr, &model), ADAPTIVENET_BAD_PROFILE);
   EXPECT_EQ(adaptivenet_open(kPack.c_str(), kProfile.c_str(), &none, nullptr, &model), ADAPTIVENET_BAD_BUDGET);
   EXPECT_EQ(model, nullptr);
-  ASSERT_EQ(adaptivenet_open(kPack.c_str(), kProfile.c_str(), &budgets, nullptr, &model), ADAPTIVENET_OK);
+  ASSERT_EQ(adaptivenet_open(kPack.c_str(), kProfile.c_str(), &budgets, &options, &model), ADAPTIVENET_OK);
   char input[3 * 16 * 16 * 4] = {}, output[20];
   EXPECT_EQ(adaptivenet_infer(model, input, 8, ADAPTIVENET_NCHW, output, 20, nullptr), ADAPTIVENET_BAD_ARGUMENT);
   EXPECT_NE(std::strstr(adaptivenet_last_error(), "an input has 8 bytes"), nullptr);
   EXPECT_EQ(adaptivenet_infer(model, input, sizeof input, ADAPTIVENET_NCHW, output, 20, nullptr), ADAPTIVENET_OK);
+  for (const int order : {-1, 2, 77}) {
+    EXPECT_EQ(adaptivenet_infer(model, input, sizeof input, static_cast<adaptivenet_order>(order), output, 20, nullptr),
+              ADAPTIVENET_BAD_ARGUMENT);
+    EXPECT_EQ(adaptivenet_last_error(),
+              "order must be ADAPTIVENET_NCHW or ADAPTIVENET_NHWC: got " + std::to_string(order));
+  }
   EXPECT_EQ(adaptivenet_activate(model, 3), ADAPTIVENET_BAD_ARGUMENT);
   EXPECT_STREQ(adaptivenet_last_error(), "there is no point 3: the model has 3");
   EXPECT_EQ(adaptivenet_infer(nullptr, input, 8, ADAPTIVENET_NCHW, output, 20, nullptr), ADAPTIVENET_BAD_ARGUMENT);
   adaptivenet_close(model);
   adaptivenet_close(nullptr);
+}
+
+TEST_F(Library, NamesAnEngineThatItDoesNotHave) {
+  for (const int of_another_device : {0, 1}) {
+    adaptivenet_options options = {};
+    options.of_another_device = of_another_device;
+    options.engine = "tvm";
+    try {
+      open(options);
+      FAIL() << "there is no such engine";
+    } catch (const ModelError& error) {
+      EXPECT_EQ(error.code(), ADAPTIVENET_BAD_ARGUMENT);
+      EXPECT_NE(std::string(error.what()).find("options.engine is 'tvm'; this library has: executorch"),
+                std::string::npos);
+    }
+    options.engine = nullptr;
+    EXPECT_NE(refused("\"executorch\"", "\"tvm\"", options).find("made with the engine 'tvm'; this library has:"),
+              std::string::npos);
+  }
+}
+
+TEST_F(Library, OpensAPackWithinAnotherFile) {
+  const std::vector<float> input(3 * 16 * 16, 0.25f);
+  std::vector<float> expected(5), output(5);
+  open({}, 2.5).infer(input, expected);
+  std::stringstream profile;
+  profile << std::ifstream(kProfile).rdbuf();
+  const Folder folder;
+  const std::string tar = (folder.path() / "pack.tar").string();
+  ASSERT_EQ(std::system(("tar --format=ustar -cf " + tar + " -C " + kPack + " manifest.json blobs").c_str()), 0);
+  std::stringstream archive;
+  archive << std::ifstream(tar).rdbuf();
+  const auto length = static_cast<std::int64_t>(archive.str().size());
+  for (const char* engine : {"executorch", "onnxruntime"}) {
+    for (const std::int64_t offset : {0, 1, 4, 64, 4097}) {
+      const std::string file =
+          folder.write("app.apk", std::string(static_cast<std::size_t>(offset), '?') + archive.str() + "and more");
+      const int descriptor = ::open(file.c_str(), O_RDONLY);
+      adaptivenet_options options = {};
+      options.threads = 1;
+      options.of_another_device = 1;
+      options.engine = engine;
+      try {
+        ServedModel model = ServedModel::open(descriptor, offset, length, profile.str(), {2.5, 0, 0, 0}, options);
+        ::close(descriptor);
+        model.infer(input, output);
+        for (std::size_t at = 0; at < output.size(); ++at) EXPECT_NEAR(output[at], expected[at], 1e-5);
+        model.activate(0);
+        model.wait();
+      } catch (const ModelError& error) {
+        EXPECT_EQ(error.code(), ADAPTIVENET_BAD_ARGUMENT) << error.what();
+        EXPECT_STREQ(engine, "onnxruntime") << "a build may lack it";
+      }
+    }
+  }
+  const int descriptor = ::open(tar.c_str(), O_RDONLY);
+  for (const auto& [offset, bytes] :
+       {std::pair<std::int64_t, std::int64_t>{-1, length}, {0, -1}, {1, length}, {length + 1, 0}, {0, length + 1}}) {
+    EXPECT_THROW(ServedModel::open(descriptor, offset, bytes, profile.str(), {2.5, 0, 0, 0}), ModelError);
+    EXPECT_NE(std::strstr(adaptivenet_last_error(), "in the pack's file, which has"), nullptr);
+  }
+  ::close(descriptor);
+  EXPECT_THROW(ServedModel::open(descriptor, 0, length, profile.str(), {2.5, 0, 0, 0}), ModelError);
+  EXPECT_NE(std::strstr(adaptivenet_last_error(), "the pack's file cannot be read"), nullptr);
 }
 
 TEST_F(Library, TakesTheSmallestMemoryLimitForOne) {
@@ -188,9 +266,18 @@ TEST_F(Library, TakesTheSmallestMemoryLimitForOne) {
 TEST_F(Library, LeavesThePoolOfThreadsAndTheSignalsAlone) {
   auto* pool = executorch::extension::threadpool::get_threadpool();
   ASSERT_TRUE(pool->_unsafe_reset_threadpool(3));
+  try {
+    ServedModel::open(kPack, kProfile, {1000, 0, 0, 0});
+    FAIL() << "the profile was made with one thread";
+  } catch (const ModelError& error) {
+    EXPECT_EQ(error.code(), ADAPTIVENET_BAD_PROFILE);
+    EXPECT_NE(std::string(error.what()).find("with 1 threads, not 3"), std::string::npos) << error.what();
+  }
   struct sigaction before[32] = {};
   for (int signal = 1; signal < 32; ++signal) sigaction(signal, nullptr, &before[signal]);
-  ServedModel model = open();
+  adaptivenet_options options = {};
+  options.of_another_device = 1;
+  ServedModel model = ServedModel::open(kPack, kProfile, {1000, 0, 0, 0}, options);
   std::vector<float> input(3 * 16 * 16), output(5);
   model.infer(input, output);
   EXPECT_EQ(pool->get_thread_count(), 3u);

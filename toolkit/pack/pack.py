@@ -1,4 +1,4 @@
-"""The block pack: a folder that holds every block of a search space, ready for devices. This module reads it.
+"""The block pack: a folder that holds every block of a search space, ready for devices, or an archive of such a folder.
 
 `manifest.json` describes the graph; `blobs/` holds the exported programs, each named after the SHA-256 of its content.
 A pack may come from anywhere, so everything is checked before anything is used. docs/pack.md describes the format field
@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 from ..data.preprocessing import Preprocessing
 from ..errors import GraphError, PackError, PreprocessingError
 from ..graph.graph import Block, BlockGraph, Cut
+from .archive import Archive
 from .manifest import MANIFEST, MANIFEST_LIMIT, parse_manifest
 from .trained_on import TrainedOn
 
@@ -73,18 +74,19 @@ class Artifact:
 class BlockPack:
     """A block pack that has been checked. Made by `BlockPack.open`.
 
-    `path` is the folder; `manifest` the parsed manifest; `name` what the pack calls itself; `digest` the digest of the
-    manifest, and so of everything; `graph` the search space; `preprocessing` how a picture becomes the input (None: the
-    input is no picture); `classes` the names of the classes (None: not a classifier, or unknown); `metrics` the operand
-    kinds of each metric program, and `sums` the names of what it returns; `label` the shape of one label, that of the
-    output without its dimension 1; `outputs` the names and shapes of the tensors that the output holds one after
-    another (empty: it is one tensor); `trained_on` the pictures that its blocks were trained on (None: unknown);
-    `backends` what the blocks are exported for.
+    `path` is the folder, or the archive; `manifest` the parsed manifest; `name` what the pack calls itself; `digest`
+    the digest of the manifest, and so of everything; `graph` the search space; `preprocessing` how a picture becomes
+    the input (None: the input is no picture); `classes` the names of the classes (None: not a classifier, or unknown);
+    `metrics` the operand kinds of each metric program, and `sums` the names of what it returns; `label` the shape of
+    one label, that of the output without its dimension 1; `outputs` the names and shapes of the tensors that the output
+    holds one after another (empty: it is one tensor); `trained_on` the pictures that its blocks were trained on (None:
+    unknown); `backends` what the blocks are exported for.
     """
 
-    def __init__(self, path: Path, manifest: dict[str, Any]) -> None:
+    def __init__(self, path: Path, manifest: dict[str, Any], archive: Archive | None = None) -> None:
         """A pack from a manifest that `parse_manifest` has passed. Raises PackError when it is not consistent."""
         self.path = path
+        self._archive = archive
         self.manifest = manifest
         self.name: str = manifest["name"]
         self.digest: str = manifest["digest"]
@@ -108,19 +110,20 @@ class BlockPack:
 
     @classmethod
     def open(cls, path: str | os.PathLike[str], verify: bool = True) -> BlockPack:
-        """The pack in the folder `path`, checked as docs/pack.md says.
+        """The pack in the folder or the archive `path`, checked as docs/pack.md says.
 
         `verify=False` leaves out reading and hashing the blobs, which takes a moment for a large pack; everything else
         is checked still, and `read` always verifies what it returns. Raises PackError, naming what is wrong.
         """
         path = Path(path)
         try:
-            if not path.is_dir():
-                raise PackError("is not a folder; give the folder that holds manifest.json")
-            with _open_regular(path / MANIFEST) as stream:
+            if not path.is_dir() and not path.is_file():
+                raise PackError("is not a folder; give the folder that holds manifest.json, or an archive of it")
+            archive = Archive(path) if path.is_file() else None
+            with archive.open(MANIFEST)[0] if archive else _open_regular(path / MANIFEST) as stream:
                 data = stream.read(MANIFEST_LIMIT + 1)
-            pack = cls(path, parse_manifest(data))
-            if (path / BLOBS).is_symlink() or not (path / BLOBS).is_dir():
+            pack = cls(path, parse_manifest(data), archive)
+            if not archive and ((path / BLOBS).is_symlink() or not (path / BLOBS).is_dir()):
                 raise PackError(f"{BLOBS} is not a folder (or a link to one); export or copy the pack again")
             for artifact in sorted(set(pack.artifacts()), key=lambda artifact: artifact.file):
                 pack._check(artifact, verify)
@@ -176,8 +179,11 @@ class BlockPack:
                 _match(artifact, stream_sha256(stream))
 
     def _open_blob(self, artifact: Artifact) -> BinaryIO:
-        stream = _open_regular(self.path / artifact.file)
-        size = os.fstat(stream.fileno()).st_size
+        if self._archive:
+            stream, size = self._archive.open(artifact.file)
+        else:
+            stream = _open_regular(self.path / artifact.file)
+            size = os.fstat(stream.fileno()).st_size
         if size != artifact.bytes:
             stream.close()
             raise PackError(

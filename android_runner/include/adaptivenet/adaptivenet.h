@@ -56,8 +56,9 @@ ADAPTIVENET_API const char* adaptivenet_version(void);
 typedef struct adaptivenet_options {
   size_t size;        /* sizeof(adaptivenet_options): tells the library which fields the caller knows */
   const char* engine; /* "executorch" or "onnxruntime"; null: the profile's */
-  int threads;        /* of an inference; 0: as many as the engine takes by itself, and with ExecuTorch the process's
-                         pool of threads stays as it is. ExecuTorch must have no other program loaded otherwise. */
+  int threads; /* of an inference; 0: as many as the profile was made with. ExecuTorch has one pool of threads for
+                  the process: with 0 it stays as it is, and must have as many; otherwise it is made anew, and no
+                  other program may be loaded on ExecuTorch. */
   double
       memory_limit_mb; /* of the artifacts of all that is loaded, in 10^6 bytes; 0: no limit, and nothing is kept beside
                           what serves. With a limit, neighbours on the front are loaded ahead where there is room. */
@@ -82,6 +83,17 @@ typedef struct adaptivenet_budgets {
 ADAPTIVENET_API adaptivenet_code adaptivenet_open(const char* pack_folder, const char* profile_path,
                                                   const adaptivenet_budgets* budgets,
                                                   const adaptivenet_options* options, adaptivenet_model** model);
+
+/* The same for a pack in one file (docs/pack.md, "In one file"), which may be a part of another file, as an asset of an
+ * Android app is: AAsset_openFileDescriptor64 gives the three numbers. It takes the `length` bytes from `offset` on of
+ * the file that `descriptor` is open to read. The descriptor stays the caller's, who may close it when this returns;
+ * the file must not change while the model is open. `profile` is the text of the profile, `profile_bytes` long, and
+ * need not end with a NUL. */
+ADAPTIVENET_API adaptivenet_code adaptivenet_open_archive(int descriptor, int64_t offset, int64_t length,
+                                                          const char* profile, size_t profile_bytes,
+                                                          const adaptivenet_budgets* budgets,
+                                                          const adaptivenet_options* options,
+                                                          adaptivenet_model** model);
 
 /* Releases a model and all that it has loaded; null does nothing. Waits for the load that is on. */
 ADAPTIVENET_API void adaptivenet_close(adaptivenet_model* model);

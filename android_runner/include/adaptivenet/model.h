@@ -5,9 +5,11 @@
 #include <adaptivenet/adaptivenet.h>
 
 #include <cstddef>
+#include <cstdint>
 #include <memory>
 #include <stdexcept>
 #include <string>
+#include <string_view>
 #include <vector>
 
 namespace adaptivenet {
@@ -30,6 +32,16 @@ class ServedModel {
     options.size = sizeof options;
     adaptivenet_model* model = nullptr;
     require(adaptivenet_open(pack_folder.c_str(), profile_path.c_str(), &budgets, &options, &model));
+    return ServedModel(model);
+  }
+
+  // See adaptivenet_open_archive: a pack in one file, or in a part of one.
+  static ServedModel open(int descriptor, std::int64_t offset, std::int64_t length, std::string_view profile,
+                          const adaptivenet_budgets& budgets, adaptivenet_options options = {}) {
+    options.size = sizeof options;
+    adaptivenet_model* model = nullptr;
+    require(adaptivenet_open_archive(descriptor, offset, length, profile.data(), profile.size(), &budgets, &options,
+                                     &model));
     return ServedModel(model);
   }
 
