@@ -44,7 +44,7 @@ from adaptivenet.export.programs import export_program
 from adaptivenet.toolkit.cli.console import Console, reports_errors
 from adaptivenet.toolkit.data import open_data
 from adaptivenet.toolkit.elastic import Supernet, elastify, prune
-from adaptivenet.toolkit.elastic.supernet import DEFAULT_KINDS
+from adaptivenet.toolkit.elastic.making import DEFAULT_KINDS
 from adaptivenet.toolkit.errors import AdaptiveNetError
 from adaptivenet.toolkit.graph.graph import Block
 from adaptivenet.toolkit.pack.pack import SUFFIXES, BlockPack

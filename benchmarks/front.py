@@ -38,7 +38,7 @@ from adaptivenet.toolkit.data import Dataset, open_data
 from adaptivenet.toolkit.data.preprocessing import Preprocessing
 from adaptivenet.toolkit.devices.connect import connect
 from adaptivenet.toolkit.elastic import Kind, elastify, lowrank
-from adaptivenet.toolkit.elastic.supernet import DEFAULT_KINDS
+from adaptivenet.toolkit.elastic.making import DEFAULT_KINDS
 from adaptivenet.toolkit.graph.graph import Cut
 from adaptivenet.toolkit.profiling.profile import Profile
 from adaptivenet.toolkit.profiling.profiling import profile

@@ -7,8 +7,8 @@ from dataclasses import replace
 
 import torch
 from adaptivenet.toolkit.elastic import Supernet, load_model
+from adaptivenet.toolkit.elastic.making import counted
 from adaptivenet.toolkit.elastic.models import unwrapped
-from adaptivenet.toolkit.elastic.supernet import counted
 from adaptivenet.toolkit.elastic.tracing.stretches import Stretch, subgraph
 from adaptivenet.toolkit.elastic.tracing.trace import trace
 from adaptivenet.toolkit.errors import AdaptiveNetError, ExportError

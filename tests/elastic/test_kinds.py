@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -75,13 +76,20 @@ def test_what_is_skipped_passes_through() -> None:
         assert (block.params, block.macs) == (0, 0)
 
 
-def test_only_a_residual_block_is_skipped() -> None:
+def test_a_block_of_a_plain_chain_is_skipped_where_it_keeps_the_shape() -> None:
     class Plain(Small):
         def __init__(self) -> None:
             super().__init__()
+            widths = [8, 8, 12, 12]
             self.blocks = nn.Sequential(
-                *(nn.Sequential(nn.Conv2d(8, 8, 3, padding=1), nn.ReLU(), nn.Conv2d(8, 8, 1)) for _ in range(3))
+                *(
+                    nn.Sequential(nn.Conv2d(before, after, 3, padding=1), nn.ReLU(), nn.Conv2d(after, after, 1))
+                    for before, after in itertools.pairwise(widths)
+                ),
+                nn.Conv2d(12, 8, 1),
             )
 
     supernet = elastify(Plain().eval(), torch.randn(1, 3, 8, 8))
-    assert {block.kind for block in supernet.graph.blocks} == {"original", "merged", "pruned"}
+    graph = supernet.graph
+    skipped = {graph.originals("float32")[block.start].source for block in graph.blocks if block.kind == "skip"}
+    assert skipped == {"blocks.0", "blocks.2"}

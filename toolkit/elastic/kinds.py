@@ -19,7 +19,6 @@ from torch import fx, nn
 from ..errors import ModelError
 from .lowrank import factorised
 from .pruning.pruning import Pruner
-from .tracing.canonical import operation_name
 
 Make = Callable[[Sequence[fx.GraphModule], Sequence[torch.Tensor]], nn.Module | None]
 
@@ -77,7 +76,7 @@ def lowrank(ratio: float) -> Kind:
 
 
 def skip() -> Kind:
-    """Nothing in place of a residual block that keeps its input's shape: the feature passes through."""
+    """Nothing in place of a block that keeps its input's shape: the feature passes through."""
     return Kind("skip", _skipped)
 
 
@@ -105,26 +104,8 @@ def _pruner(block: fx.GraphModule, shape: tuple[int, ...]) -> Pruner:
 
 
 def _skipped(span: Sequence[fx.GraphModule], features: Sequence[torch.Tensor]) -> fx.GraphModule | None:
-    graph = span[0].graph
-    if features[0].shape != features[1].shape or not _adds_to_input(graph.output_node().args[0], span[0]):
+    if features[0].shape != features[1].shape:
         return None
     passing = fx.Graph()
     passing.output(passing.placeholder("x"))
     return fx.GraphModule(nn.Module(), passing, class_name="Block").eval()
-
-
-def _adds_to_input(node: object, block: fx.GraphModule) -> bool:
-    """Whether a value is the block's input, perhaps with something added to it, perhaps activated afterwards."""
-    if not isinstance(node, fx.Node):
-        return False
-    if node.op == "placeholder":
-        return True
-    name = operation_name(node.target)
-    if node.op == "call_module":
-        layer = block.get_submodule(name)
-        passes = isinstance(layer, (nn.Identity, nn.modules.dropout._DropoutNd))
-        passes |= type(layer).__module__ == "torch.nn.modules.activation" and not any(True for _ in layer.parameters())
-        return passes and _adds_to_input(node.args[0], block)
-    if name in ("relu", "relu6", "dropout", "contiguous", "clone"):
-        return _adds_to_input(node.args[0], block)
-    return name == "add" and any(_adds_to_input(operand, block) for operand in node.args)

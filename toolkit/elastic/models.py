@@ -13,9 +13,11 @@ from typing import Any, TypeVar
 
 import torch
 from torch import nn
+from torch.export import ExportedProgram
 
 from ..errors import ModelError
 from .defaults import ordinary_defaults
+from .exported import module_of
 from .weights import load_weights
 
 _FORMS = "a model is named timm:NAME, torchvision:NAME or package.module:function"
@@ -44,33 +46,34 @@ def load_model(name: str, weights: str | Path | None = None) -> nn.Module:
             raise ModelError(f"{name} has no weights called 'pretrained': let the function load them, or name a file")
         else:
             model = _call(name, _function(family, rest))
-    if not isinstance(model, nn.Module):
-        raise ModelError(f"{name} returned {type(model).__name__}, not a torch.nn.Module")
+    if not isinstance(model, (nn.Module, ExportedProgram)):
+        raise ModelError(f"{name} returned {type(model).__name__}, not a torch.nn.Module or an ExportedProgram")
     model = unwrapped(model)
     if weights is not None and not pretrained:
         load_weights(model, Path(weights))
     return model.eval()
 
 
-def unwrapped(model: nn.Module) -> nn.Module:
-    """The model itself, without what `torch.compile` and `DataParallel` put around it.
+def unwrapped(model: nn.Module | ExportedProgram) -> nn.Module:
+    """The model itself, without what `torch.compile` and `DataParallel` put around it; an exported program as a module.
 
     Raises ModelError where it is a TorchScript module, or holds one with weights: these cannot be followed.
     """
+    inner: nn.Module = module_of(model) if isinstance(model, ExportedProgram) else model
     while True:
-        if isinstance(model, torch._dynamo.OptimizedModule):
-            model = model._orig_mod
-        elif isinstance(model, (nn.DataParallel, nn.parallel.DistributedDataParallel)):
-            model = model.module
+        if isinstance(inner, torch._dynamo.OptimizedModule):
+            inner = inner._orig_mod
+        elif isinstance(inner, (nn.DataParallel, nn.parallel.DistributedDataParallel)):
+            inner = inner.module
         else:
             break
-    for path, module in model.named_modules():
+    for path, module in inner.named_modules():
         if isinstance(module, torch.jit.ScriptModule) and any(True for _ in module.parameters()):
             raise ModelError(
                 f"{path or 'the model'} is a TorchScript module, which cannot be cut into blocks: build the model in "
                 "Python, and give it this one's state_dict() as its weights"
             )
-    return model
+    return inner
 
 
 def example_input(height: int, width: int) -> torch.Tensor:

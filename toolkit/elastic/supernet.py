@@ -1,4 +1,4 @@
-"""`elastify`: a pretrained model becomes a supernet, and the supernet runs any subnet."""
+"""A supernet: a network as blocks with alternatives, of which it runs any subnet. It is saved and loaded as data."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import json
 import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,6 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from ..atomic import check_folder, new_folder, write_file
 from ..data.preprocessing import Preprocessing
@@ -24,10 +22,6 @@ from ..graph.graph import Block, BlockGraph, Cut, Subnet
 from ..pack.trained_on import TrainedOn
 from . import recipe
 from .defaults import ordinary_defaults
-from .kinds import Kind, merge, prune, skip
-from .models import load_model, unwrapped
-from .tracing.stretches import Stretch, discover, subgraph, taps_of
-from .tracing.trace import trace
 
 FORMAT = "adaptivenet-supernet"
 VERSION = 1
@@ -267,116 +261,6 @@ def check_path(path: Path) -> None:
         raise ModelError(
             f"cannot write the supernet to {path}: {error.strerror or error}; choose another name"
         ) from error
-
-
-DEFAULT_KINDS = (merge(2), merge(3), prune(0.25), prune(0.5), skip())
-
-
-@ordinary_defaults()
-def elastify(
-    model: nn.Module | str,
-    example: torch.Tensor,
-    *,
-    kinds: Sequence[Kind] = DEFAULT_KINDS,
-    output: str | None = None,
-    preprocessing: Preprocessing | None = None,
-    classes: Sequence[str] | None = None,
-) -> Supernet:
-    """Makes a pretrained model elastic.
-
-    `model` is a module or a name (`timm:NAME`, `torchvision:NAME`, `package.module:function`); `example` is one
-    input, batch first, for instance of shape (1, 3, 224, 224). Every block gets an alternative of each of the `kinds`
-    that its shapes allow. `output` names the tensor to keep where the model answers with several ("out"); without it
-    all are kept, flattened and joined. `preprocessing` says how a picture becomes an input; it travels with the
-    supernet and its packs, as do `classes`, the names of the classes. The model itself is not changed. Raises
-    ModelError when the model cannot be traced or cut, saying where and why, when a kind makes a module that does not
-    lead from its first cut to its last, or when there is not one name for each class.
-    """
-    tags = [(kind.tag or kind.name, kind.length) for kind in kinds]
-    if len(set(tags)) < len(tags):
-        raise ModelError(f"two kinds of alternatives have one tag: {', '.join(tag for tag, _ in tags)}")
-    source = model if isinstance(model, str) else type(model).__qualname__
-    module = load_model(model) if isinstance(model, str) else unwrapped(model)
-    if not isinstance(example, torch.Tensor) or example.dim() < 2 or example.dtype != torch.float32:
-        raise ModelError("the example must be a float32 tensor, batch first, for instance of shape (1, 3, 224, 224)")
-    traced = trace(module, example, output)
-    stretches = discover(traced)
-    taps = taps_of(stretches)
-    originals = [subgraph(traced, stretch) for stretch in stretches]
-    names = [f"b{index:02d}" for index in range(len(stretches))]
-    blocks = [Block(name, index, index + 1, "original", stretches[index].source) for index, name in enumerate(names)]
-    plain = Supernet(BlockGraph(_cuts(stretches), blocks, taps), dict(zip(names, originals)), source, preprocessing)
-    with torch.no_grad():
-        features = plain.features(example[:1])
-    modules: dict[Block, nn.Module] = dict(zip(blocks, originals))
-    for start in range(len(stretches)):
-        for kind in kinds:
-            end = start + kind.length
-            if end > len(stretches) or not all(stretch.elastic for stretch in stretches[start:end]):
-                continue
-            if any(start < tap < end for tap in taps):
-                continue
-            made = kind.make(originals[start:end], features[start : end + 1])
-            if made is None or _is_there(modules, start, end, kind.name, made):
-                continue
-            block = Block(
-                f"{names[start]}-{kind.tag or kind.name}",
-                start,
-                end,
-                kind.name,
-                _source(stretches[start:end]),
-                kind.ratio,
-            )
-            modules[block] = made.eval()
-    known = [counted(block, made, features, plain.graph.reads(block)) for block, made in modules.items()]
-    graph = BlockGraph(plain.graph.cuts, known, taps)
-    supernet = Supernet(graph, {block.name: made for block, made in modules.items()}, source, preprocessing)
-    supernet.outputs = tuple(traced.meta["outputs"])
-    supernet.classes = None if classes is None else checked_classes(classes, supernet.scores)
-    return supernet
-
-
-def _source(stretches: Sequence[Stretch]) -> str:
-    return stretches[0].source if len(stretches) == 1 else f"{stretches[0].source}…{stretches[-1].source}"
-
-
-def _is_there(modules: Mapping[Block, nn.Module], start: int, end: int, kind: str, made: nn.Module) -> bool:
-    """Whether a kind has made a module of this size for this span before, as when two ratios round to one width."""
-    size = _size(made)
-    return any(
-        (block.start, block.end, block.kind) == (start, end, kind) and _size(other) == size
-        for block, other in modules.items()
-    )
-
-
-def _size(module: nn.Module) -> int:
-    return sum(tensor.numel() for tensor in module.parameters())
-
-
-def _cuts(stretches: Sequence[Stretch]) -> list[Cut]:
-    nodes = [stretches[0].start, *(stretch.end for stretch in stretches)]
-    return [
-        Cut(index, (1, *node.meta["seen"][0][1:]), node.meta["dtype"] or "float32") for index, node in enumerate(nodes)
-    ]
-
-
-def counted(block: Block, module: nn.Module, features: Sequence[torch.Tensor], reads: Sequence[int]) -> Block:
-    """The block with its parameters and multiply-accumulates counted.
-
-    Raises ModelError when it does not lead from its first cut to its last.
-    """
-    try:
-        with torch.no_grad(), FlopCounterMode(display=False) as counter:
-            answer = module(*(features[cut] for cut in reads))
-    except Exception as error:  # a kind of the user's own may fail in any way
-        raise ModelError(f"block {block.name!r} of kind {block.kind!r} does not run: {error}") from error
-    expected = features[block.end]
-    if not isinstance(answer, torch.Tensor) or (answer.shape, answer.dtype) != (expected.shape, expected.dtype):
-        shape = tuple(answer.shape) if isinstance(answer, torch.Tensor) else type(answer).__name__
-        raise ModelError(
-            f"block {block.name!r} of kind {block.kind!r} gives {shape}, and cut {block.end} is {tuple(expected.shape)}"
-        )
-    return replace(block, params=_size(module), macs=counter.get_total_flops() // 2)
 
 
 @contextmanager

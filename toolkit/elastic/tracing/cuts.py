@@ -74,6 +74,13 @@ def is_weighted(traced: fx.GraphModule, node: fx.Node) -> bool:
     return node.op == "call_function" and node.target in _WEIGHTED_FUNCTIONS
 
 
+def mixes_channels(traced: fx.GraphModule, node: fx.Node) -> bool:
+    """Whether a layer with weights mixes channels: it is not depthwise."""
+    layer = traced.get_submodule(str(node.target)) if node.op == "call_module" else None
+    groups = getattr(layer, "groups", 1)
+    return not (groups > 1 and groups == getattr(layer, "in_channels", 0))
+
+
 def is_derivable(node: fx.Node) -> bool:
     """Whether a node is no tensor, and follows from the batch size alone."""
     if node.meta["dtype"] is not None or node.meta["read"]:

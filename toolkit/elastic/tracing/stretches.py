@@ -18,7 +18,8 @@ from torch import fx, nn
 
 from ...errors import ModelError
 from .canonical import is_live
-from .cuts import Cuts, find_cuts, is_derivable, is_weighted, modules_of, path_of
+from .cuts import Cuts, find_cuts, is_derivable, is_weighted, mixes_channels, modules_of, path_of
+from .repeats import repeats
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,7 @@ class _Place:
     whole: set[int] = field(default_factory=set)
     touched: set[int] = field(default_factory=set)
     weights: int = 0
+    dense: int = 0  # of these, layers that mix channels
 
     @property
     def aligned(self) -> bool:
@@ -64,7 +66,7 @@ def discover(traced: fx.GraphModule) -> list[Stretch]:
     """
     best: tuple[int, Cuts, list[_Place]] | None = None
     for cuts in find_cuts(traced):
-        units = _free(cuts, _units(_places(traced, cuts.segments())))
+        units = _free(cuts, _units(traced, cuts))
         worth = len(units) - len(cuts.taps)  # a tap takes away the blocks that would be merged across it
         if best is None or worth > best[0]:
             best = worth, cuts, units
@@ -103,6 +105,7 @@ def _places(traced: fx.GraphModule, segments: list[tuple[fx.Node, ...]]) -> list
                 counts[key][number] += 1
                 if is_weighted(traced, node):
                     places[key].weights += 1
+                    places[key].dense += mixes_channels(traced, node)
     for key, place in places.items():
         place.touched = {number for number, count in enumerate(counts[key]) if count}
         place.whole = {number for number in place.touched if counts[key][number] == len(segments[number])}
@@ -116,22 +119,32 @@ def _by_kind(places: Iterable[_Place]) -> list[list[_Place]]:
     return list(kinds.values())
 
 
-def _units(places: list[_Place]) -> list[_Place]:
-    """The repeating modules that become blocks, in order: those with two layers of weights, or else with one."""
+def _units(traced: fx.GraphModule, cuts: Cuts) -> list[_Place]:
+    """What becomes blocks, in order: modules that repeat, where these hold most of what repeats by structure."""
+    segments = cuts.segments()
+    places = _places(traced, segments)
+    modules = _modules(places)
+    whole = {range(min(place.whole), max(place.whole) + 1): place.path for place in places if place.aligned}
+    found = []
+    for run in repeats(traced, segments, cuts.flow[0], whole):
+        nodes = [node for number in run for node in segments[number]]
+        weights = sum(is_weighted(traced, node) for node in nodes)
+        found.append(_Place(whole.get(run) or _common_path(nodes), "", 0, set(run), set(run), weights))
+    by_modules, by_structure = (sum(unit.weights for unit in units) for units in (modules, found))
+    return modules if 2 * by_modules >= by_structure else found
+
+
+def _modules(places: list[_Place]) -> list[_Place]:
+    """The repeating modules that become blocks, in order: those with two layers that mix channels, or more."""
     kinds = _by_kind(place for place in places if place.weights)
-    for least in (2, 1):
-        repeating = [
-            place for group in kinds if max(place.weights for place in group) >= least for place in _aligned(group)
-        ]
-        innermost = [
-            place
-            for place in repeating
-            if not any(other.depth > place.depth and other.whole <= place.whole for other in repeating)
-        ]
-        units = _widened(innermost, repeating)
-        if len(units) > 1:
-            return sorted(units, key=lambda place: min(place.whole))
-    return []
+    repeating = [place for group in kinds if max(place.dense for place in group) > 1 for place in _aligned(group)]
+    innermost = [
+        place
+        for place in repeating
+        if not any(other.depth > place.depth and other.whole <= place.whole for other in repeating)
+    ]
+    units = _widened(innermost, repeating)
+    return sorted(units, key=lambda place: min(place.whole)) if len(units) > 1 else []
 
 
 def _aligned(group: list[_Place]) -> list[_Place]:

@@ -1,0 +1,153 @@
+"""`elastify`: a pretrained model becomes a supernet.
+
+The model is traced and cut, and each of its blocks gets the alternatives that its shapes allow.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import torch
+from torch import fx, nn
+from torch.export import ExportedProgram
+from torch.utils.flop_counter import FlopCounterMode
+
+from ..data.preprocessing import Preprocessing
+from ..errors import ModelError
+from ..graph.graph import Block, BlockGraph, Cut
+from .defaults import ordinary_defaults
+from .kinds import Kind, merge, prune, skip
+from .models import load_model, unwrapped
+from .supernet import Supernet, checked_classes
+from .tracing.stretches import Stretch, discover, subgraph, taps_of
+from .tracing.trace import trace
+
+DEFAULT_KINDS = (merge(2), merge(3), prune(0.25), prune(0.5), skip())
+
+
+@ordinary_defaults()
+def elastify(
+    model: nn.Module | ExportedProgram | str,
+    example: torch.Tensor,
+    *,
+    kinds: Sequence[Kind] = DEFAULT_KINDS,
+    output: str | None = None,
+    preprocessing: Preprocessing | None = None,
+    classes: Sequence[str] | None = None,
+) -> Supernet:
+    """Makes a pretrained model elastic.
+
+    `model` is a module, a program of `torch.export` or a name (`timm:NAME`, `torchvision:NAME`,
+    `package.module:function`); `example` is one
+    input, batch first, for instance of shape (1, 3, 224, 224). Every block gets an alternative of each of the `kinds`
+    that its shapes allow. `output` names the tensor to keep where the model answers with several ("out"); without it
+    all are kept, flattened and joined. `preprocessing` says how a picture becomes an input; it travels with the
+    supernet and its packs, as do `classes`, the names of the classes. The model itself is not changed. Raises
+    ModelError when the model cannot be traced or cut, saying where and why, when a kind makes a module that does not
+    lead from its first cut to its last, when no block allows an alternative of any kind, or when there is not one name
+    for each class.
+    """
+    tags = [(kind.tag or kind.name, kind.length) for kind in kinds]
+    if len(set(tags)) < len(tags):
+        raise ModelError(f"two kinds of alternatives have one tag: {', '.join(tag for tag, _ in tags)}")
+    source = model if isinstance(model, str) else type(model).__qualname__
+    module = load_model(model) if isinstance(model, str) else unwrapped(model)
+    if not isinstance(example, torch.Tensor) or example.dim() < 2 or example.dtype != torch.float32:
+        raise ModelError("the example must be a float32 tensor, batch first, for instance of shape (1, 3, 224, 224)")
+    traced = trace(module, example, output)
+    stretches = discover(traced)
+    taps = taps_of(stretches)
+    originals = [subgraph(traced, stretch) for stretch in stretches]
+    names = [f"b{index:02d}" for index in range(len(stretches))]
+    blocks = [Block(name, index, index + 1, "original", stretches[index].source) for index, name in enumerate(names)]
+    plain = Supernet(BlockGraph(_cuts(stretches), blocks, taps), dict(zip(names, originals)), source, preprocessing)
+    with torch.no_grad():
+        features = plain.features(example[:1])
+    modules: dict[Block, nn.Module] = dict(zip(blocks, originals))
+    for start in range(len(stretches)):
+        for kind in kinds:
+            end = start + kind.length
+            if end > len(stretches) or not all(stretch.elastic for stretch in stretches[start:end]):
+                continue
+            if any(start < tap < end for tap in taps):
+                continue
+            made = kind.make(originals[start:end], features[start : end + 1])
+            if made is None or _is_there(modules, start, end, kind.name, made):
+                continue
+            block = Block(
+                f"{names[start]}-{kind.tag or kind.name}",
+                start,
+                end,
+                kind.name,
+                _source(stretches[start:end]),
+                kind.ratio,
+            )
+            modules[block] = made.eval()
+    if kinds and len(modules) == len(blocks):
+        raise ModelError(_rigid(source, stretches, kinds))
+    known = [counted(block, made, features, plain.graph.reads(block)) for block, made in modules.items()]
+    graph = BlockGraph(plain.graph.cuts, known, taps)
+    supernet = Supernet(graph, {block.name: made for block, made in modules.items()}, source, preprocessing)
+    supernet.outputs = tuple(traced.meta["outputs"])
+    supernet.classes = None if classes is None else checked_classes(classes, supernet.scores)
+    return supernet
+
+
+def _rigid(source: str, stretches: Sequence[Stretch], kinds: Sequence[Kind]) -> str:
+    """Why a model of which no block got an alternative cannot be made elastic, in a line."""
+
+    def shape(node: fx.Node) -> str:
+        return "×".join(map(str, node.meta["seen"][0][1:]))
+
+    looked = [stretch for stretch in stretches if stretch.elastic]
+    some = ", ".join(f"{each.source or 'its own'} ({shape(each.start)} → {shape(each.end)})" for each in looked[:6])
+    asked = ", ".join(f"{kind.name} {kind.tag}".strip() for kind in kinds)
+    return (
+        f"no block of {source} can be replaced: of {some}{', …' if len(looked) > 6 else ''} none allows {asked}. To "
+        "merge takes neighbours of which one leads from the first shape to the last, to prune takes channels that only "
+        "one block uses, to skip a block that keeps the shape"
+    )
+
+
+def _source(stretches: Sequence[Stretch]) -> str:
+    return stretches[0].source if len(stretches) == 1 else f"{stretches[0].source}…{stretches[-1].source}"
+
+
+def _is_there(modules: Mapping[Block, nn.Module], start: int, end: int, kind: str, made: nn.Module) -> bool:
+    """Whether a kind has made a module of this size for this span before, as when two ratios round to one width."""
+    size = _size(made)
+    return any(
+        (block.start, block.end, block.kind) == (start, end, kind) and _size(other) == size
+        for block, other in modules.items()
+    )
+
+
+def _size(module: nn.Module) -> int:
+    return sum(tensor.numel() for tensor in module.parameters())
+
+
+def _cuts(stretches: Sequence[Stretch]) -> list[Cut]:
+    nodes = [stretches[0].start, *(stretch.end for stretch in stretches)]
+    return [
+        Cut(index, (1, *node.meta["seen"][0][1:]), node.meta["dtype"] or "float32") for index, node in enumerate(nodes)
+    ]
+
+
+def counted(block: Block, module: nn.Module, features: Sequence[torch.Tensor], reads: Sequence[int]) -> Block:
+    """The block with its parameters and multiply-accumulates counted.
+
+    Raises ModelError when it does not lead from its first cut to its last.
+    """
+    try:
+        with torch.no_grad(), FlopCounterMode(display=False) as counter:
+            answer = module(*(features[cut] for cut in reads))
+    except Exception as error:  # a kind of the user's own may fail in any way
+        raise ModelError(f"block {block.name!r} of kind {block.kind!r} does not run: {error}") from error
+    expected = features[block.end]
+    if not isinstance(answer, torch.Tensor) or (answer.shape, answer.dtype) != (expected.shape, expected.dtype):
+        shape = tuple(answer.shape) if isinstance(answer, torch.Tensor) else type(answer).__name__
+        raise ModelError(
+            f"block {block.name!r} of kind {block.kind!r} gives {shape}, and cut {block.end} is {tuple(expected.shape)}"
+        )
+    return replace(block, params=_size(module), macs=counter.get_total_flops() // 2)
