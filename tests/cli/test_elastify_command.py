@@ -95,7 +95,7 @@ def test_elastify_ends_with_a_table_of_quality(recipe: str, workplace: Path) -> 
 
 
 @pytest.mark.parametrize(
-    ("storage", "stays"), [((), False), (("--storage", "1.5"), False), (("--storage", "all"), True)]
+    ("storage", "stays"), [(("--storage", "2"), False), (("--storage", "1.5"), False), (("--storage", "all"), True)]
 )
 def test_alternatives_are_left_out_for_storage_and_that_is_said(
     storage: Sequence[str], stays: bool, workplace: Path
@@ -122,9 +122,15 @@ def test_alternatives_are_left_out_for_storage_and_that_is_said(
     own = sum(block["params"] for block in document["blocks"] if block["kind"] == "original")
     after = sum(block["params"] for block in document["blocks"]) / own
     assert thinned["after"] == pytest.approx(after)
-    assert (said[4], float(said[4]) <= float(storage[1] if storage else 2.0)) == (f"{after:.2f}", True)
+    assert (said[4], float(said[4]) <= float(storage[1])) == (f"{after:.2f}", True)
     assert float(said[5]) > after
     assert len(Supernet.load("supernet").graph.blocks) == len(names)
+
+
+def test_little_is_stored_in_any_case_unless_a_limit_is_named(workplace: Path) -> None:
+    arguments = ["flower_model:build", "--out", "supernet", "--size", "32", "--epochs", "0.2", "--batch-size", "4"]
+    thinned = document_of(call(elastify, *arguments, "--data", "pictures.npz", "--json"))["training"]["thinned"]
+    assert thinned is None or thinned["storage"] == []
 
 
 OTHER_MODELS = """
@@ -219,6 +225,40 @@ def test_elastify_looks_for_modules_in_the_current_folder(workplace: Path) -> No
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["source"] == "flower_model:build"
     assert done.stderr == "loading flower_model:build\n"
+
+
+KEYWORDS = """
+import torch
+
+
+class Keywords(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layers = torch.nn.ModuleList(torch.nn.Conv2d(8 if at else 1, 8, 3, padding=1) for at in range(7))
+        self.head = torch.nn.Linear(8, 5)
+
+    def forward(self, x):
+        for layer in self.layers:
+            x = torch.relu(layer(x))
+        return self.head(x.mean((2, 3)))
+"""
+
+
+def test_a_network_that_sees_no_pictures_is_made_elastic_and_trained(workplace: Path) -> None:
+    (workplace / "keyword_model.py").write_text(KEYWORDS)
+    inputs = np.random.default_rng(0).standard_normal((24, 1, 20, 10)).astype(np.float32)
+    np.savez(workplace / "spoken.npz", images=inputs, labels=np.arange(24) % 5)
+    arguments = ("keyword_model:Keywords", "--input", "1x20x10", "--out", "made")
+    document = document_of(call(elastify, *arguments, "--data", "spoken.npz", "--epochs", "1", "--json"))
+    assert document["training"]["steps"] > 0
+    supernet = Supernet.load(Path("made"))
+    assert supernet.preprocessing is None
+    assert supernet.graph.cuts[0].shape == (1, 1, 20, 10)
+    said = error_of(call(elastify, *arguments, "--data", "pictures.npz"))
+    assert "pictures.npz" in said
+    for wrong in ("1x0x10", "wide", "1,20,10", ""):
+        assert "is no shape such as 1x49x10" in call(elastify, *arguments[:-3], wrong, *arguments[-2:]).stderr
+    assert "--input for anything else" in call(elastify, *arguments, "--size", "32").stderr
 
 
 def test_a_file_in_the_current_folder_hides_no_library(workplace: Path) -> None:

@@ -14,8 +14,8 @@ from .elastified import block_rows, document, left_out, outcome, quality_rows, s
 from .training import Clock, check_places, lasting, open_pictures, shown, with_options
 
 _OF_MAKING = {
-    "weights", "classes", "labels", "size", "preprocessing", "output", "merge", "prune", "lowrank", "skip", "recipe",
-    "storage", "explained",
+    "weights", "classes", "labels", "size", "shape", "preprocessing", "output", "merge", "prune", "lowrank", "skip",
+    "recipe", "storage", "explained",
 }  # fmt: skip
 _LABELS_HELP = "The folder in --data with label maps (default: labels, masks and other usual names)."
 
@@ -36,6 +36,15 @@ def _numbers(kind: Callable[[str], Any]) -> Callable[[click.Context, click.Param
             raise click.BadParameter(f"{value!r} is no list of numbers such as {such}") from None
 
     return parse
+
+
+def _shape(context: click.Context, parameter: click.Parameter, value: str | None) -> tuple[int, ...] | None:
+    if value is None:
+        return None
+    sides = value.lower().split("x")
+    if not all(side.isdecimal() and 0 < int(side) <= 1 << 24 for side in sides):
+        raise click.BadParameter(f"{value!r} is no shape such as 1x49x10")
+    return tuple(map(int, sides))
 
 
 def _storage(context: click.Context, parameter: click.Parameter, value: str | None) -> float | str | None:
@@ -76,6 +85,14 @@ def _finite(context: click.Context, parameter: click.Parameter, value: float | N
     help="Height and width of the model's input (default: as the preprocessing says, 224 where nothing says it).",
 )
 @click.option(
+    "--input",
+    "shape",
+    metavar="SHAPE",
+    callback=_shape,
+    help="Of a network that does not see RGB pictures: the shape of one input without the batch, such as 1x49x10 or "
+    "80x300. --data is then an .npz file whose 'images' are float32 inputs.",
+)
+@click.option(
     "--preprocessing",
     default="auto",
     show_default=True,
@@ -90,7 +107,7 @@ def _finite(context: click.Context, parameter: click.Parameter, value: float | N
 @click.option(
     "--lowrank", default="", callback=_numbers(float), help="Shares of their MACs that factorised layers keep."
 )
-@click.option("--skip/--no-skip", default=True, show_default=True, help="Let residual blocks be left out.")
+@click.option("--skip/--no-skip", default=True, show_default=True, help="Let blocks that keep the shape be left out.")
 @click.option(
     "--recipe",
     type=click.Choice(["ours", "uniform", "front", "paper", "naive"]),
@@ -105,8 +122,8 @@ def _finite(context: click.Context, parameter: click.Parameter, value: float | N
     callback=_storage,
     metavar="TIMES",
     help="Leave out the alternatives that another one dominates, whatever the limit, then the least useful ones, until "
-    "all blocks have at most so many times the original network's parameters; 'all' keeps them (default: 2.0 with the "
-    "recipes ours and front, else all).",
+    "all blocks have at most so many times the original network's parameters; 'all' keeps them (default: with the "
+    "recipes ours and front 2.0, or 16 MB in float32 where that is more, else all).",
 )
 @click.option(
     "--epochs",
@@ -165,6 +182,7 @@ def main(
     out: str | None,
     weights: str | None,
     size: int | None,
+    shape: tuple[int, ...] | None,
     preprocessing: str,
     output: str | None,
     merge: tuple[int, ...],
@@ -207,6 +225,8 @@ def main(
     from ..training.parallel import is_first_worker
     from ..training.validate import check
 
+    if shape and (size or preprocessing != "auto"):
+        raise click.UsageError("--size and --preprocessing are for RGB pictures, and --input for anything else.")
     dry_run = dry_run or explained
     if out is None and not dry_run:
         raise click.UsageError("Missing option '--out': the folder to write the supernet to.")
@@ -218,15 +238,17 @@ def main(
     current_folder_last()
     say(f"loading {model}")
     module = load_model(model, weights)
-    prepared = find_preprocessing(preprocessing, model, module, weights, size)
+    prepared = None
+    if shape is None:
+        prepared = find_preprocessing(preprocessing, model, module, weights, size)
+        shape = (3, prepared.height, prepared.width)
     kinds = [
         *map(kinds_of.merge, merge),
         *map(kinds_of.prune, prune),
         *map(kinds_of.lowrank, lowrank),
         *([kinds_of.skip()] if skip else []),
     ]
-    example = example_input(size or prepared.height, size or prepared.width)
-    supernet = elastify(module, example, kinds=kinds, output=output, preprocessing=prepared)
+    supernet = elastify(module, example_input(*shape), kinds=kinds, output=output, preprocessing=prepared)
     supernet.source = model
     if options["classes"]:
         supernet.classes = tuple(read_classes(options["classes"], supernet.scores))
@@ -297,7 +319,7 @@ def _training(options: Mapping[str, Any]) -> Training:
         case "all":
             return replace(training, storage=None)
         case times:
-            return replace(training, storage=times)
+            return replace(training, storage=times, storage_least=0)
 
 
 def _opened(supernet: Supernet, labels: str | None) -> Callable[[str], Dataset]:

@@ -76,10 +76,10 @@ def unwrapped(model: nn.Module | ExportedProgram) -> nn.Module:
     return inner
 
 
-def example_input(height: int, width: int) -> torch.Tensor:
-    """A picture-shaped input to trace a model with: float32 of shape (1, 3, height, width)."""
+def example_input(*shape: int) -> torch.Tensor:
+    """Noise to trace a model with: one float32 input of this shape, such as (3, 224, 224), and a batch dimension."""
     generator = torch.Generator().manual_seed(0)
-    return torch.randn(1, 3, height, width, generator=generator, dtype=torch.float32, device="cpu")
+    return torch.randn(1, *shape, generator=generator, dtype=torch.float32, device="cpu")
 
 
 def current_folder_last() -> None:

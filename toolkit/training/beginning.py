@@ -51,7 +51,9 @@ def begin(
     known, thinned = expected(losses, training), None
     if training.storage is not None:
         guesses = [] if cost else [by_layers_too(supernet)]
-        thinned = thin(supernet.graph, costs_of(supernet.graph, cost), known, training.storage, guesses)
+        own = sum(block.params for block in supernet.graph.blocks if block.is_original)
+        limit = max(training.storage, training.storage_least / max(own, 1))
+        thinned = thin(supernet.graph, costs_of(supernet.graph, cost), known, limit, guesses)
     if training.arriving:
         left = supernet.without(thinned.names) if thinned else supernet
         subnets = SubnetDraws(left.graph, training.cheapest, cost).front(training.arriving, known)

@@ -59,15 +59,15 @@ class Training:
     evenly over the range of costs from `cheapest` (a share of the oracle's cost) to just below the oracle, so that
     cheap ones are trained as often as dear ones; or `walk`, where at every cut each block that starts there is equally
     likely, as AdaptiveNet does, which rarely yields a cheap one; or `front`, those of the range that local losses and
-    costs say are best (see `SubnetDraws.near_front`). With `storage`, alternatives are left out: the dominated
-    ones in any case, then others until all blocks have at most so many times the parameters of the original ones (see
-    `thinning`). `precision` is `float32`, or `bfloat16`
-    for mixed precision: weights and losses stay float32; `auto` is the one in which a step is faster here, by timing
-    it. `flip` mirrors every second image, `shift` moves each by up to so many pixels (He et al. 2015, section 4.2);
-    both are functions of the seed and the step. `initialise` names the steps that are taken before the first gradient
-    (see `initialise`); then, with `arriving`, alternatives are fitted to what arrives in so many subnets near the front
-    (see `arriving`). `gradient_clip` is the largest norm of one block's gradient. `checkpoint_every` counts steps,
-    `loaders` the threads that load images.
+    costs say are best (see `SubnetDraws.near_front`). With `storage`, alternatives are left out: the dominated ones in
+    any case, then others until all blocks have at most so many times the parameters of the original ones (see
+    `thinning`), or as many as `storage_least`: a small network takes little to store anyway. `precision` is `float32`,
+    or `bfloat16` for mixed precision: weights and losses stay float32; `auto` is the one in which a step is faster
+    here, by timing it. `flip` mirrors every second image, `shift` moves each by up to so many pixels (He et al. 2015,
+    section 4.2); both are functions of the seed and the step. `initialise` names the steps that are taken before the
+    first gradient (see `initialise`); then, with `arriving`, alternatives are fitted to what arrives in so many subnets
+    near the front (see `arriving`). `gradient_clip` is the largest norm of one block's gradient. `checkpoint_every`
+    counts steps, `loaders` the threads that load images.
 
     With `max_minutes` a run's progress is the larger of its share of the steps and of the minutes, and that decides
     phase and learning rate: the schedule is always finished in time. Raises TrainingError for values that make no
@@ -80,6 +80,7 @@ class Training:
     sampling: str = "cost"
     cheapest: float = 0.5
     storage: float | None = None
+    storage_least: int = 0
     precision: str = "float32"
     flip: bool = False
     shift: int = 0
@@ -96,7 +97,7 @@ class Training:
         _check_choice("precision", self.precision, PRECISIONS)
         for name in ("batch_size", "calibration_batches", "checkpoint_every", "loaders"):
             _check_least(name, getattr(self, name), 1)
-        for name in ("seed", "cheapest", "shift", "arriving"):
+        for name in ("seed", "cheapest", "shift", "arriving", "storage_least"):
             _check_least(name, getattr(self, name), 0)
         for name in ("gradient_clip", "max_minutes", "storage"):
             value = getattr(self, name)
@@ -144,9 +145,12 @@ class Training:
         raise IndexError("the training is over")
 
 
+_LITTLE = 4_000_000  # parameters: 16 MB in float32
+
+
 def ours() -> Training:
     """The recipe `uniform`, without the alternatives that the front is hardly worse without. No labels."""
-    return replace(uniform(), storage=2.0)
+    return replace(uniform(), storage=2.0, storage_least=_LITTLE)
 
 
 def front() -> Training:
@@ -154,7 +158,9 @@ def front() -> Training:
 
     Those that the front is hardly worse without are left out before.
     """
-    return Training((Phase("subnets", 300, 1e-4, subnets=2),), sampling="front", storage=2.0, arriving=4)
+    return Training(
+        (Phase("subnets", 300, 1e-4, subnets=2),), sampling="front", storage=2.0, storage_least=_LITTLE, arriving=4
+    )
 
 
 def uniform() -> Training:
