@@ -130,14 +130,14 @@ def _units(traced: fx.GraphModule, cuts: Cuts) -> list[_Place]:
         nodes = [node for number in run for node in segments[number]]
         weights = sum(is_weighted(traced, node) for node in nodes)
         found.append(_Place(whole.get(run) or _common_path(nodes), "", 0, set(run), set(run), weights))
-    by_modules, by_structure = (sum(unit.weights for unit in units) for units in (modules, found))
-    return modules if 2 * by_modules >= by_structure else found
+    by_modules = sum(unit.weights for unit in modules if unit.dense > 1)  # in others there is nothing to make thinner
+    return modules if 2 * by_modules >= sum(unit.weights for unit in found) else found
 
 
 def _modules(places: list[_Place]) -> list[_Place]:
-    """The repeating modules that become blocks, in order: those with two layers that mix channels, or more."""
+    """The repeating modules that become blocks, in order: those with two layers of weights, or more."""
     kinds = _by_kind(place for place in places if place.weights)
-    repeating = [place for group in kinds if max(place.dense for place in group) > 1 for place in _aligned(group)]
+    repeating = [place for group in kinds if max(place.weights for place in group) > 1 for place in _aligned(group)]
     innermost = [
         place
         for place in repeating
