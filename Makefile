@@ -4,7 +4,7 @@ PYTHON ?= python3
 RUN := .venv/bin/python -m
 
 .DEFAULT_GOAL := help
-.PHONY: install check runner test app demo clean help
+.PHONY: install check runner test app aar demo clean help
 
 install: ## create .venv with everything in it (about 4 minutes; nothing to do when it is up to date)
 	@PYTHON="$(PYTHON)" scripts/install
@@ -35,6 +35,10 @@ app: install ## the Kotlin library for apps and its tests (docs/app.md); says wh
 	OMP_NUM_THREADS=1 .venv/bin/python tests/app_packs.py build/app/packs
 	OMP_NUM_THREADS=1 .venv/bin/python tests/app_bundle.py build/app/bundle
 	mvn --quiet --batch-mode --file android_runner/android/pom.xml verify
+
+aar: app ## an AAR and a Maven repository of the Kotlin library, into build/aar
+	mvn --quiet --batch-mode --file android_runner/android/pom.xml -Pjavadoc -DskipTests package
+	scripts/aar
 
 demo: install ## the whole job on EfficientNet-Lite0, into demo/; on your own images: make demo DATA=folder
 	$(RUN) benchmarks.demo --out demo $(if $(DATA),--data "$(DATA)")
