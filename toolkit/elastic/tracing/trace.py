@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import copy
 import operator
+from collections.abc import Collection
 from typing import Any
 
 import torch
@@ -76,7 +77,7 @@ def trace(model: nn.Module, example: torch.Tensor, output: str | None = None) ->
         tensors = [at(answer, path).reshape(size, *shape[1:]) for path, shape in zip(outputs, shapes, strict=True)]
         try:
             with torch.no_grad():
-                runs.append(_Recorder(traced))
+                runs.append(_Recorder(traced, tracer.valued))
                 actual = runs[-1].run(batch.clone())
         except Exception as error:
             raise ModelError(f"{name} cannot be followed at batch size {size}: {_first_line(error)}") from error
@@ -180,7 +181,7 @@ def _fold_constants(traced: fx.GraphModule, tracer: Tracer, runs: list[_Recorder
         if node in valued or node.op in ("placeholder", "output", "get_attr") or not isinstance(value, torch.Tensor):
             continue
         readers = [user for user in node.users if user in valued or user.op == "output"]
-        if not readers or not all(torch.equal(value, run.found[node]) for run in runs):
+        if not readers or not all(torch.equal(value, run.constants[node]) for run in runs):
             continue
         name = f"_constant{len(traced._buffers)}"
         traced.register_buffer(name, value)
@@ -198,30 +199,37 @@ def _fold_constants(traced: fx.GraphModule, tracer: Tracer, runs: list[_Recorder
 
 
 class _Recorder(fx.Interpreter):
-    """Runs the graph at another batch size; `found` holds what its nodes were."""
+    """Runs the graph at another batch size.
 
-    def __init__(self, traced: fx.GraphModule) -> None:
+    `seen` holds the shape and type of the tensors that its nodes were, and anything else as it was; `constants` the
+    tensors that do not depend on the values in the input. All tensors together may not fit the memory.
+    """
+
+    def __init__(self, traced: fx.GraphModule, valued: Collection[fx.Node]) -> None:
         super().__init__(traced)
-        self.found: dict[fx.Node, Any] = {}
+        self._valued = valued
+        self.seen: dict[fx.Node, tuple[Any, str | None]] = {}
+        self.constants: dict[fx.Node, torch.Tensor] = {}
 
     def run_node(self, n: fx.Node) -> Any:
-        self.found[n] = super().run_node(n)
-        return self.found[n]
+        result = super().run_node(n)
+        if isinstance(result, torch.Tensor):
+            self.seen[n] = tuple(result.shape), str(result.dtype).removeprefix("torch.")
+            if n not in self._valued:
+                self.constants[n] = result
+        else:
+            self.seen[n] = result, None
+        return result
 
 
 def _note(traced: fx.GraphModule, tracer: Tracer, runs: list[_Recorder]) -> None:
     """Notes on each node what it was at every batch size."""
     for node in traced.graph.nodes:
         if node.op != "output":
-            result = runs[0].found[node]
-            two, three, one = (_seen(run.found[node]) for run in runs)
+            (two, dtype), (three, _), (one, _) = (run.seen[node] for run in runs)
             node.meta["seen"], node.meta["alone"] = (two, three), one
             node.meta["read"] = node in tracer.read
-            node.meta["dtype"] = str(result.dtype).removeprefix("torch.") if isinstance(result, torch.Tensor) else None
-
-
-def _seen(value: Any) -> Any:
-    return tuple(value.shape) if isinstance(value, torch.Tensor) else value
+            node.meta["dtype"] = dtype
 
 
 def _first_line(error: BaseException) -> str:
