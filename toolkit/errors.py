@@ -13,6 +13,7 @@ AdaptiveNetError
 ├── BudgetError          a latency budget that no subnet meets
 ├── DeviceError          an address nobody answers at, or a device that failed
 │   ├── EngineMissing    the engine that was asked for is not installed
+│   ├── EnergyUnknown    a device that does not tell its energy, or not as it is now
 │   ├── FeaturesLost     what a plan begins from is not kept on the device any more
 │   ├── ConnectionLost   a phone that was reached no longer answers
 │   ├── NotAuthorized    a phone whose owner has not allowed this computer
@@ -75,6 +76,10 @@ class DeviceError(AdaptiveNetError):
 
 class EngineMissing(DeviceError):
     """The engine that was asked for is not installed."""
+
+
+class EnergyUnknown(DeviceError):
+    """A device that does not tell how much energy it takes, or not as it is now: a battery that is charged."""
 
 
 class FeaturesLost(DeviceError):

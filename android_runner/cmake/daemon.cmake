@@ -15,7 +15,7 @@ add_library(daemon STATIC
   daemon/starter.cpp)
 target_link_libraries(daemon PUBLIC core Threads::Threads)
 
-add_library(verbs STATIC daemon/verbs.cpp)
+add_library(verbs STATIC daemon/costs.cpp daemon/verbs.cpp)
 target_link_libraries(verbs PUBLIC evaluate PRIVATE android)
 if(NOT RUNNER_ENGINES)
   return()

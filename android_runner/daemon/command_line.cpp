@@ -13,6 +13,7 @@
 #include "core/files.h"
 #include "core/version.h"
 #include "daemon/client.h"
+#include "daemon/events.h"
 #include "daemon/requests.h"
 #include "daemon/starter.h"
 
@@ -30,6 +31,9 @@ constexpr char kHelp[] =
     "\n"
     "  adaptivenet-runner serve --home HOME [--idle SECONDS]\n"
     "      The daemon itself. Ends after so many seconds (300) without a client.\n"
+    "\n"
+    "  adaptivenet-runner alone --home HOME REQUEST\n"
+    "      Does one request in this process, without the daemon, and answers as `call` does.\n"
     "\n"
     "  adaptivenet-runner --version\n"
     "  adaptivenet-runner --help\n"
@@ -101,18 +105,36 @@ void open_standard_streams() {
   if (fd >= 0) close(fd);
 }
 
-int run(int argc, const std::vector<std::string>& arguments, const MakeHandler& make_handler) {
+int answer_alone(const std::filesystem::path& home, const std::string& line, const Alone& alone) {
+  std::string job;
+  Json event;
+  try {
+    const Request request = read_request(line);
+    job = request.job;
+    if (request.kind != Request::Kind::kJob)
+      throw ProtocolError("there is no daemon here to stop, nor a job to cancel");
+    event = alone(home, request.body);
+    event["type"] = "result";
+  } catch (const std::exception& error) {
+    event = error_event(error);
+  }
+  std::fputs(event_line(job, 0, event).c_str(), stdout);
+  return event["type"] == "result" ? 0 : 1;
+}
+
+int run(int argc, const std::vector<std::string>& arguments, const MakeHandler& make_handler, const Alone& alone) {
   const std::string verb = arguments.empty() ? "" : arguments[0];
   if (verb == "--help" || verb == "--version") {
     std::fputs(verb == "--help" ? kHelp : "adaptivenet-runner " RUNNER_VERSION "\n", stdout);
     return 0;
   }
-  if (verb != "call" && verb != "serve") throw UsageError("call or serve is missing");
+  if (verb != "call" && verb != "serve" && verb != "alone") throw UsageError("call, serve or alone is missing");
 
   const Options options = parse({arguments.begin() + 1, arguments.end()});
-  if (options.operands.size() != (verb == "call" ? 1 : 0)) {
-    throw UsageError(verb + (verb == "call" ? " takes one REQUEST" : " takes no REQUEST"));
+  if (options.operands.size() != (verb == "serve" ? 0 : 1)) {
+    throw UsageError(verb + (verb == "serve" ? " takes no REQUEST" : " takes one REQUEST"));
   }
+  if (verb == "alone") return answer_alone(options.home, request_line(options.operands[0]), alone);
   if (verb == "serve") {
     serve(options.home, std::chrono::seconds(options.idle), make_handler);
     return 0;
@@ -124,11 +146,11 @@ int run(int argc, const std::vector<std::string>& arguments, const MakeHandler& 
 
 }  // namespace
 
-int run_command_line(int argc, char** argv, const MakeHandler& make_handler) {
+int run_command_line(int argc, char** argv, const MakeHandler& make_handler, const Alone& alone) {
   open_standard_streams();
   std::signal(SIGPIPE, SIG_IGN);
   try {
-    return run(argc, {argv + std::min(argc, 1), argv + argc}, make_handler);
+    return run(argc, {argv + std::min(argc, 1), argv + argc}, make_handler, alone);
   } catch (const UsageError& error) {
     std::fprintf(stderr, "adaptivenet-runner: %s. Try --help.\n", error.what());
     return 2;

@@ -29,6 +29,27 @@ TEST(Call, PrintsTheEventsAndEndsWithZeroAfterAResult) {
   EXPECT_EQ(events[4], (Json{{"job", job_id(1)}, {"event", 4}, {"type", "result"}, {"counted", 3}}));
 }
 
+TEST(Call, AnswersAloneWithoutADaemon) {
+  const Home home;
+  const auto answer = [&](const Json& request, int status) {
+    std::vector<std::string> command = home.command(request.dump());
+    *std::find(command.begin(), command.end(), "call") = "alone";
+    Process alone(command);
+    EXPECT_EQ(alone.wait(), status);
+    return events_in(alone.out()).at(0);
+  };
+  EXPECT_EQ(answer(request_json(1, "where"), 0), (Json{{"job", job_id(1)},
+                                                       {"event", 0},
+                                                       {"type", "result"},
+                                                       {"home", std::filesystem::canonical(home.path()).string()}}));
+  EXPECT_EQ(message_of(answer(request_json(2, "count"), 1)), "there is only 'where'");
+  EXPECT_EQ(answer({{"verb", "stop"}}, 1)["kind"], "ProtocolError");
+  Json foreign = request_json(3, "where");
+  foreign["version"] = "9.9.9";
+  EXPECT_EQ(answer(foreign, 1)["version"], RUNNER_VERSION);
+  EXPECT_FALSE(std::filesystem::exists(home.path() / "run")) << "no daemon was started";
+}
+
 TEST(Call, PrintsEventsAsTheyHappen) {
   const Home home;
   Process call = home.call(request_json(1, "count", {{"to", 1000000}, {"ms", 1}}));

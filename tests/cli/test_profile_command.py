@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from adaptivenet.toolkit.cli.profile import main as profile
+from adaptivenet.toolkit.devices.local import looks
 from adaptivenet.toolkit.pack.pack import BlockPack
 from commands import QUICK, call, document_of, error_of, in_process
 from engines import ENGINES
@@ -174,3 +175,15 @@ def test_a_limit_of_memory_that_nothing_keeps_names_the_smallest_and_loses_nothi
     result = call(profile, *arguments, "--memory-limit", "much")
     assert result.exit_code == 2
     assert "write it like 40MB" in result.stderr
+
+
+def test_energy_is_asked_for_where_it_is_told(
+    tiny_pack: BlockPack, labelled: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(looks, "ROOT", tmp_path)
+    arguments = (tiny_pack.path, "--device", ENGINES[1], "--data", labelled, "--budget", "1000ms", *QUICK)
+    result = call(profile, *arguments, "--energy-rounds", 2)
+    assert "note: energy is not measured: this device does not tell its energy" in result.stderr
+    assert result.exit_code == 0
+    assert "mJ" not in result.stdout
+    assert "energy cannot be limited: this device does not" in error_of(call(profile, *arguments, "--energy", "15mJ"))

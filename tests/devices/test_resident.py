@@ -14,6 +14,7 @@ from adaptivenet.toolkit.pack.pack import BlockPack
 from engines import ENGINES
 from exported_packs import export_pack
 from packs import CLASSES, _classifier, _convolutions, build_pack
+from runners import bundle_for
 
 WIDTH = 512
 GRAPH = BlockGraph(
@@ -41,10 +42,12 @@ def heavy(tmp_path_factory: pytest.TempPathFactory) -> BlockPack:
     return export_pack(tmp_path_factory.mktemp("heavy") / "pack", GRAPH, programs)
 
 
-@pytest.mark.parametrize("address", ENGINES)
+@pytest.mark.parametrize("address", [*ENGINES, "runner"])
 def test_a_subnet_takes_at_least_its_weights(address: str, heavy: BlockPack) -> None:
     told: list[tuple[int, int]] = []
-    with connect(address).open(heavy) as session:
+    if address == "runner":
+        bundle_for("")
+    with connect(address) as device, device.open(heavy) as session:
         x = np.zeros(GRAPH.cuts[0].shape, np.float32)
         session.activate(GRAPH.oracle)  # what is loaded here is not counted, nor taken for free
         session.infer(x)

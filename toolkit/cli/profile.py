@@ -35,6 +35,11 @@ _REPORT_HELP = (
     "Write the profile for people: as a page with figures, or as Markdown where FILE ends in .md (-: likewise)."
 )
 _MEMORY_LIMIT_HELP = "40MB: the most that what is chosen may keep resident, as measured; with every --budget."
+_ENERGY_LIMIT_HELP = "15mJ: the most that an inference of what is chosen may take above idle; measures energy."
+_ENERGY_ROUNDS_HELP = (
+    "Measure so often what an inference takes of the energy, where the device tells it: by RAPL, or by a battery that "
+    "discharges. About 7 s for each point and round (default: not; 5 with --energy)."
+)
 _CORES_HELP = "Cores of a phone to run on, as 4-7 or any (default: the fastest)."
 
 
@@ -75,6 +80,8 @@ def _strategy(ctx: click.Context, param: click.Parameter, value: str) -> str:
 )
 @click.option("--memory", "memory_mb", default=256, show_default=True, help="Limit for features while evaluating, MB.")
 @click.option("--memory-limit", "memory_limit_mb", type=Amount("MB"), help=_MEMORY_LIMIT_HELP)
+@click.option("--energy", "energy_limit_mj", type=Amount("mJ"), help=_ENERGY_LIMIT_HELP)
+@click.option("--energy-rounds", type=click.IntRange(min=1), help=_ENERGY_ROUNDS_HELP)
 @click.option("--threads", default=1, show_default=True, help="Threads that a block may use.")
 @click.option("--search-threads", type=click.IntRange(min=1), help=_SEARCH_THREADS_HELP)
 @click.option("--cores", help=_CORES_HELP)
@@ -111,6 +118,8 @@ def main(
     rounds: int,
     memory_mb: int,
     memory_limit_mb: float | None,
+    energy_limit_mj: float | None,
+    energy_rounds: int | None,
     threads: int,
     search_threads: int | None,
     cores: str | None,
@@ -178,6 +187,8 @@ def main(
         seed,
         parse_tolerance(tolerance),
         memory_limit_mb,
+        energy_limit_mj,
+        energy_rounds or 0,
     )
     _check_writable("profile", out)
     stays = bool(out) and not is_stream(Path(str(out)))  # a pipe or device keeps nothing to go on with

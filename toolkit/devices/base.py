@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..data import Dataset
-from ..errors import DeviceError, PlanError
+from ..errors import DeviceError, EnergyUnknown, PlanError
 from ..graph.graph import Block, Subnet
 from ..graph.latency import Latency
 from ..graph.quality import Quality
@@ -29,6 +29,7 @@ from ..pack.pack import BlockPack
 from ..plan.plan import Plan
 from .checks import chain_of, check_plan, check_rounds, check_sums, empty_sums, labels_for, sample_for
 from .conditions import Conditions
+from .energy import Drain, Meter, Schedule, energy_mj, find_meter
 
 Progress = Callable[[int, int], None]
 """Called as `progress(done, total)` while a step that takes long goes on."""
@@ -305,6 +306,28 @@ class Session(ABC):
         """
         self._ready()
         return self._resident_mb([self.pack.graph.subnet(subnet) for subnet in subnets], progress or _nobody)
+
+    def meter(self) -> Meter:
+        """What tells the energy of the device now. Raises EnergyUnknown, which says why, where nothing does."""
+        self._ready()
+        return find_meter(self._power_files())
+
+    def energy_mj(self, subnet: Iterable[str], schedule: Schedule | None = None) -> float:
+        """What an inference of a subnet takes beyond what the device takes idle, in millijoules, measured once.
+
+        The subnet is active afterwards, or none. Raises EnergyUnknown where the device does not tell, or not as it is
+        now.
+        """
+        meter = self.meter()
+        return energy_mj(meter, self._drain(meter, self.pack.graph.subnet(subnet), schedule or Schedule()))
+
+    def _power_files(self) -> Mapping[str, str]:
+        """The files of `energy.PATTERNS` that can be read on the device, with what they say."""
+        return {}
+
+    def _drain(self, meter: Meter, subnet: Subnet, schedule: Schedule) -> Drain:
+        """Looks at the meter's files while the device is idle and while it infers."""
+        raise EnergyUnknown(f"{self._where} cannot be looked at while it infers")
 
     def _resident_mb(self, subnets: Sequence[Subnet], progress: Progress) -> list[float | None]:
         """See `resident_mb`."""

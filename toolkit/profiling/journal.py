@@ -18,7 +18,7 @@ import os
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,7 @@ from numpy.typing import NDArray
 from ..data import Dataset
 from ..devices.base import Evaluation, PageIn, Progress, Resident, Session
 from ..devices.conditions import Conditions
+from ..devices.energy import Meter, Schedule
 from ..documents import parse_json
 from ..errors import ProfileError
 from ..graph.graph import Block, Subnet
@@ -175,6 +176,21 @@ class JournaledSession(Session):
             known = self._session.resident_mb(subnets, progress)
             self._journal.note(question, known, time.perf_counter() - begin)
         return [None if each is None else float(each) for each in known]
+
+    def meter(self) -> Meter:
+        """See `Session.meter`."""
+        return self._session.meter()
+
+    def energy_mj(self, subnet: Iterable[str], schedule: Schedule | None = None) -> float:
+        """See `Session.energy_mj`."""
+        names = list(subnet)
+        question = _digest("energy", names, asdict(schedule or Schedule()))
+        known = self._journal.recall(question)
+        if known is None:
+            begin = time.perf_counter()
+            known = self._session.energy_mj(names, schedule)
+            self._journal.note(question, known, time.perf_counter() - begin)
+        return float(known)
 
     def holding(self) -> AbstractContextManager[None]:
         """See `Session.holding`."""

@@ -36,7 +36,7 @@ from ..search import Result, Searched, complete, first_look, search, strategy_cl
 from ..search.racing import is_worse
 from .block_timing import BLOCKS, LIKELY, BlockTiming, time_blocks
 from .budgets import Limits, choose, may_meet, unmet, within_limits
-from .costs import MEMORY, with_memory
+from .costs import ENERGY, MEMORY, energy_rounds, with_energy, with_memory
 from .edges import below_edges
 from .finalists import EDGES, FIRST, near, time_finalists, time_subnets
 from .journal import Journal, JournaledSession
@@ -128,6 +128,7 @@ class _Profiling:
         self.precision = Precision(_PRECISION, min(_LEAST_ROUNDS, rounds), rounds)
 
     def run(self) -> Profile:
+        rounds = energy_rounds(self.session, self.settings, self.say)
         with self._stage(BLOCKS):
             timing = self._measure_blocks()
             predictor = timing.predictor
@@ -183,6 +184,9 @@ class _Profiling:
         }
         with self._stage(MEMORY):
             points = with_memory(self.session, points, partial(self.report, MEMORY))
+        if rounds:
+            with self._stage(ENERGY):
+                points = with_energy(self.session, points, rounds, partial(self.report, ENERGY), self.say)
         front = Front(points[subnet] for subnet in qualities)
         whole = [points[subnet] for subnet in networks]
         with self._stage("page in"):

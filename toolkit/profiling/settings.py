@@ -11,6 +11,7 @@ from ..search import Strategy, strategy_class
 
 _BUDGET = re.compile(r"(\d+(?:\.\d+)?)\s*(%|ms)")
 _MOST_TOLERANT = 0.5
+_ENERGY_ROUNDS = 5
 
 
 @dataclass(frozen=True)
@@ -64,8 +65,8 @@ class Settings:
     how often each block and each finalist is timed at most: it ends sooner when every median is known to 1% (see
     `measuring`). `memory_bytes` bounds the features that are held while evaluating. A subnet may be over a budget by
     `tolerance`, a share of it. What is chosen takes at most `memory_limit_mb` (10^6 bytes), and an inference of it at
-    most `energy_limit_mj`. The energy is measured `energy_rounds` times, where the device tells; 0: not at all. Raises
-    BudgetError for a text that is not a budget, ProfileError for another value that makes no sense.
+    most `energy_limit_mj`. The energy is measured `energy_rounds` times, where the device tells; 0: only where it is
+    limited. Raises BudgetError for a text that is not a budget, ProfileError for another value that makes no sense.
     """
 
     budgets: tuple[str, ...] = ("75%",)
@@ -81,6 +82,11 @@ class Settings:
     memory_limit_mb: float | None = None
     energy_limit_mj: float | None = None
     energy_rounds: int = 0
+
+    @property
+    def rounds_of_energy(self) -> int:
+        """How often energy is measured: where it is limited, five times unless it is said how often."""
+        return self.energy_rounds or (0 if self.energy_limit_mj is None else _ENERGY_ROUNDS)
 
     def __post_init__(self) -> None:
         for text in self.budgets:

@@ -25,9 +25,11 @@ from ...plan.plan import Plan, Run
 from ..base import Device, DeviceInfo, PageIn, Progress, Resident, Session, usable_cores
 from ..checks import check_backend, check_input
 from ..conditions import Conditions
+from ..energy import Drain, Meter, Schedule
 from .assembler import Assembler, Programs
 from .interpreter import Chain, Engine, PlanRunner, Program, Tensor, first_readers
 from .kept import KeptFeatures
+from .looks import drain, power_files
 from .memory import free_bytes
 from .resident import resident_mb
 from .stopwatch import Stopwatch
@@ -284,6 +286,19 @@ class LocalSession(Session):
         begin = time.perf_counter()
         output = self._chain({0: x})
         return output, (time.perf_counter() - begin) * 1e3
+
+    def _power_files(self) -> Mapping[str, str]:
+        """See `Session.meter`."""
+        return power_files()
+
+    def _drain(self, meter: Meter, subnet: Subnet, schedule: Schedule) -> Drain:
+        """See `Session.energy_mj`."""
+        cut = self._graph.cuts[0]
+        x = np.zeros(cut.shape, cut.dtype)
+        self.activate(subnet)
+        for _ in range(_RUNS_WHEN_NEW):
+            self.infer(x)
+        return drain(lambda: self.infer(x), meter.files, schedule)
 
     def _resident_mb(self, subnets: Sequence[Subnet], progress: Progress) -> list[float | None]:
         """See `Session.resident_mb`."""

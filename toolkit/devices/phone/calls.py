@@ -64,10 +64,9 @@ class Calls:
         self._observer = observer
         self._patience_s = patience_s
         self._version = speaks or bundle.version
-        self._start = (
-            f"cd {shlex.quote(f'{store.home}/runner/{bundle.digest}')} && exec {shlex.join(bundle.start)} call "
-            f"--home {shlex.quote(store.home)} --idle {idle_s} "
-        )
+        program = f"cd {shlex.quote(f'{store.home}/runner/{bundle.digest}')} && exec {shlex.join(bundle.start)}"
+        self._start = f"{program} call --home {shlex.quote(store.home)} --idle {idle_s} "
+        self._alone = f"{program} alone --home {shlex.quote(store.home)} "
         self._may_stop_foreign = True
         self._events = 0  # how many have come in, of all calls
 
@@ -84,6 +83,19 @@ class Calls:
         except VersionDiffers as differs:
             self._replace(differs)
         return self._job(verb, on_event, fields)
+
+    def alone(self, verb: str, **fields: Any) -> Event:
+        """The result of a request that the runner does in a process of its own, without the daemon.
+
+        It is done anew after the connection was lost. Raises what a call raises.
+        """
+
+        def attempt() -> Event:
+            job = secrets.token_hex(16)
+            request = {"version": self._version, "verb": verb, "job": job, **fields}
+            return self._once(request, job, 0, None, self._alone)
+
+        return self.patiently(attempt)
 
     def stop(self) -> None:
         """Ends the daemon, of whatever version; starts one to end if none runs."""
@@ -138,11 +150,13 @@ class Calls:
                 self._once({"version": self._version, "verb": "cancel", "job": job.id}, "", 0, None)
             raise
 
-    def _once(self, request: Mapping[str, Any], job: str, start: int, on_event: OnEvent | None) -> Event:
-        """One call of the runner, to the end of its answer."""
+    def _once(
+        self, request: Mapping[str, Any], job: str, start: int, on_event: OnEvent | None, program: str | None = None
+    ) -> Event:
+        """One call of the runner, or of another `program` that answers as it does, to the end of its answer."""
         words = self._words({**request, **({"from": start} if start else {})})
         others: list[str] = []
-        with closing(self._transport.stream(self._start + words)) as answer:
+        with closing(self._transport.stream((program or self._start) + words)) as answer:
             for line in answer:
                 event = parse_event(line)
                 if event is None:

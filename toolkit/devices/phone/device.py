@@ -18,6 +18,7 @@ from ..adb.transport import Transport
 from ..base import Device, DeviceInfo, Log, Observer
 from ..checks import check_backend
 from ..conditions import spell_cores
+from ..energy import PATTERNS
 from .calls import Calls, read_result
 from .contents import BACKENDS, data_files, pack_items, runner_items
 from .cores import choose_cores
@@ -33,6 +34,8 @@ HOME = "/data/local/tmp/adaptivenet"
 
 class PhoneDevice(Device):
     """A phone, or whatever else runs shell commands behind a transport, with one engine of its runner."""
+
+    root = "/"
 
     def __init__(
         self,
@@ -144,6 +147,12 @@ class PhoneDevice(Device):
     def temperatures(self) -> dict[str, float]:
         """What Android says of its sensors, name to degrees Celsius; empty where it says nothing."""
         return self.calls.patiently(lambda: ask_thermalservice(self._transport))
+
+    def power_files(self) -> dict[str, str]:
+        """The files that tell of energy and can be read on the phone, with what they say; see `energy.PATTERNS`."""
+        look = f'for f in {" ".join(PATTERNS)}; do v=$(cat "$f" 2>/dev/null) && echo "$f=$v"; done'
+        said = self.calls.patiently(lambda: self._transport.shell(f"cd {shlex.quote(self.root)} && {look}"))
+        return dict(line.strip().split("=", 1) for line in said.text.splitlines() if "=" in line)
 
     def cool_down(self) -> None:
         """Waits until the phone is as cool as it was asked to be before it is measured; see `heat.cool_down`."""

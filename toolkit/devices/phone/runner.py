@@ -26,6 +26,9 @@ class Runner(Protocol):
     evaluation_cores: list[int] | None
     governors: tuple[str | None, ...]
 
+    root: str
+    """Of the phone's files."""
+
     def put(self, items: Sequence[Item]) -> None:
         """Have these files on the phone."""
 
@@ -37,6 +40,9 @@ class Runner(Protocol):
 
     def temperatures(self) -> dict[str, float]:
         """What the phone says of its sensors, name to degrees Celsius."""
+
+    def power_files(self) -> dict[str, str]:
+        """The files that tell of energy and can be read on the phone, with what they say; see `energy.PATTERNS`."""
 
     def cool_down(self) -> None:
         """Wait until the phone is as cool as it was asked to be before it is measured."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 from base64 import b64decode
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import asdict
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,12 +14,13 @@ from numpy.typing import NDArray
 
 from ...data import Dataset
 from ...errors import AdaptiveNetError, ConnectionLost, DataError, DeviceError, PackError
-from ...graph.graph import Block
+from ...graph.graph import Block, Subnet
 from ...pack.pack import BlockPack
 from ...plan.plan import Plan
 from ..base import PageIn, Progress, Resident, Session
 from ..checks import check_input, check_times
 from ..conditions import Conditions
+from ..energy import Drain, Look, Meter, Schedule
 from .calls import Event, OnEvent, read_result
 from .contents import BACKENDS, data_files, one_image, pack_items
 from .push import Item
@@ -198,6 +201,40 @@ class PhoneSession(Session):
         fields = {"front": list(front), "budgets": dict(budgets), "inferences": inferences, "data": list(files)}
         self._resident = Resident((), 0)  # which of the points serves is the runner's to know
         return self._call("adapt", on_event, lambda: data_files(self.pack, data), **fields)
+
+    def _resident_mb(self, subnets: Sequence[Subnet], progress: Progress) -> list[float | None]:
+        """See `Session.resident_mb`. The daemon goes on with what it has loaded."""
+        found: list[float | None] = []
+        for subnet in subnets:
+            grown = self._alone("resident", subnet).get("bytes")
+            found.append(None if grown is None else max(0, read_result("resident", partial(int, grown))) / 1e6)
+            progress(len(found), len(subnets))
+        return found
+
+    def _power_files(self) -> Mapping[str, str]:
+        """See `Session.meter`."""
+        return self._device.power_files()
+
+    def _drain(self, meter: Meter, subnet: Subnet, schedule: Schedule) -> Drain:
+        """See `Session.energy_mj`. The daemon's subnet stays active, and does nothing meanwhile."""
+        files = [f"{self._device.root.rstrip('/')}/{file}" for file in meter.files]
+        result = self._alone("drain", subnet, files=files, **asdict(schedule))
+
+        def looks(phase: str) -> tuple[Look, ...]:
+            return tuple(
+                Look(float(at_s), tuple(None if text is None else str(text).strip() for text in texts))
+                for at_s, *texts in result[phase]
+            )
+
+        return read_result(
+            "drain", lambda: Drain(looks("before"), looks("running"), looks("after"), int(result["inferences"]))
+        )
+
+    def _alone(self, verb: str, subnet: Subnet, **fields: Any) -> Event:
+        """The result of a request about a subnet, in a process of its own."""
+        given = {"pack": self.pack.digest, "engine": self.info.engine, "threads": self.info.threads}
+        given |= {"cores": self._device.cores, "subnet": list(subnet), **fields}
+        return self._device.calls.alone(verb, **given)
 
     @property
     def resident(self) -> Resident:
