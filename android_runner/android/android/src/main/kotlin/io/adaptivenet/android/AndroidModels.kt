@@ -51,7 +51,12 @@ public object AndroidModels {
         val profile = bundle.index.profileFor(socOfThisDevice())
         val watch = options.loadWatch ?: canaryOf(app, bundle)
         val model = AdaptiveModel.create(bundle.folder, File(bundle.folder, profile.file), watchedBy(options, watch))
-        watchDevice(app, model)
+        try {
+            watchDevice(app, model)
+        } catch (error: Throwable) {
+            model.close()
+            throw error
+        }
         return model
     }
 

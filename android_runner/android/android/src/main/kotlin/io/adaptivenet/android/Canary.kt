@@ -11,18 +11,18 @@ import java.security.MessageDigest
 private const val TRYING = "trying"
 private const val DENIED = "denied"
 private const val PASSED = "passed"
+private const val BEGAN = 22 // the field of /proc/PID/stat, counted from 1
 
 /**
  * Remembers which programs ended the process when they were tried. Engines have died of instructions that a new chip does not
  * have, and an app that tries again at every start never starts.
  *
- * Before a program is loaded and run for the first time, its note is written to [folder], and struck out after it. A note that
- * is there at the next start is that of a program that ended the process: it is denied from then on. [about] is everything on
- * which that depends beside the program, such as the engine's version and that of the system: when it changes, everything is
- * tried anew. [endedWell] says whether the process before this one is known to have been ended by the user or the system, not
- * by a crash.
+ * Before a program is loaded and run for the first time, its note is written to [folder], and struck out after it. A note of
+ * a process that is no more is that of a program that ended it: it is denied from then on. [about] is everything on which that
+ * depends beside the program, such as the engine's version and that of the system: when it changes, everything is tried anew.
+ * [endedWell] says whether the process before this one is known to have been ended by the user or the system, not by a crash.
  *
- * For one process and one model at a time; opening it may block.
+ * Several models and processes may share a folder. Opening it may block.
  */
 public class Canary @JvmOverloads constructor(
     private val folder: File,
@@ -43,7 +43,7 @@ public class Canary @JvmOverloads constructor(
 
     /** The programs that are denied: of each, the names of its blocks. */
     public val denied: List<List<String>>
-        get() = notes(DENIED).map { it.readLines() }
+        get() = notes(DENIED).map { it.readLines().drop(1) } // the first is the process
 
     /** Everything may be tried again. May block. */
     public fun forgive() {
@@ -62,7 +62,8 @@ public class Canary @JvmOverloads constructor(
         if (passed.exists()) return work.run()
         val trying = File(folder, "$id.$TRYING")
         try {
-            save(trying) { it.write(blocks.joinToString("\n").toByteArray()) }
+            val process = identityOf("self").orEmpty()
+            save(trying) { it.write((listOf(process) + blocks).joinToString("\n").toByteArray()) }
             sync(folder)
         } catch (error: IOException) {
             throw DeviceException("a program is not tried without a note of it, and $folder cannot be written", error)
@@ -73,11 +74,15 @@ public class Canary @JvmOverloads constructor(
             trying.delete() // the process lives
             throw error
         }
-        Files.move(trying.toPath(), passed.toPath(), ATOMIC_MOVE)
+        try {
+            Files.move(trying.toPath(), passed.toPath(), ATOMIC_MOVE)
+        } catch (_: IOException) { // another model has tried the same, or it is not remembered: no reason not to serve
+            trying.delete()
+        }
     }
 
     private fun settle(endedWell: () -> Boolean) {
-        val left = notes(TRYING)
+        val left = notes(TRYING).filterNot { isOfALivingProcess(it) }
         if (left.isEmpty()) return
         val isForgiven = endedWell()
         for (note in left) {
@@ -88,6 +93,20 @@ public class Canary @JvmOverloads constructor(
             }
         }
         sync(folder)
+    }
+
+    private fun isOfALivingProcess(note: File): Boolean {
+        val process = note.useLines { it.firstOrNull() }.orEmpty()
+        return process.isNotEmpty() && identityOf(process.substringBefore(' ')) == process
+    }
+
+    /** A process's number and when it began: numbers are used again. Null: there is none, or the system does not tell. */
+    private fun identityOf(process: String): String? = try {
+        val fields = File("/proc/$process/stat").readText()
+        // The second field is a name in parentheses, which may hold anything.
+        fields.substringBefore(' ') + " " + fields.substringAfterLast(") ").split(' ')[BEGAN - 3]
+    } catch (_: IOException) {
+        null
     }
 
     private fun forget(about: String) {

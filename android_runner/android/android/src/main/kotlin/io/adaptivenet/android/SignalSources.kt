@@ -47,21 +47,22 @@ internal class Stated {
     }
 }
 
-/** Heat: the headroom, or the status where that is worse or there is no headroom. */
+/** Heat: the headroom, or the status where that is worse or there never is a headroom. */
 internal class HeatSource(private val thermometer: Thermometer) : SignalSource {
     private val stated = Stated()
+    private var hasHeadroom = false
 
     override fun read(): Signals? {
         val measured = thermometer.headroom()?.takeIf { it.isFinite() && it >= 0 }
         val byStatus = thermometer.status()?.let { OF_STATUS[it.coerceIn(OF_STATUS.indices)] }
+        if (measured != null) hasHeadroom = true
         val headroom = when {
-            byStatus == null -> measured ?: return null
-            measured == null -> stated.of(byStatus)
-            // Of a status that is no reason for anything the headroom knows better.
-            byStatus < CALM || measured >= byStatus -> measured
-            else -> stated.of(byStatus)
+            byStatus != null && byStatus >= CALM && (measured == null || measured < byStatus) -> stated.of(byStatus)
+            // Of a status that is no reason for anything the headroom knows better, also when it is not told every time.
+            hasHeadroom -> measured
+            else -> byStatus?.let { stated.of(it) }
         }
-        return Signals(headroom = headroom)
+        return headroom?.let { Signals(headroom = it) }
     }
 
     private companion object {

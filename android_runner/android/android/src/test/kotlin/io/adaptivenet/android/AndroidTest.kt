@@ -123,7 +123,7 @@ class AndroidTest {
         }
         val canary = File(home, "adaptivenet/canary/tiny")
         val tried = canary.listFiles().orEmpty().filter { it.extension == "passed" }
-        tried.forEach { it.renameTo(File(canary, "${it.nameWithoutExtension}.trying")) } // as if each had ended the app
+        tried.forEach { it.renameTo(File(canary, "${it.nameWithoutExtension}.denied")) } // as if each had ended the app
         assertThrows(DeviceException::class.java) { denying(context) }
         denying(Bare(home, "two.apk")) // an update, with perhaps another engine
     }

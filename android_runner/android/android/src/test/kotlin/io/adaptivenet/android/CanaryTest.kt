@@ -61,6 +61,16 @@ class CanaryTest {
     }
 
     @Test
+    fun `what another model of a living process tries is not denied`() {
+        Canary(folder, "engine").watch(blocks) {
+            val other = Canary(folder, "engine")
+            assertEquals(emptyList<List<String>>(), other.denied)
+            assertTrue(ran(other, listOf("b2")))
+        }
+        assertEquals(emptyList<List<String>>(), Canary(folder, "engine").denied)
+    }
+
+    @Test
     fun `what fails without ending the process is not denied, and what passed needs no note again`() {
         val canary = Canary(folder, "engine")
         assertThrows(DeviceException::class.java) { canary.watch(blocks) { throw DeviceException("no memory") } }

@@ -38,6 +38,19 @@ class SignalsTest {
     }
 
     @Test
+    fun `a headroom that is not told once is not made up`() {
+        var told: Double? = 0.93
+        val heat = HeatSource(object : Thermometer {
+            override fun headroom() = told
+
+            override fun status() = 0
+        })
+        assertEquals(0.93, heat.read()?.headroom)
+        told = Double.NaN // asked too soon
+        assertNull(heat.read())
+    }
+
+    @Test
     fun `what Android states moves, or no controller would believe it`() {
         val hot = heat(null, 3)
         assertNotEquals(hot.read(), hot.read())
