@@ -34,6 +34,7 @@ app: install ## the Kotlin library for apps and its tests (docs/app.md); says wh
 	    { echo "make: Maven or a JDK was not found. Install them: apt-get update && apt-get install -y maven openjdk-17-jdk-headless" >&2; exit 1; }
 	OMP_NUM_THREADS=1 .venv/bin/python tests/app_packs.py build/app/packs
 	OMP_NUM_THREADS=1 .venv/bin/python tests/app_bundle.py build/app/bundle
+	scripts/executorch_host build/app/libexecutorch_host.so || echo "make: the tests of ExecuTorch in Kotlin are skipped" >&2
 	mvn --quiet --batch-mode --file android_runner/android/pom.xml verify
 
 aar: app ## an AAR and a Maven repository of the Kotlin library, into build/aar

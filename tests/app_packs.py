@@ -1,9 +1,9 @@
 """Writes the packs that the tests of the Kotlin library serve: python tests/app_packs.py FOLDER
 
-Each is FOLDER/NAME/pack, with FOLDER/NAME/profile.json, a profile with invented latencies, and beside it answers.json:
-inputs, and what a session in Python answers for every subnet of the front. `tiny` and `wide` are those of packs.py,
-`taps` has a head that reads three depths, `int8` has whole networks and blocks in int8. What is there already is kept
-while it was made by the same modules and versions.
+Each is FOLDER/NAME/pack, and for every engine beside it ENGINE.json, a profile with invented latencies, and
+ENGINE-answers.json: inputs, and what a session in Python answers for every subnet of the front. `tiny` and `wide` are
+those of packs.py, `taps` has a head that reads three depths, `int8` whole networks and blocks in int8. What is there
+already is kept while it was made by the same modules and versions.
 """
 
 from __future__ import annotations
@@ -21,18 +21,19 @@ import numpy as np
 import torch
 from adaptivenet.export import export_pack
 from adaptivenet.toolkit.devices.connect import connect
-from adaptivenet.toolkit.elastic import elastify, prune, skip
+from adaptivenet.toolkit.elastic import elastify, prune
 from adaptivenet.toolkit.graph.front import FrontPoint
 from adaptivenet.toolkit.graph.graph import Subnet
 from adaptivenet.toolkit.graph.quality import Quality
 from adaptivenet.toolkit.pack.pack import Artifact, BlockPack
 from adaptivenet.toolkit.pack.writer import PackWriter, describe
-from packs import CLASSES, GRAPH, PREPROCESSING, WIDE, build_pack, wide_programs
+from exported_packs import export_pack as export_programs
+from packs import CLASSES, GRAPH, PREPROCESSING, WIDE, block_programs, wide_programs
 from small_training import Small
 from tapped import tapped
 
 INPUTS = 2
-ENGINE = "onnxruntime"
+ENGINES = {"onnx": "onnxruntime", "executorch": "executorch"}  # by backend
 FIRST_MS = 1e6  # so slow that no inference of a test can be slower: what serves is what budgets say
 
 
@@ -47,28 +48,33 @@ def front(subnets: Sequence[Subnet]) -> list[dict[str, Any]]:
 
 
 def write(folder: Path, pack: BlockPack, subnets: Sequence[Subnet]) -> None:
-    """The profile of a pack, and what Python answers, beside it."""
-    profile = {**profile_of(pack), "front": front(subnets)}
-    (folder / "profile.json").write_text(json.dumps(profile, indent=1))
+    """The profiles of a pack, and what Python answers, beside it."""
     rng = np.random.default_rng(0)
     inputs = [rng.normal(size=pack.graph.cuts[0].shape).astype(np.float32) for _ in range(INPUTS)]
-    answers = []
-    with connect(f"local:{ENGINE}", threads=1).open(pack) as session:
-        for subnet in subnets:
-            session.activate(subnet)
-            answers.append([session.infer(x).ravel().tolist() for x in inputs])
-    document = {"inputs": [x.ravel().tolist() for x in inputs], "subnets": list(map(list, subnets)), "outputs": answers}
-    (folder / "answers.json").write_text(json.dumps(document))
+    for engine in (ENGINES[backend] for backend in pack.backends):
+        answers = []
+        with connect(f"local:{engine}", threads=1).open(pack) as session:
+            for subnet in subnets:
+                session.activate(subnet)
+                answers.append([session.infer(x).ravel().tolist() for x in inputs])
+        document = {
+            "inputs": [x.ravel().tolist() for x in inputs],
+            "subnets": list(map(list, subnets)),
+            "outputs": answers,
+        }
+        (folder / f"{engine}.json").write_text(json.dumps(profile_of(pack, engine, subnets), indent=1))
+        (folder / f"{engine}-answers.json").write_text(json.dumps(document))
 
 
-def profile_of(pack: BlockPack) -> dict[str, Any]:
-    """What a program that serves reads of a profile, but for the front."""
+def profile_of(pack: BlockPack, engine: str, subnets: Sequence[Subnet]) -> dict[str, Any]:
+    """What a program that serves reads of a profile."""
     return {
         "format": "adaptivenet-profile",
         "version": 2,
         "pack": {"name": pack.name, "digest": pack.digest},
-        "device": {"engine": ENGINE, "threads": 1},
+        "device": {"engine": engine, "threads": 1},
         "reference": {"median_ms": 4 * FIRST_MS},
+        "front": front(subnets),
     }
 
 
@@ -85,9 +91,9 @@ def wide_pack(path: Path) -> BlockPack:
 def int8_pack(path: Path) -> BlockPack:
     """Blocks and whole networks, each in float32 and in int8."""
     torch.manual_seed(0)
-    net = elastify(Small(2).eval(), torch.zeros(1, 3, 16, 16), kinds=[prune(0.34), skip()])
+    net = elastify(Small(1).eval(), torch.zeros(1, 3, 16, 16), kinds=[prune(0.34)])
     pictures = torch.randn(8, 3, 16, 16, generator=torch.Generator().manual_seed(0))
-    return export_pack(net, path, ("onnx",), jobs=1, calibrate=pictures)
+    return export_pack(net, path, jobs=1, calibrate=pictures)
 
 
 def in_int8(pack: BlockPack, subnet: Subnet) -> Subnet:
@@ -101,14 +107,14 @@ def main(folder: Path) -> None:
         Path(__file__),
         *(Path(__file__).parent / f"{name}.py" for name in ("packs", "tapped", "small_training")),
     ]
-    packages = [version(each) for each in ("torch", "onnx", "onnxruntime")]
+    packages = [version(each) for each in ("executorch", "torch", "onnx", "onnxruntime")]
     stamp = hashlib.sha256("\n".join([path.read_text() for path in modules] + packages).encode()).hexdigest()
     if (folder / "stamp").exists() and (folder / "stamp").read_text() == stamp:
         return
     shutil.rmtree(folder, ignore_errors=True)
     torch.set_num_threads(1)
 
-    tiny = build_pack(folder / "tiny" / "pack")
+    tiny = export_programs(folder / "tiny" / "pack", GRAPH, block_programs())
     write(
         folder / "tiny", tiny, sorted(GRAPH.paths(), key=lambda subnet: sum(GRAPH[name].macs or 0 for name in subnet))
     )
@@ -116,7 +122,7 @@ def main(folder: Path) -> None:
     wide = wide_pack(folder / "wide" / "pack")
     write(folder / "wide", wide, list(WIDE.paths())[::12])
 
-    taps = export_pack(tapped(), folder / "taps" / "pack", ("onnx",), jobs=1, metrics=())
+    taps = export_pack(tapped(), folder / "taps" / "pack", jobs=1, metrics=())
     write(folder / "taps", taps, [*taps.graph.paths()][:8])
 
     int8 = int8_pack(folder / "int8" / "pack")

@@ -18,6 +18,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from adaptivenet.toolkit.documents import parse_json
 from adaptivenet.toolkit.pack.manifest import manifest_digest
 
@@ -222,6 +223,9 @@ def texts() -> list[bytes]:
 def json_texts(rng: random.Random) -> list[bytes]:
     """JSON that is easily read in two ways, and some that is none."""
     doubles = [value for value in (struct.unpack("<d", rng.randbytes(8))[0] for _ in range(300)) if abs(value) < 1e308]
+    doubles += [
+        float(np.float32(rng.lognormvariate(-16, 3))) for _ in range(100)
+    ]  # errors of float32, as manifests have
     doubles += [2.0**power for power in range(-1074, 1024, 61)] + [10.0**power for power in range(-320, 308, 13)]
     doubles += [0.1, 0.30000000000000004, 1e15, 9999999999999998.0, 1e16, 1e22, 1e23, 2.0**-44, 2.2250738585072014e-308]
     doubles += [5e-324, 1.7976931348623157e308, 9007199254740993.0, 1 / 255, 123456789012345.6, 0.0001, 0.00001, 2e-3]

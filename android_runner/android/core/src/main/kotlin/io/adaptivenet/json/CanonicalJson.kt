@@ -88,10 +88,9 @@ private fun writeDouble(value: Double, out: StringBuilder) {
 private fun shortest(value: Double): BigDecimal {
     val exact = BigDecimal(value)
     fun withDigits(digits: Int): BigDecimal? =
-        listOf(RoundingMode.FLOOR, RoundingMode.CEILING)
+        listOf(RoundingMode.HALF_EVEN, RoundingMode.FLOOR, RoundingMode.CEILING)
             .map { exact.round(MathContext(digits, it)) }
-            .filter { it.toDouble() == value }
-            .minByOrNull { (it - exact).abs() }
+            .firstOrNull { it.toDouble() == value } // the nearest, if it reads back as the same double
     // What reads back with some digits does with more of them, so that the number of digits can be bisected.
     var fewest = 1
     var most = 17

@@ -122,16 +122,16 @@ private fun candidate(document: Json.Fields): Candidate {
     val subnet = document.list("subnet").map { it.text ?: damaged("a block's name is ${shown(it)}") }
     val measured = document["measured_ms"]?.takeIf { it != Json.Null }
     val latencyMs = time(measured ?: document["predicted_ms"] ?: Json.Null)
-    val costs = Point(latencyMs, cost(document["resident_mb"]), cost(document["energy_mj"]))
+    val costs = Point(latencyMs, cost(document, "resident_mb"), cost(document, "energy_mj"))
     val quality = document["quality"]?.takeIf { it != Json.Null }
     val value = quality?.let { (it as? Json.Fields)?.get("value").number ?: damaged("a quality is ${shown(it)}") }
     return Candidate(ServedPoint(subnet, costs), value)
 }
 
-/** What was measured of a point besides its latency; null where it was not. */
-private fun cost(value: Json?): Double? {
-    if (value == null || value == Json.Null) return null
-    return value.number?.takeIf { it > 0 } ?: damaged("a point takes ${shown(value)}")
+/** What a point takes of something; null where it was not measured, as in profiles of earlier toolkits. */
+private fun cost(point: Json.Fields, field: String): Double? {
+    val value = point[field]?.takeIf { it != Json.Null } ?: return null
+    return value.number?.takeIf { it >= 0 } ?: damaged("the $field of a subnet is ${shown(value)}")
 }
 
 private fun rising(front: List<Candidate>): List<ServedPoint> {

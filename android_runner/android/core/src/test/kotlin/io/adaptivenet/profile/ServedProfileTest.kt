@@ -79,6 +79,10 @@ class ServedProfileTest {
             "the profile is damaged: it was made with 4.0 threads; profile again",
             refusal(good) { it.replace("\"threads\": 4", "\"threads\": 4.0") },
         )
+        assertEquals(
+            "the profile is damaged: the energy_mj of a subnet is -1; profile again",
+            refusal(point("a", 3.0, "null", """, "energy_mj": -1""")),
+        )
         for (field in listOf("pack", "device", "reference", "front", "digest", "engine", "median_ms", "subnet")) {
             assertThrows<ProfileException>(field) { profile(good) { it.replace("\"$field\"", "\"other\"") } }
         }

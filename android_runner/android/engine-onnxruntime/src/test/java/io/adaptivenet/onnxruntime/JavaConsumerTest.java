@@ -20,7 +20,7 @@ import org.junit.jupiter.api.Test;
 class JavaConsumerTest {
   private final File folder = new File(System.getProperty("adaptivenet.packs"), "tiny");
   private final File pack = new File(folder, "pack");
-  private final File profile = new File(folder, "profile.json");
+  private final File profile = new File(folder, "onnxruntime.json");
 
   @Test
   void servesFromJava() {
@@ -44,9 +44,10 @@ class JavaConsumerTest {
   @Test
   void opensWithoutOptions() {
     try (AdaptiveModel model = AdaptiveModel.create(pack, profile)) {
-      assertEquals("tiny", model.getPack().getName());
+      assertEquals("pack", model.getPack().getName());
       assertEquals(List.of("daisy", "poppy", "rose", "tulip", "violet"), model.getPack().getClasses());
     }
-    assertThrows(ProfileException.class, () -> AdaptiveModel.create(pack, new File(folder, "answers.json")));
+    File other = new File(folder, "onnxruntime-answers.json");
+    assertThrows(ProfileException.class, () -> AdaptiveModel.create(pack, other));
   }
 }

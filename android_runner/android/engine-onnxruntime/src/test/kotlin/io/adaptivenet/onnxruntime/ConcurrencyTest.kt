@@ -4,6 +4,9 @@ import io.adaptivenet.AdaptiveModel
 import io.adaptivenet.Options
 import io.adaptivenet.Signals
 import io.adaptivenet.percent
+import io.adaptivenet.testing.Packed
+import io.adaptivenet.testing.answer
+import io.adaptivenet.testing.assertClose
 import org.junit.jupiter.api.Assertions.assertEquals
 import org.junit.jupiter.api.Assertions.assertTrue
 import org.junit.jupiter.api.Test
@@ -20,7 +23,7 @@ private const val PAGE_BYTES = 4096L
 
 /** A model that is used from several threads at once, and that is closed while it is. */
 class ConcurrencyTest {
-    private val wide = Packed("wide")
+    private val wide = Packed("wide", "onnxruntime", "onnx")
     private val threads = Executors.newCachedThreadPool()
 
     private fun <T> inBackground(work: () -> T): Future<T> = threads.submit(Callable(work))

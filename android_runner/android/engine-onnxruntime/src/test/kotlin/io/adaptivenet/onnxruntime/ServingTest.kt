@@ -15,6 +15,9 @@ import io.adaptivenet.graph.DType
 import io.adaptivenet.graph.TensorType
 import io.adaptivenet.milliseconds
 import io.adaptivenet.percent
+import io.adaptivenet.testing.Packed
+import io.adaptivenet.testing.answer
+import io.adaptivenet.testing.assertClose
 import org.junit.jupiter.api.Assertions.assertEquals
 import org.junit.jupiter.api.Assertions.assertNotNull
 import org.junit.jupiter.api.Assertions.assertNull
@@ -29,7 +32,7 @@ import java.io.File
 
 /** What a model on ONNX Runtime answers, what decides which subnet serves, and what happens when one does not load. */
 class ServingTest {
-    private val tiny = Packed("tiny")
+    private val tiny = Packed("tiny", "onnxruntime", "onnx")
 
     @TempDir
     lateinit var temporary: File
@@ -39,7 +42,7 @@ class ServingTest {
     @TestFactory
     fun answersAsPythonDoes(): List<DynamicTest> = listOf("tiny", "wide", "taps", "int8").map { name ->
         dynamicTest(name) {
-            val packed = Packed(name)
+            val packed = Packed(name, "onnxruntime", "onnx")
             packed.open().use { model ->
                 packed.subnets.forEachIndexed { at, subnet ->
                     model.activate(subnet)
@@ -161,7 +164,7 @@ class ServingTest {
 
     @Test
     fun profilesOfOtherThingsAreRefused() {
-        val wide = Packed("wide")
+        val wide = Packed("wide", "onnxruntime", "onnx")
         assertThrows<ProfileException> { AdaptiveModel.create(tiny.folder, wide.profile) }
         val error = assertThrows<ProfileException> { tiny.open(Options(threads = 2)) }
         assertEquals(

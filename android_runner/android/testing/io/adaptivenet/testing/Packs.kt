@@ -1,4 +1,4 @@
-package io.adaptivenet.onnxruntime
+package io.adaptivenet.testing
 
 import io.adaptivenet.AdaptiveModel
 import io.adaptivenet.Options
@@ -14,9 +14,9 @@ import kotlinx.serialization.json.jsonPrimitive
 import org.junit.jupiter.api.Assertions.fail
 
 /** A pack that tests/app_packs.py made, with what Python answers for every subnet of its profile's front. */
-class Packed(name: String) {
+class Packed(name: String, engine: String, private val backend: String) {
     val folder = File(System.getProperty("adaptivenet.packs"), "$name/pack")
-    val profile = File(folder.parentFile, "profile.json")
+    val profile = File(folder.parentFile, "$engine.json")
     val subnets: List<List<String>>
     val inputs: List<FloatArray>
 
@@ -25,7 +25,7 @@ class Packed(name: String) {
 
     init {
         check(profile.isFile) { "$profile is missing: make app writes it" }
-        val answers = Json.parseToJsonElement(File(folder.parentFile, "answers.json").readText()).jsonObject
+        val answers = Json.parseToJsonElement(File(folder.parentFile, "$engine-answers.json").readText()).jsonObject
         fun list(name: String) = answers.getValue(name).jsonArray
         subnets = list("subnets").map { subnet -> subnet.jsonArray.map { it.jsonPrimitive.content } }
         inputs = list("inputs").map { floats(it) }
@@ -45,8 +45,8 @@ class Packed(name: String) {
         val manifest = Json.parseToJsonElement(File(pack, "manifest.json").readText()).jsonObject
         val found = manifest.getValue("blocks").jsonArray.map { it.jsonObject }
             .first { it.getValue("name").jsonPrimitive.content == block }
-        val onnx = found.getValue("artifacts").jsonObject.getValue("onnx").jsonObject
-        return File(pack, onnx.getValue("file").jsonPrimitive.content)
+        val artifact = found.getValue("artifacts").jsonObject.getValue(backend).jsonObject
+        return File(pack, artifact.getValue("file").jsonPrimitive.content)
     }
 }
 

@@ -1,0 +1,172 @@
+package io.adaptivenet.executorch
+
+import io.adaptivenet.AdaptiveModel
+import io.adaptivenet.DeviceException
+import io.adaptivenet.LoadWatch
+import io.adaptivenet.Options
+import io.adaptivenet.PackException
+import io.adaptivenet.percent
+import io.adaptivenet.testing.Packed
+import io.adaptivenet.testing.answer
+import io.adaptivenet.testing.assertClose
+import org.junit.jupiter.api.Assertions.assertEquals
+import org.junit.jupiter.api.Assertions.assertTrue
+import org.junit.jupiter.api.Assumptions.assumeTrue
+import org.junit.jupiter.api.BeforeEach
+import org.junit.jupiter.api.DynamicTest
+import org.junit.jupiter.api.DynamicTest.dynamicTest
+import org.junit.jupiter.api.Test
+import org.junit.jupiter.api.TestFactory
+import org.junit.jupiter.api.assertThrows
+import org.junit.jupiter.api.io.TempDir
+import java.io.File
+import java.util.concurrent.Callable
+import java.util.concurrent.ExecutionException
+import java.util.concurrent.Executors
+import java.util.concurrent.Future
+import java.util.concurrent.TimeUnit
+import java.util.concurrent.atomic.AtomicBoolean
+
+/** What a model on ExecuTorch answers and pages: the Python wheel's engine behind the Android library's Java API. */
+class ServingTest {
+    private val tiny = Packed("tiny", "executorch", "executorch")
+    private val threads = Executors.newCachedThreadPool()
+
+    @TempDir
+    lateinit var temporary: File
+
+    @BeforeEach
+    fun needsTheHostLibrary() {
+        val library = File(System.getProperty("adaptivenet.executorch"))
+        assumeTrue(library.isFile, "$library is missing: scripts/executorch_host builds it")
+    }
+
+    private fun <T> inBackground(work: () -> T): Future<T> = threads.submit(Callable(work))
+
+    private fun AdaptiveModel.settled() = assertTrue(await(60_000))
+
+    private fun bytesOf(blocks: Collection<String>) = blocks.toSet().sumOf { tiny.blobOf(it).length() }
+
+    @TestFactory
+    fun answersAsPythonDoes(): List<DynamicTest> = listOf("tiny", "taps", "int8").map { name ->
+        dynamicTest(name) {
+            val packed = Packed(name, "executorch", "executorch")
+            packed.open().use { model ->
+                packed.subnets.forEachIndexed { at, subnet ->
+                    model.activate(subnet)
+                    model.settled()
+                    packed.inputs.forEachIndexed { input, values ->
+                        assertClose(packed.outputs[at][input], model.answer(values), "$subnet")
+                    }
+                }
+            }
+        }
+    }
+
+    @Test
+    fun onlyBlocksThatAreMissingArePagedIn() {
+        val loaded = ArrayList<String>()
+        val watch = LoadWatch { blocks, work ->
+            loaded += blocks
+            work.run()
+        }
+        tiny.open(Options(25.percent, loadWatch = watch)).use { model ->
+            assertEquals(tiny.subnets[0], loaded)
+            var before = tiny.subnets[0].toSet()
+            for (point in listOf(1, 2, 3, 4, 0, 3)) {
+                loaded.clear()
+                model.activate(point)
+                model.settled()
+                val subnet = tiny.subnets[point]
+                assertEquals(subnet.filter { it !in before }, loaded)
+                assertEquals(bytesOf(subnet), model.status.residentBytes, "what is not needed is released")
+                before = subnet.toSet()
+                assertClose(tiny.outputs[point][0], model.answer(tiny.inputs[0]), "point $point")
+            }
+        }
+    }
+
+    @Test
+    fun whatFitsTheLimitIsKept() {
+        val all = bytesOf(tiny.subnets.flatten())
+        tiny.open(Options(25.percent, memoryMb = all / 1e6)).use { model ->
+            tiny.subnets.indices.forEach {
+                model.activate(it)
+                model.settled()
+            }
+            assertEquals(all, model.status.residentBytes)
+        }
+    }
+
+    /** Infers until it is told to stop, or the model is closed; how many inferences that were. */
+    private fun infer(model: AdaptiveModel, input: Int, stop: AtomicBoolean): Int {
+        val (from, to) = model.createInputBuffer() to model.createOutputBuffer()
+        from.write(tiny.inputs[input])
+        var count = 0
+        while (!stop.get()) {
+            val point = checkNotNull(model.run(from, to).point)
+            count++
+            assertClose(tiny.outputs[point][input], to.readFloats(), "point $point beside switches")
+        }
+        return count
+    }
+
+    @Test
+    fun inferencesGoOnBesideSwitches() {
+        tiny.open().use { model ->
+            val stop = AtomicBoolean()
+            val inferring = tiny.inputs.indices.map { input -> inBackground { infer(model, input, stop) } }
+            repeat(200) { round ->
+                model.activate((round * 3 + 1) % model.points.size)
+                model.settled()
+            }
+            stop.set(true)
+            inferring.forEach { assertTrue(it.get(60, TimeUnit.SECONDS) > 0) }
+        }
+    }
+
+    @Test
+    fun modelsMayLoadAtTheSameTimeAndBeClosedAtAnyMoment() {
+        repeat(10) { round ->
+            val models = List(2) { tiny.open(Options(50.percent)) }
+            val working = models.flatMap { model ->
+                listOf(
+                    inBackground { infer(model, 0, AtomicBoolean()) },
+                    inBackground { while (true) model.activate((0 until model.points.size).random()) },
+                )
+            }
+            Thread.sleep(round.toLong())
+            models.map { inBackground { it.close() } }.forEach { it.get(60, TimeUnit.SECONDS) }
+            for (each in working) {
+                val error = assertThrows<ExecutionException> { each.get(60, TimeUnit.SECONDS) }
+                assertEquals("the model is closed", (error.cause as? IllegalStateException)?.message, "${error.cause}")
+            }
+        }
+    }
+
+    @Test
+    fun aProgramThatIsDamagedLeavesTheOldSubnetServing() {
+        val pack = tiny.copyTo(File(temporary, "pack"))
+        AdaptiveModel.create(pack, tiny.profile, Options(25.percent)).use { model ->
+            tiny.blobOf("b1", pack).delete()
+            model.activate(listOf("b0", "b1", "b2"))
+            val error = assertThrows<PackException> { model.await(60_000) }
+            assertTrue("is missing; copy the pack again" in error.message.orEmpty(), error.message)
+            assertClose(tiny.outputs[0][0], model.answer(tiny.inputs[0]), "the old subnet")
+        }
+    }
+
+    @Test
+    fun aPackForAnotherEngineIsRefused() {
+        val wide = Packed("wide", "onnxruntime", "onnx")
+        val profile = File(temporary, "profile.json")
+        profile.writeText(wide.profile.readText().replace("\"onnxruntime\"", "\"executorch\""))
+        val error = assertThrows<PackException> { AdaptiveModel.create(wide.folder, profile) }
+        assertEquals(
+            "pack 'wide' is not exported for 'executorch', only for onnx; export it again with that backend",
+            error.message,
+        )
+        val absent = assertThrows<DeviceException> { AdaptiveModel.create(wide.folder, wide.profile) }
+        assertTrue("and the app has executorch: add its module" in absent.message.orEmpty(), absent.message)
+    }
+}
