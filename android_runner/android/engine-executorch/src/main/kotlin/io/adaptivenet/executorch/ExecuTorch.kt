@@ -21,7 +21,7 @@ import kotlin.concurrent.write
 /**
  * ExecuTorch, through its own Java API. Every block is a program of its own, which the subnets that have it share.
  *
- * The process has one pool of threads, and every load sets its number. So everything in an app that loads programs must
+ * The process has one pool of threads, and every load sets how many they are. So whatever loads programs in an app must
  * ask for the same number of threads, and must not load while a model of this library does.
  */
 public class ExecuTorch : EngineProvider {
