@@ -55,15 +55,15 @@ def test_run_serves_on_the_device_of_the_profile(
 def test_run_prints_what_happened(tiny_pack: BlockPack, profiles: dict[str, Path], labelled: Path) -> None:
     result = call(run, tiny_pack.path, profiles[ENGINES[1]], "--data", labelled, "--budget", "1000ms", "--count", "7")
     assert result.exit_code == 0
-    assert re.search(r"^latency +\d+\.\d\d ms \(median of 7, IQR ", result.stdout, re.MULTILINE)
+    assert re.search(r"^latency +\d+\.\d\d+ ms \(median of 7, IQR ", result.stdout, re.MULTILINE)
     assert re.search(
         r"^quality +top1 \d+\.\d% \(.*\); agreement .*, measured on 6 pictures that the search never saw$",
         result.stdout,
         re.MULTILINE,
     )
-    assert re.search(r"; \d+\.\d\d ms measured when profiled; ", result.stdout)
+    assert re.search(r"; \d+\.\d\d+ ms measured when profiled; ", result.stdout)
     assert re.search(r"^answers +((daisy|poppy|rose|tulip|violet)(, | …$)){5}", result.stdout, re.MULTILINE)
-    shown = r"(run: \d/7, \d+ s .*\n)*run: 7/7, \d+ s .* of 1000\.00 ms, point \d of \d, 0 switches, .*\n"
+    shown = r"(run: \d/7, \d+ s .*\n)*run: 7/7, \d+ s .* of 1000\.00\d* ms, point \d of \d, 0 switches, .*\n"
     assert re.fullmatch(shown, without_warnings(result.stderr))
 
 
@@ -108,7 +108,7 @@ def test_run_takes_a_tolerance_and_says_what_nearly_met_the_budget(
     assert (found["subnet"], found["quality"]["value"], found["a_little_over"]) == (names[1], 0.525, None)
     assert found["budget_ms"] == 5.37
     said = call(run, *arguments, "--tolerance", "1%").stdout
-    assert "(5.40 ms measured when profiled, 5.37 ms allowed; quality: top1 52.5%" in said
+    assert re.search(r"\(5\.400* ms measured when profiled, 5\.370* ms allowed; quality: top1 52\.5%", said)
     known["settings"]["tolerance"] = 0.01
     path.write_text(json.dumps(known))
     assert document_of(call(run, *arguments, "--json"))["subnet"] == names[1], "as profiled"
@@ -310,7 +310,7 @@ def test_a_trace_tells_what_was_decided_and_can_be_replayed(
     decisions = [line["decision"] for line in map(json.loads, trace.read_text().splitlines()) if "decision" in line]
     assert switch["why"] in [decision["why"] for decision in decisions if decision["point"] == 0]
     said = call(run, tiny_pack.path, slower, *arguments)
-    assert re.search(r"^points +(\d+% at 0\.00 ms(, |$))+", said.stdout, re.MULTILINE)
+    assert re.search(r"^points +(\d+% at [\d.]+ ms(, |$))+", said.stdout, re.MULTILINE)
     assert re.search(r"^\d+\.\d s: .*nothing fits", said.stderr, re.MULTILINE)
 
 

@@ -8,10 +8,11 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
+from adaptivenet.toolkit.report.milliseconds import decimals
 from adaptivenet.toolkit.report.page.block_figure import shade, shades
 from adaptivenet.toolkit.report.page.free_parts import spelled
 from adaptivenet.toolkit.report.page.markup import data_script, joined, tag
-from adaptivenet.toolkit.report.page.scales import Scale, around, decimals, lanes, ticks
+from adaptivenet.toolkit.report.page.scales import Scale, around, lanes, ticks
 from hypothesis import given
 from hypothesis import strategies as st
 from pages import HOSTILE, Page

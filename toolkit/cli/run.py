@@ -77,6 +77,7 @@ def main(
     from ..profiling.profile import Profile
     from ..profiling.settings import Budget, parse_tolerance
     from ..report.edges import beside
+    from ..report.milliseconds import decimals_for
     from ..report.text import in_words
     from ..serving.decision import Budgets
     from .serving import Stream, Trace, serve
@@ -138,7 +139,7 @@ def main(
         "also": [quality.to_json() for quality in point.also],
         "a_little_over": missed,
     }
-    quality = "not measured"
+    quality, ms = "not measured", decimals_for(known)
     if point.qualities:
         quality = f"{in_words(point)}, measured on {point.qualities[0].n} pictures that the search never saw"
     if dry_run:
@@ -146,8 +147,8 @@ def main(
             print_json({"dry_run": True, **document})
         else:
             click.echo(
-                f"would run {' '.join(point.subnet)} ({point.latency_ms:.2f} ms {document['expected_ms_is']} when "
-                f"profiled, {limit:.2f} ms allowed; quality: {quality})"
+                f"would run {' '.join(point.subnet)} ({ms(point.latency_ms)} ms {document['expected_ms_is']} when "
+                f"profiled, {ms(limit)} ms allowed; quality: {quality})"
             )
         return
     budgets = Budgets(allowed, percentile, memory_mb, energy_mj)
@@ -183,13 +184,13 @@ def main(
         click.echo(f"edge         {missed}; --tolerance takes it")
     click.echo(f"paged in     {done.page_in_ms:.1f} ms, {done.page_in_bytes / 1e6:.2f} MB (measured once)")
     click.echo(
-        f"latency      {latency.median_ms:.2f} ms (median of {latency.repetitions}, IQR {latency.spread_ms:.2f} ms); "
-        f"{point.latency_ms:.2f} ms {document['expected_ms_is']} when profiled; "
-        f"{document['within_budget']:.0%} within {limit:.2f} ms"
+        f"latency      {ms(latency.median_ms)} ms (median of {latency.repetitions}, IQR {ms(latency.spread_ms)} ms); "
+        f"{ms(point.latency_ms)} ms {document['expected_ms_is']} when profiled; "
+        f"{document['within_budget']:.0%} within {ms(limit)} ms"
     )
     if adapt:
         shares = [(done.ran[at] / done.count, each.latency_ms) for at, each in enumerate(done.points)]
-        click.echo(f"points       {', '.join(f'{share:.0%} at {ms:.2f} ms' for share, ms in shares if share)}")
+        click.echo(f"points       {', '.join(f'{share:.0%} at {ms(at)} ms' for share, at in shares if share)}")
         click.echo(f"switches     {len(switches)}")
         for switch in switches:
             click.echo(f"             after {switch['after']} inferences, {switch['why']}")

@@ -22,6 +22,7 @@ from ..graph.front import FrontPoint
 from ..graph.latency import Latency
 from ..pack.pack import BlockPack
 from ..profiling.profile import Profile
+from ..report.milliseconds import decimals
 from ..serving.controller import Controller
 from ..serving.decision import Budgets, Decision, Kind, Signals, points_of
 from ..serving.model import Model
@@ -97,6 +98,7 @@ class Stream:
         self.count = self.within = 0
         self.page_in_ms, self.page_in_bytes = 0.0, 0
         self._console, self._trace = console, trace
+        self._decimals = decimals(point.latency_ms for point in points)
         self._decision: Decision | None = None
 
     @property
@@ -111,7 +113,8 @@ class Stream:
         self.count, self.within = self.count + 1, self.within + (ms <= self.limit_ms)
         if self._trace:
             self._trace.inference(at_s, point, ms)
-        shown = f"{ms:.2f} of {self.limit_ms:.2f} ms, point {point + 1} of {len(self.points)}"
+        places = self._decimals
+        shown = f"{ms:.{places}f} of {self.limit_ms:.{places}f} ms, point {point + 1} of {len(self.points)}"
         shown += f", {len(self.switches)} switches{state}"
         if self._decision and self._decision.slowdown != 1:
             shown += f", {self._decision.slowdown:.2f} times slower than profiled"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from ..graph.front import Front, FrontPoint
 from ..profiling.budgets import near_miss, over, tolerance
 from ..profiling.profile import Profile
+from .milliseconds import decimals_for
 
 
 def beside(front: Front, budget_ms: float, allowed_ms: float, chosen: FrontPoint) -> str | None:
@@ -15,10 +16,10 @@ def beside(front: Front, budget_ms: float, allowed_ms: float, chosen: FrontPoint
 
 def notes(profile: Profile) -> list[str]:
     """A sentence on each choice that is a whole network, is over its budget, may be, or has a near miss."""
-    found = []
+    found, ms = [], decimals_for(profile)
     for choice in profile.choices:
         point, limit = choice.point, choice.budget_ms
-        latency, within = f"{point.latency_ms:.2f} ms", f"{point.half_width_ms:.2f} ms"
+        latency, within = f"{ms(point.latency_ms)} ms", f"{ms(point.half_width_ms)} ms"
         too_slow = over(point, limit)
         if profile.graph[point.subnet[0]].is_network:
             found.append(
@@ -28,11 +29,11 @@ def notes(profile: Profile) -> list[str]:
         if point.latency_ms > choice.allowed_ms:
             found.append(
                 f"{choice.budget}: the fastest subnet takes {latency} ± {within}, {_percent(too_slow)} over the limit "
-                f"of {limit:.2f} ms: its timing does not tell that it misses the budget."
+                f"of {ms(limit)} ms: its timing does not tell that it misses the budget."
             )
         elif too_slow > 0:
             found.append(
-                f"{choice.budget}: the chosen subnet is {_percent(too_slow)} over the limit of {limit:.2f} ms, which "
+                f"{choice.budget}: the chosen subnet is {_percent(too_slow)} over the limit of {ms(limit)} ms, which "
                 f"the tolerance of {choice.tolerance:.1%} allows."
             )
         elif point.latency_ms + point.half_width_ms > limit and point.subnet not in (
@@ -41,13 +42,13 @@ def notes(profile: Profile) -> list[str]:
         ):
             found.append(
                 f"{choice.budget}: the chosen subnet's {latency} ± {within} (95% interval) reach over the limit of "
-                f"{limit:.2f} ms."
+                f"{ms(limit)} ms."
             )
         missed = near_miss(profile.within_limits, choice.allowed_ms, point)
         if missed:
             reach = missed.latency_ms - missed.half_width_ms <= choice.allowed_ms
             found.append(
-                f"{choice.budget}: a subnet of {missed.latency_ms:.2f} ms ± {missed.half_width_ms:.2f} ms is "
+                f"{choice.budget}: a subnet of {ms(missed.latency_ms)} ms ± {ms(missed.half_width_ms)} ms is "
                 f"{_percent(over(missed, limit))} over{', no more than its timing can tell' if reach else ''}, and has "
                 f"{_quality(missed)}, the chosen one {_quality(point)}: --tolerance {tolerance(over(missed, limit))} "
                 "takes it."

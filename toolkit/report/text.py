@@ -17,6 +17,7 @@ from ..profiling.finalists import AGAIN, EDGES, FIRST
 from ..profiling.profile import Profile
 from .costs import cost_columns, cost_words
 from .edges import beside, notes
+from .milliseconds import decimals_for
 from .predictions import predictions
 
 _WORTH_SAYING = 0.03
@@ -55,7 +56,8 @@ def headline(profile: Profile) -> str:
 def _reference(profile: Profile) -> str:
     """What the whole network takes, and its oracle over it."""
     known, oracle = profile.reference, profile.oracle
-    times = f"{known.median_ms:.2f} ms (median of {known.repetitions}, IQR {known.spread_ms:.2f} ms)"
+    ms = decimals_for(profile)
+    times = f"{ms(known.median_ms)} ms (median of {known.repetitions}, IQR {ms(known.spread_ms)} ms)"
     if profile.graph.reference == profile.graph.oracle:
         return f"the oracle takes {times}."
     return (
@@ -66,8 +68,9 @@ def _reference(profile: Profile) -> str:
 
 def _front_notes(profile: Profile) -> list[str]:
     latency = {tuple(point.subnet): point.latency_ms for point in profile.front.points}
+    ms = decimals_for(profile)
     return [
-        f"No point is near {note['target_ms']:.2f} ms (predicted): that of {latency[tuple(note['beaten_by'])]:.2f} ms "
+        f"No point is near {ms(note['target_ms'])} ms (predicted): that of {ms(latency[tuple(note['beaten_by'])])} ms "
         "is surely better than the best that was found there, on the pictures that both saw."
         for note in profile.document.get("front_notes", [])
     ]
@@ -90,7 +93,7 @@ def front_rows(profile: Profile) -> list[list[str]]:
 
     Where the device's speed was corrected for, a column has the medians as they were timed.
     """
-    timed = where_corrected(profile)
+    timed, ms = where_corrected(profile), decimals_for(profile)
     differs = bool(timed)
     as_timed_head = ["as timed ms"] if differs else []
     heads, *columns = cost_columns(profile.front.points)
@@ -109,10 +112,10 @@ def front_rows(profile: Profile) -> list[list[str]]:
     for point, costs in zip(profile.front.points, columns):
         rows.append(
             [
-                f"{point.predicted_ms:.2f} ± {point.predicted_error_ms:.2f}",
-                f"{point.latency_ms:.2f}",
-                *([f"{timed.get(tuple(point.subnet), point.latency_ms):.2f}"] if differs else []),
-                f"{point.spread_ms or 0:.2f}",
+                f"{ms(point.predicted_ms)} ± {ms(point.predicted_error_ms)}",
+                ms(point.latency_ms),
+                *([ms(timed.get(tuple(point.subnet), point.latency_ms))] if differs else []),
+                ms(point.spread_ms or 0),
                 f"{point.latency_ms / profile.reference.median_ms:.0%}",
                 *costs,
                 in_words(point),
@@ -125,6 +128,7 @@ def front_rows(profile: Profile) -> list[list[str]]:
 def whole_rows(profile: Profile) -> list[list[str]]:
     """The table of the networks that are one program: what one could ship without blocks. Only heads where none is."""
     heads, *columns = cost_columns(profile.whole)
+    ms = decimals_for(profile)
     rows = [["whole networks", "precision", "measured ms", "IQR ms", of_reference(profile), *heads, "quality"]]
     for point, costs in zip(profile.whole, columns):
         (block,) = (profile.graph[name] for name in point.subnet)
@@ -132,8 +136,8 @@ def whole_rows(profile: Profile) -> list[list[str]]:
             [
                 block.name,
                 block.precision,
-                f"{point.latency_ms:.2f}",
-                f"{point.spread_ms or 0:.2f}",
+                ms(point.latency_ms),
+                ms(point.spread_ms or 0),
                 f"{point.latency_ms / profile.reference.median_ms:.0%}",
                 *costs,
                 in_words(point),
@@ -192,14 +196,15 @@ def budget_rows(profile: Profile) -> list[list[str]]:
     rows = [["budget", "limit ms", "predicted ms", "measured ms", "quality", "page-in ms", "page-in MB"]]
     near = [beside(profile.within_limits, each.budget_ms, each.allowed_ms, each.point) for each in profile.choices]
     rows[0] += ["a little over"] if any(near) else []
+    ms = decimals_for(profile)
     for choice, missed in zip(profile.choices, near):
         point, page_in = choice.point, choice.page_in
         rows.append(
             [
                 choice.budget,
-                f"{choice.budget_ms:.2f}",
-                f"{point.predicted_ms:.2f}",
-                f"{point.latency_ms:.2f}",
+                ms(choice.budget_ms),
+                ms(point.predicted_ms),
+                ms(point.latency_ms),
                 in_words(point),
                 f"{page_in.ms:.1f}",
                 f"{page_in.bytes_in / 1e6:.2f}",

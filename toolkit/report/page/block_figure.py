@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from itertools import pairwise
 
+from ..milliseconds import decimals
 from .drawing import LETTER, mark, picture, shortened, spot, words
 from .facts import Facts, TimedBlock
 from .markup import Markup, tag
-from .scales import decimals, lanes, ticks
+from .scales import lanes, ticks
 
 _BAR, _TITLE, _NARROWEST, _EDGE = 22.0, 18.0, 10.0, 8.0  # pixels
 _LETTERS = 48

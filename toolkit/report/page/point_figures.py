@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from ...graph.front import FrontPoint
 from ...graph.quality import Quality
 from ...profiling.profile import Choice
+from ..milliseconds import decimals
 from .drawing import (
     CIRCLE,
     CROSS,
@@ -25,7 +26,7 @@ from .drawing import (
 )
 from .facts import Facts
 from .markup import Markup, tag
-from .scales import Scale, around, decimals, lanes
+from .scales import Scale, around, lanes
 
 _HEIGHT, _LANE, _DODGE = 330, 16, 7  # pixels
 _Y_TITLE = 84  # pixels

@@ -41,12 +41,6 @@ def ticks(low: float, high: float, at_most: int) -> list[tuple[float, str]]:
     return [(number * step, f"{number * step:.{decimals}f}") for number in range(first, last + 1)]
 
 
-def decimals(values: Iterable[float]) -> int:
-    """How many decimals show two digits of the smallest of these numbers that is not 0; 2 to 6."""
-    smallest = min((value for value in values if value > 0), default=1.0)
-    return min(6, max(2, 1 - math.floor(math.log10(smallest))))
-
-
 def lanes(spans: Sequence[tuple[float, float]]) -> list[int]:
     """For each span (from, to) the lowest lane in which it overlaps none of those before it in order of their begin."""
     ends: list[float] = []

@@ -8,11 +8,11 @@ from ...devices.conditions import hottest, spell_cores
 from ...graph.front import FrontPoint
 from ..costs import cost_columns
 from ..edges import beside
+from ..milliseconds import decimals
 from ..text import where_corrected
 from .facts import Facts
 from .markup import Markup, joined, tag
 from .point_figures import in_ms, in_words, predicted
-from .scales import decimals
 
 Cell = object
 
