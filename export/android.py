@@ -97,6 +97,8 @@ class AndroidBundle:
     backend: str
     points: tuple[PointSize, ...]
     bytes: int
+    warnings: tuple[str, ...]
+    """What to know before it is shipped, a sentence each."""
 
     @property
     def assets(self) -> Path:
@@ -107,11 +109,6 @@ class AndroidBundle:
     def no_compress(self) -> tuple[str, ...]:
         """The extensions that the app's build must not compress."""
         return (SUFFIXES[self.backend].removeprefix("."),)
-
-    @property
-    def warnings(self) -> tuple[str, ...]:
-        """What to know before it is shipped, a sentence each."""
-        return size_warnings(self.bytes)
 
 
 def bundle_for_android(
@@ -158,7 +155,8 @@ def bundle_for_android(
                 for at, point in enumerate(each.profile.front.rising)
             )
             pack = BlockPack(path / ASSETS / name, made.manifest)
-            bundle = AndroidBundle(path, name, pack, backend, points, size)
+            warnings = (*size_warnings(size), *_of_no_phone(shipped))
+            bundle = AndroidBundle(path, name, pack, backend, points, size, warnings)
             (folder / README).write_text(readme(bundle), encoding="utf-8")
     except OSError as error:
         raise PackError(f"the bundle {path} cannot be written: {error.strerror or error}") from error
@@ -312,6 +310,15 @@ def size_warnings(size: int) -> tuple[str, ...]:
         f"the bundle has {size / 1e9:.2f} GB, more than the {AI_PACK_LIMIT / 1e9:.1f} GB that Google Play takes as one "
         "AI pack: export with --int8, or profile with fewer budgets and bundle fewer profiles",
     )
+
+
+def _of_no_phone(shipped: Sequence[Shipped]) -> list[str]:
+    if any(each.soc for each in shipped):
+        return []
+    return [
+        "no profile says that it is of a phone: every phone begins with the latencies of another machine, and learns "
+        "how many times slower it is while it serves; make profiles with adaptivenet-profile --device SERIAL"
+    ]
 
 
 def _files(folder: Path) -> list[dict[str, Any]]:

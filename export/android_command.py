@@ -82,11 +82,10 @@ def show(document: dict[str, Any]) -> None:
     for warning in document["warnings"]:
         click.echo(f"warning: {warning}", err=True)
     original = document["bundled_from"]
-    share = document["bytes"] / original["bytes"]
     click.echo(
-        f"\n{document['assets']}: {document['bytes'] / 1e6:.2f} MB in {document['files']} files, {share:.0%} of the "
-        f"{original['bytes'] / 1e6:.2f} MB of {original['path']}; not to be compressed: "
-        f"{', '.join('.' + each for each in document['no_compress'])}"
+        f"\n{document['assets']}: {document['bytes'] / 1e6:.2f} MB in {document['files']} files; its programs are "
+        f"{document['program_bytes'] / original['bytes']:.0%} of the {original['bytes'] / 1e6:.2f} MB of "
+        f"{original['path']}; not to be compressed: {', '.join('.' + each for each in document['no_compress'])}"
     )
     click.echo(f"{document['path']}/README.md has the lines of Gradle and Kotlin that use it")
 
@@ -105,7 +104,6 @@ def _planned(out: str, pack: BlockPack, profiles: Sequence[str], asked: str | No
 
 
 def _facts(bundle: AndroidBundle, pack: BlockPack) -> dict[str, Any]:
-    size = sum({artifact.file: artifact.bytes for artifact in pack.artifacts()}.values())
     return {
         "path": str(bundle.path),
         "assets": str(bundle.assets),
@@ -114,8 +112,14 @@ def _facts(bundle: AndroidBundle, pack: BlockPack) -> dict[str, Any]:
         "backend": bundle.backend,
         "no_compress": list(bundle.no_compress),
         "bytes": bundle.bytes,
+        "program_bytes": _program_bytes(bundle.pack),
         "files": sum(path.is_file() for path in bundle.assets.rglob("*")),
         "points": [point.to_json() for point in bundle.points],
         "warnings": list(bundle.warnings),
-        "bundled_from": {"path": str(pack.path), "digest": pack.digest, "bytes": size},
+        "bundled_from": {"path": str(pack.path), "digest": pack.digest, "bytes": _program_bytes(pack)},
     }
+
+
+def _program_bytes(pack: BlockPack) -> int:
+    """Of all the programs of a pack, each file once."""
+    return sum({artifact.file: artifact.bytes for artifact in pack.artifacts()}.values())

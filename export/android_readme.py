@@ -12,7 +12,7 @@ _ENGINES = {
     "executorch": ("executorch", "org.pytorch:executorch-android"),
     "onnx": ("onnxruntime", "com.microsoft.onnxruntime:onnxruntime-android"),
 }
-HEADS = ("SoC", "point", "latency ms", "quality", "blocks", "MB")
+HEADS = ("SoC", "point", "measured ms", "quality", "blocks", "MB")
 
 
 def row(point: Mapping[str, Any]) -> list[str]:

@@ -81,6 +81,7 @@ def test_a_bundle_has_the_cut_pack_the_profiles_by_chip_and_an_index_of_all(
         shipped = Profile.load(assets / file, pack)
         assert "samples" not in shipped.document
         assert shipped.device["address"] == "adb:onnxruntime"
+    assert document["warnings"] == []
     assert "R3CN90ABCDE" not in "".join(content.decode("latin-1") for content in contents(out).values())
 
 
@@ -111,6 +112,9 @@ def test_what_an_app_ships_serves_here_as_well(
     bundle = bundle_for_android(tiny_pack, tmp_path / "app", [profiles[EXECUTORCH]])
     assert bundle.backend == "executorch"
     assert bundle.no_compress == ("pte",)
+    (warning,) = bundle.warnings
+    assert warning.startswith("no profile says that it is of a phone")
+    assert warning in (tmp_path / "app" / "README.md").read_text(encoding="utf-8")
     assert index_of(tmp_path / "app", bundle.name)["profiles"][0]["soc"] is None
     with (
         Model.open(bundle.assets, bundle.assets / "profiles" / "default.json", "1000ms") as shipped,
