@@ -2,7 +2,7 @@ package io.adaptivenet
 
 import io.adaptivenet.json.quote
 
-private val WRITTEN = Regex("""(\d+(?:\.\d+)?)\s*(%|ms)""")
+private val WRITTEN = Regex("""([0-9]+(?:\.[0-9]+)?)\s*(%|ms)""")
 
 /** What an inference may take: milliseconds, or a share of what the whole network took when it was profiled. */
 public class Budget private constructor(

@@ -88,15 +88,11 @@ private fun writeDouble(value: Double, out: StringBuilder) {
 private fun shortest(value: Double): BigDecimal {
     val exact = BigDecimal(value)
     fun withDigits(digits: Int): BigDecimal? =
-        listOf(RoundingMode.HALF_EVEN, RoundingMode.FLOOR, RoundingMode.CEILING)
+        sequenceOf(RoundingMode.HALF_EVEN, RoundingMode.FLOOR, RoundingMode.CEILING)
             .map { exact.round(MathContext(digits, it)) }
             .firstOrNull { it.toDouble() == value } // the nearest, if it reads back as the same double
-    // What reads back with some digits does with more of them, so that the number of digits can be bisected.
-    var fewest = 1
-    var most = 17
-    while (fewest < most) {
-        val middle = (fewest + most) / 2
-        if (withDigits(middle) != null) most = middle else fewest = middle + 1
-    }
-    return (withDigits(most) ?: exact).stripTrailingZeros()
+    // What Java gives reads back; nearly always no shorter decimal does.
+    var digits = BigDecimal(value.toString()).stripTrailingZeros().precision().coerceAtMost(17)
+    while (digits > 1 && withDigits(digits - 1) != null) digits--
+    return (withDigits(digits) ?: exact).stripTrailingZeros()
 }
