@@ -159,6 +159,7 @@ public class AdaptiveModel private constructor(
      * nothing.
      */
     override fun close() {
+        loader.requireOtherThread()
         turn.withLock {
             deciding.withLock {
                 if (isClosed) return

@@ -1,5 +1,7 @@
 package io.adaptivenet
 
+import io.adaptivenet.engine.between
+import io.adaptivenet.engine.whole
 import io.adaptivenet.graph.DType
 import io.adaptivenet.graph.TensorType
 import java.nio.ByteBuffer
@@ -20,7 +22,7 @@ public class TensorBuffer(
 ) {
     /** All bytes, in the order of this machine; its position and limit are left alone here. */
     public val bytes: ByteBuffer = ByteBuffer.allocateDirect(Math.addExact(type.bytes, READABLE_BEHIND))
-        .apply { limit(type.bytes) }
+        .between(0, type.bytes)
         .slice()
         .order(ByteOrder.nativeOrder())
 
@@ -28,7 +30,7 @@ public class TensorBuffer(
     public val floats: FloatBuffer
         get() {
             if (type.dtype != DType.FLOAT32) throw DataException("a buffer of $type holds no float32")
-            return bytes.duplicate().order(ByteOrder.nativeOrder()).apply { clear() }.asFloatBuffer()
+            return bytes.whole().asFloatBuffer()
         }
 
     /** Fills the buffer. Throws [DataException] for another number of values than it holds, or another type. */

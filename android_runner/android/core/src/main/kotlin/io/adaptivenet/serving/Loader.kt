@@ -131,6 +131,11 @@ internal class Loader(
         if (isGivenUp || isTold) pokes.release()
     }
 
+    /** Throws [IllegalStateException] on the loader's own thread, which cannot wait for itself. */
+    fun requireOtherThread() {
+        check(Thread.currentThread() !== thread) { "a model cannot be closed by what watches it load" }
+    }
+
     /** Ends the thread, after the load that is on, and releases everything. No inference may run. */
     fun close() {
         lock.withLock {
@@ -154,6 +159,18 @@ internal class Loader(
     // All of the following on the loader's thread.
 
     private fun work() {
+        try {
+            page()
+        } finally { // also of an error that nobody reckons with: who waits must not wait for ever
+            lock.withLock {
+                closing = true
+                settledChanged.signalAll()
+            }
+            pager.close()
+        }
+    }
+
+    private fun page() {
         while (true) {
             pokes.drainPermits() // before looking, so that what comes meanwhile is looked at next
             val isClosing = lock.withLock {
@@ -167,7 +184,6 @@ internal class Loader(
             if (step == Step.SETTLED) settle()
             if (step != Step.MORE) pokes.acquireUninterruptibly()
         }
-        pager.close()
     }
 
     private fun takeRequests() {

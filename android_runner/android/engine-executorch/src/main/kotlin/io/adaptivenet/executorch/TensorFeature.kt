@@ -3,16 +3,16 @@ package io.adaptivenet.executorch
 import io.adaptivenet.DeviceException
 import io.adaptivenet.TensorBuffer
 import io.adaptivenet.engine.Feature
+import io.adaptivenet.engine.whole
 import io.adaptivenet.graph.DType
 import io.adaptivenet.graph.Layout
 import io.adaptivenet.graph.TensorType
 import org.pytorch.executorch.Tensor
 import java.nio.ByteBuffer
-import java.nio.ByteOrder
 
 /** Direct memory as a tensor, without a copy. The Java API knows nothing of layouts: shapes are always (n, c, h, w). */
 internal fun tensorOver(type: TensorType, bytes: ByteBuffer): Tensor {
-    val memory = bytes.duplicate().order(ByteOrder.nativeOrder()).apply { clear() }
+    val memory = bytes.whole()
     val shape = type.shape.toLongArray()
     return when (type.dtype) {
         DType.FLOAT32 -> Tensor.fromBlob(memory.asFloatBuffer(), shape)
@@ -36,7 +36,7 @@ internal class TensorFeature(
 
     /** Copies what it holds to [target]: as it is, or each element from where [order] says that it lies here. */
     fun copyTo(target: TensorBuffer, order: IntArray?) {
-        val memory = target.bytes.duplicate().order(ByteOrder.nativeOrder()).apply { clear() }
+        val memory = target.bytes.whole()
         when (type.dtype) {
             DType.FLOAT32 -> {
                 val (from, to) = tensor.dataAsFloatArray to memory.asFloatBuffer()

@@ -1,9 +1,9 @@
 package io.adaptivenet.onnxruntime
 
 import io.adaptivenet.PackException
+import io.adaptivenet.engine.whole
 import java.io.ByteArrayOutputStream
 import java.nio.ByteBuffer
-import java.nio.ByteOrder
 import java.util.TreeMap
 
 // The numbers of those fields of onnx.proto that are needed.
@@ -94,10 +94,9 @@ private fun joined(irVersion: Long, opsets: Map<String, Long>, body: List<ByteBu
     }
     val size = body.sumOf { it.remaining().toLong() }
     val pieces = listOf(ByteBuffer.wrap(model.toByteArray()), head(MODEL_GRAPH, size)) + body
-    val whole = ByteBuffer.allocateDirect(Math.toIntExact(pieces.sumOf { it.remaining().toLong() }))
-    pieces.forEach { whole.put(it.duplicate()) }
-    whole.flip()
-    return whole.order(ByteOrder.nativeOrder())
+    val memory = ByteBuffer.allocateDirect(Math.toIntExact(pieces.sumOf { it.remaining().toLong() }))
+    pieces.forEach { memory.put(it.duplicate()) }
+    return memory.whole()
 }
 
 private fun refuse(what: String, why: String): Nothing =

@@ -1,5 +1,7 @@
 package io.adaptivenet.onnxruntime
 
+import io.adaptivenet.engine.between
+import io.adaptivenet.engine.skip
 import java.io.ByteArrayOutputStream
 import java.nio.ByteBuffer
 
@@ -20,8 +22,6 @@ internal class ProtobufField(
     val content: ByteBuffer,
     val value: Long,
 )
-
-private fun ByteBuffer.between(begin: Int, end: Int): ByteBuffer = duplicate().apply { limit(end).position(begin) }
 
 /** A number of up to 64 bits, which is taken from the buffer. */
 private fun ByteBuffer.readVarint(): Long {
@@ -59,7 +59,7 @@ internal fun nextField(rest: ByteBuffer): ProtobufField {
     }
     if (number == 0L || size < 0 || size > rest.remaining()) throw ProtobufException("a field has no number or no end")
     val from = if (wire == VARINT) content else rest.position()
-    rest.position(rest.position() + size.toInt())
+    rest.skip(size.toInt())
     return ProtobufField(number, wire, rest.between(begin, rest.position()), rest.between(from, rest.position()), value)
 }
 

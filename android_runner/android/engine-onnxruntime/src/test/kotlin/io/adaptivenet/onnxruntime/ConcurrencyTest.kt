@@ -1,6 +1,8 @@
 package io.adaptivenet.onnxruntime
 
 import io.adaptivenet.AdaptiveModel
+import io.adaptivenet.DeviceException
+import io.adaptivenet.LoadWatch
 import io.adaptivenet.Options
 import io.adaptivenet.Signals
 import io.adaptivenet.percent
@@ -114,6 +116,23 @@ class ConcurrencyTest {
             { model.observe(Signals()) },
         )
         for (use in uses) assertEquals("the model is closed", assertThrows<IllegalStateException> { use() }.message)
+    }
+
+    @Test
+    fun whatWatchesALoadCannotCloseTheModel() {
+        var model: AdaptiveModel? = null
+        val watch = LoadWatch { _, work ->
+            model?.close()
+            work.run()
+        }
+        wide.open(Options(50.percent, loadWatch = watch)).use { opened ->
+            model = opened
+            val other = opened.points.indices.first { it != opened.status.point }
+            opened.activate(other)
+            val error = assertThrows<DeviceException> { opened.await(60_000) }
+            assertTrue("a model cannot be closed by what watches it load" in error.message.orEmpty(), error.message)
+            opened.answer(wide.inputs[0])
+        }
     }
 
     @Test
