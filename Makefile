@@ -4,7 +4,7 @@ PYTHON ?= python3
 RUN := .venv/bin/python -m
 
 .DEFAULT_GOAL := help
-.PHONY: install check runner test app aar demo clean help
+.PHONY: install check runner sanitize test app aar demo clean help
 
 install: ## create .venv with everything in it (about 4 minutes; nothing to do when it is up to date)
 	@PYTHON="$(PYTHON)" scripts/install
@@ -25,6 +25,13 @@ runner: install ## build the runner for this computer and for arm64 phones, and 
 	scripts/build_runner linux-arm64 -DRUNNER_TESTS=ON
 	cmake --build build/runner/linux-arm64 --parallel
 	ctest --test-dir build/runner/linux-arm64 --output-on-failure --parallel 2
+
+SANITIZER ?= thread
+sanitize: ## loader, pager, archives and jobs under ThreadSanitizer; make sanitize SANITIZER=sanitize is Address and UndefinedBehavior
+	cd android_runner && cmake --preset $(SANITIZER)
+	cmake --build build/runner/$(SANITIZER) --parallel --target serving-tests queue-tests
+	build/runner/$(SANITIZER)/tests/serving-tests --gtest_brief=1
+	build/runner/$(SANITIZER)/tests/queue-tests --gtest_brief=1 2>build/runner/$(SANITIZER)/log || { cat build/runner/$(SANITIZER)/log; exit 1; }
 
 test: install ## every test; some of them: make test ARGS="tests/graph/test_graph.py -k window"
 	$(RUN) pytest --numprocesses=auto --maxprocesses=4 --dist=loadfile --timeout=600 --durations=10 $(ARGS)
