@@ -175,6 +175,9 @@ def test_limits_of_memory_and_energy_choose_alike_with_and_without_adapting(
     assert served("--memory-limit", "50MB") == served("--energy", "20mJ") == slow
     assert served("--memory-limit", "49MB") == served("--energy", "19mJ") == fast
     assert served("--memory-limit", "60", "--energy", "8 mJ") == fast
+    said = call(run, *arguments, "--energy", "19mJ").stdout
+    assert "memory       30.0 MB resident when profiled (measured once)" in said
+    assert "energy       8 mJ an inference above idle when profiled (median of 5, IQR 0.5 mJ)" in said
     said = error_of(call(run, *arguments, "--memory-limit", "20MB"))
     assert "no subnet keeps to 20 MB: the smallest takes 30 MB (measured)" in said
     assert "the thriftiest takes 8 mJ" in error_of(call(run, *arguments, "--energy", "7.9mJ"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -209,6 +210,35 @@ def test_pictures_that_are_gone_from_the_phone_are_pushed_again(
     np.testing.assert_array_equal(session.infer(pictures[:1]), before)
 
 
+# Memory
+
+
+def test_memory_is_measured_beside_the_daemon_and_whatever_happens(phone: Phone, tiny_pack: BlockPack) -> None:
+    _, session, pid = phone.open(tiny_pack)
+    session.activate(FAST)
+    damage(phone.home / tiny_pack.artifact("b1", "executorch").file, "a bit")
+    phone.cable.lines = 0  # and the cable is back at once
+    done: list[tuple[int, int]] = []
+    found = session.resident_mb([FAST, tiny_pack.graph.oracle], lambda *at: done.append(at))
+    assert all(each is not None and each >= 0 for each in found)
+    assert done == [(1, 2), (2, 2)]
+    assert any("trying to connect again" in line for line in phone.told.said)
+    assert "1 file was damaged or missing on runner: pushed again" in phone.told.said
+    assert session.activate(FAST).loaded == (), "the daemon has what it had"
+    assert phone.pid(phone.connect()) == pid
+
+
+def test_a_runner_that_cannot_measure_memory_says_so(
+    phone: Phone, tiny_pack: BlockPack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    device, session, _ = phone.open(tiny_pack)
+    monkeypatch.setattr(device.calls, "_alone", "echo no such program; ")
+    assert session.resident_mb([FAST]) == [None]
+    assert re.search(
+        r"the memory of b0-m2 b2 is not measured: .* without an answer: no such program", phone.told.said[-1]
+    )
+
+
 # Adapting
 
 
@@ -251,6 +281,9 @@ def test_the_runner_adapts_by_itself(phone: Phone, tiny_pack: BlockPack, picture
     assert (result["points"], result["switches"]) == ([0, 300], 0)
     assert "its memory is not known" in events[0]["why"]
     assert adapt(1e6, energy_mj=4)[1]["points"] == [300, 0]
+    fast, slow = (sum(tiny_pack.artifact(name, "executorch").bytes for name in each) / 1e6 for each in subnets)
+    assert fast < slow
+    assert adapt(1e6, memory_mb=(fast + slow) / 2)[1]["points"] == [300, 0], "its artifacts are too large"
     with pytest.raises(BudgetError, match="latency_ms must be a positive number"):
         adapt(1.0, latency_ms=0.0)
     with pytest.raises(DeviceError, match="'percentile' must be a number"):

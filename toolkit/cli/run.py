@@ -182,6 +182,11 @@ def main(
     click.echo(f"quality      {quality}")
     if missed:
         click.echo(f"edge         {missed}; --tolerance takes it")
+    if point.resident_mb is not None:
+        click.echo(f"memory       {point.resident_mb:.1f} MB resident when profiled (measured once)")
+    if point.energy_mj is not None:
+        spread = f"median of {point.energy_repetitions}, IQR {point.energy_spread_mj:.2g} mJ"
+        click.echo(f"energy       {point.energy_mj:.3g} mJ an inference above idle when profiled ({spread})")
     click.echo(f"paged in     {done.page_in_ms:.1f} ms, {done.page_in_bytes / 1e6:.2f} MB (measured once)")
     click.echo(
         f"latency      {ms(latency.median_ms)} ms (median of {latency.repetitions}, IQR {ms(latency.spread_ms)} ms); "

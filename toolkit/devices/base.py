@@ -11,7 +11,7 @@ import math
 import os
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
 from types import TracebackType
@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..data import Dataset
-from ..errors import DeviceError, EnergyUnknown, PlanError
+from ..errors import DeviceError, PlanError
 from ..graph.graph import Block, Subnet
 from ..graph.latency import Latency
 from ..graph.quality import Quality
@@ -29,10 +29,7 @@ from ..pack.pack import BlockPack
 from ..plan.plan import Plan
 from .checks import chain_of, check_plan, check_rounds, check_sums, empty_sums, labels_for, sample_for
 from .conditions import Conditions
-from .energy import Drain, Meter, Schedule, energy_mj, find_meter
-
-Progress = Callable[[int, int], None]
-"""Called as `progress(done, total)` while a step that takes long goes on."""
+from .costs import MeasuresCosts, Progress, nobody
 
 
 class Observer(Protocol):
@@ -164,7 +161,7 @@ class Evaluation:
         return shares
 
 
-class Session(ABC):
+class Session(MeasuresCosts, ABC):
     """One block pack open on one device. A context manager: leaving it closes it.
 
     Only the blocks of the active subnet, and those that are measured `holding` them, stay loaded between calls. Every
@@ -237,7 +234,7 @@ class Session(ABC):
         check_rounds(rounds)
         stretches = [chain_of(self.pack.graph, chain) for chain in chains]
         sample = sample_for(self.pack.graph.cuts[0], sample)
-        return self._measure(stretches, rounds, warmup, sample, progress or _nobody)
+        return self._measure(stretches, rounds, warmup, sample, progress or nobody)
 
     def holding(self) -> AbstractContextManager[None]:
         """While inside, and where a session can, what was measured stays loaded for the same chains to be measured
@@ -259,7 +256,7 @@ class Session(ABC):
             raise PlanError(f"the plan keeps features, which {self._where} cannot do: compile one that does not")
         labels = labels_for(self.pack, plan, data)
         sums = empty_sums(self.pack, plan, len(data))
-        block_runs = self._evaluate(plan, data, labels, sums, progress or _nobody)
+        block_runs = self._evaluate(plan, data, labels, sums, progress or nobody)
         check_sums(sums, self._where)
         return Evaluation(
             subnets=plan.subnets,
@@ -297,41 +294,6 @@ class Session(ABC):
     @abstractmethod
     def infer_timed(self, x: NDArray[Any]) -> tuple[NDArray[Any], float]:
         """As `infer`, and the milliseconds that it took on the device: the way there and back is not counted."""
-
-    def resident_mb(self, subnets: Sequence[Iterable[str]], progress: Progress | None = None) -> list[float | None]:
-        """The memory that each of some subnets takes here while it serves, in 10^6 bytes, measured once.
-
-        That is by how much a process of its own grows when it loads the subnet and infers a few times: what it took
-        before is not counted. None where the device does not tell. Raises GraphError for what is no subnet.
-        """
-        self._ready()
-        return self._resident_mb([self.pack.graph.subnet(subnet) for subnet in subnets], progress or _nobody)
-
-    def meter(self) -> Meter:
-        """What tells the energy of the device now. Raises EnergyUnknown, which says why, where nothing does."""
-        self._ready()
-        return find_meter(self._power_files())
-
-    def energy_mj(self, subnet: Iterable[str], schedule: Schedule | None = None) -> float:
-        """What an inference of a subnet takes beyond what the device takes idle, in millijoules, measured once.
-
-        The subnet is active afterwards, or none. Raises EnergyUnknown where the device does not tell, or not as it is
-        now.
-        """
-        meter = self.meter()
-        return energy_mj(meter, self._drain(meter, self.pack.graph.subnet(subnet), schedule or Schedule()))
-
-    def _power_files(self) -> Mapping[str, str]:
-        """The files of `energy.PATTERNS` that can be read on the device, with what they say."""
-        return {}
-
-    def _drain(self, meter: Meter, subnet: Subnet, schedule: Schedule) -> Drain:
-        """Looks at the meter's files while the device is idle and while it infers."""
-        raise EnergyUnknown(f"{self._where} cannot be looked at while it infers")
-
-    def _resident_mb(self, subnets: Sequence[Subnet], progress: Progress) -> list[float | None]:
-        """See `resident_mb`."""
-        return [None] * len(subnets)
 
     @property
     @abstractmethod
@@ -379,10 +341,6 @@ class Session(ABC):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-
-def _nobody(done: int, total: int) -> None:
-    """Whom progress is told to when nobody asks."""
 
 
 class Device(ABC):

@@ -27,8 +27,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..data import Dataset
-from ..devices.base import Evaluation, PageIn, Progress, Resident, Session
+from ..devices.base import Evaluation, PageIn, Resident, Session
 from ..devices.conditions import Conditions
+from ..devices.costs import Progress
 from ..devices.energy import Meter, Schedule
 from ..documents import parse_json
 from ..errors import ProfileError

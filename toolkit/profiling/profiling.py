@@ -18,8 +18,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from ..data import Dataset
 from ..devices.base import Session
 from ..devices.conditions import Conditions
@@ -31,9 +29,7 @@ from ..graph.latency import Latency, LatencyTable
 from ..graph.profiled import OF_BLOCK
 from ..graph.quality import Quality
 from ..graph.ticks import fastest_and_slowest
-from ..plan.plan import compile_plan
-from ..search import Result, Searched, complete, first_look, search, strategy_class, strategy_name
-from ..search.racing import is_worse
+from ..search import Searched, complete, first_look, search, strategy_class, strategy_name
 from .block_timing import BLOCKS, LIKELY, BlockTiming, time_blocks
 from .budgets import Limits, choose, may_meet, unmet, within_limits
 from .costs import ENERGY, MEMORY, energy_rounds, with_energy, with_memory
@@ -46,10 +42,9 @@ from .profile import FORMAT, VERSION, Choice, Profile
 from .settings import Budget, Settings
 from .slowing import slowdown
 from .trust import original_in_doubt, seen_in_training, trained_on
-from .verify import choose_metric, divide, left_out, rising, surely_beaten, usable_metrics, worth_verifying
+from .verify import Qualities, choose_metric, divide, left_out, verify_points, worth_verifying
 
 Progress = Callable[[str, int, int], None]
-_Qualities = tuple[Quality, tuple[Quality, ...]]  # by the metric that was searched for, and by the others
 
 _GRID = 8  # latencies from the fastest subnet to the whole network that are searched, budgets asked for among them
 _EVALUATIONS = 20  # unless it is said, or a pack has very many alternatives
@@ -175,7 +170,15 @@ class _Profiling:
         near_targets = near(targets, {subnet: predictor.predict(subnet)[0] for subnet in measured})
         with self._stage("verify"):
             kept = worth_verifying(seen, near_targets, self.graph.oracle, self.with_oracle)
-            qualities, networks = self._verify([strategy.results[subnet] for subnet in kept])
+            results = [strategy.results[subnet] for subnet in kept]
+            qualities, networks, self.original = verify_points(
+                self.session,
+                results,
+                self.held_out,
+                self.metric,
+                self.settings.memory_bytes,
+                partial(self.report, "verify"),
+            )
             self.front_notes = left_out(near_targets, seen, qualities.keys())
             warnings = self._warnings(predictor.ms, qualities)
         points = {
@@ -328,42 +331,7 @@ class _Profiling:
         between = [first + step * number for number in range(1, _GRID - 1)]
         return sorted(targets | {each for each in between if min(abs(each - target) for target in targets) > step / 2})
 
-    def _verify(self, points: Sequence[Result]) -> tuple[dict[Subnet, _Qualities], dict[Subnet, _Qualities]]:
-        """The quality of a front's points on the held-out pictures, by the metric searched for and by the others, and
-        that of the networks that are one program, whether they are among these or not.
-
-        They come fastest first, with what the search saw of them. Those that are surely worse than a faster one, on all
-        pictures together, are left out; see `surely_beaten` and `rising`.
-        """
-        oracle = self.graph.oracle
-        usable = usable_metrics(self.pack, self.held_out)
-        metrics = {
-            name: operands for name, operands in self.pack.metrics.items() if name == self.metric or name in usable
-        }
-        subnets = list(dict.fromkeys([*(point.subnet for point in points), *self.graph.networks]))
-        plan = compile_plan(self.graph, subnets, metrics, self.settings.memory_bytes)
-        evaluation = self.session.evaluate(plan, self.held_out, lambda done, total: self.report("verify", done, total))
-        self.original = [evaluation.quality(name)[subnets.index(oracle)] for name in metrics]
-        others = {name: evaluation.quality(name) for name in metrics if name != self.metric}
-        scores = evaluation.scores(self.metric)
-        together = [Result(point.subnet, np.concatenate([point.scores, row])) for point, row in zip(points, scores)]
-        beaten = surely_beaten(together, oracle, self.with_oracle)
-        rows = [row for row, point in enumerate(points) if point.subnet not in beaten]
-        totals = evaluation.sums[self.metric].sum(axis=1)
-        # The points make up a curve, but an oracle that is surely worse than something faster stands beside it.
-        of_curve = [row for row in rows if not any(is_worse(together[row], each) for each in together[:row])]
-        correct = {row: float(totals[row, 0]) for row in rows}
-        correct |= dict(zip(of_curve, rising([correct[row] for row in of_curve]), strict=True))
-
-        def qualities(row: int) -> _Qualities:
-            reached = correct.get(row, float(totals[row, 0]))
-            found = Quality.from_counts(self.metric, reached, float(totals[row, 1]), evaluation.images)
-            return found, tuple(each[row] for each in others.values())
-
-        networks = {subnet: qualities(subnets.index(subnet)) for subnet in self.graph.networks}
-        return {subnets[row]: qualities(row) for row in rows}, networks
-
-    def _warnings(self, cost: Mapping[str, float], qualities: Mapping[Subnet, _Qualities]) -> tuple[str, ...]:
+    def _warnings(self, cost: Mapping[str, float], qualities: Mapping[Subnet, Qualities]) -> tuple[str, ...]:
         """What makes the quality that is reported doubtful, a sentence each."""
         fastest, _ = fastest_and_slowest(self.graph, cost)
         found = seen_in_training(self.pack, self.trained_on, len(self.held_out))

@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from ..data import Dataset
+from ..devices.base import Session
 from ..errors import DataError
 from ..graph.graph import Subnet
+from ..graph.quality import Quality
 from ..pack.pack import BlockPack
+from ..plan.plan import compile_plan
 from ..search import Result
 from ..search.racing import is_worse
 from .settings import Settings
+
+Qualities = tuple[Quality, tuple[Quality, ...]]
+"""By the metric that was searched for, and by the others."""
 
 
 def divide(data: Dataset, verify: Dataset | None, settings: Settings) -> tuple[Dataset, Dataset]:
@@ -148,3 +156,44 @@ def left_out(
                 by = max(faster, key=lambda result: result.quality)
                 found.append({"target_ms": target, "subnet": list(best.subnet), "beaten_by": list(by.subnet)})
     return found
+
+
+def verify_points(
+    session: Session,
+    points: Sequence[Result],
+    held_out: Dataset,
+    metric: str,
+    memory_bytes: int,
+    progress: Callable[[int, int], None],
+) -> tuple[dict[Subnet, Qualities], dict[Subnet, Qualities], list[Quality]]:
+    """The quality of a front's points on the held-out pictures, by the metric searched for and by the others; that of
+    the networks that are one program, whether they are among these or not; and the oracle's by each metric.
+
+    They come fastest first, with what the search saw of them. Those that are surely worse than a faster one, on all
+    pictures together, are left out; see `surely_beaten` and `rising`.
+    """
+    pack, graph = session.pack, session.pack.graph
+    usable = usable_metrics(pack, held_out)
+    metrics = {name: operands for name, operands in pack.metrics.items() if name == metric or name in usable}
+    subnets = list(dict.fromkeys([*(point.subnet for point in points), *graph.networks]))
+    plan = compile_plan(graph, subnets, metrics, memory_bytes)
+    evaluation = session.evaluate(plan, held_out, progress)
+    original = [evaluation.quality(name)[subnets.index(graph.oracle)] for name in metrics]
+    others = {name: evaluation.quality(name) for name in metrics if name != metric}
+    scores = evaluation.scores(metric)
+    together = [Result(point.subnet, np.concatenate([point.scores, row])) for point, row in zip(points, scores)]
+    beaten = surely_beaten(together, graph.oracle, "oracle" in pack.metrics[metric])
+    rows = [row for row, point in enumerate(points) if point.subnet not in beaten]
+    totals = evaluation.sums[metric].sum(axis=1)
+    # The points make up a curve, but an oracle that is surely worse than something faster stands beside it.
+    of_curve = [row for row in rows if not any(is_worse(together[row], each) for each in together[:row])]
+    correct = {row: float(totals[row, 0]) for row in rows}
+    correct |= dict(zip(of_curve, rising([correct[row] for row in of_curve]), strict=True))
+
+    def qualities(row: int) -> Qualities:
+        reached = correct.get(row, float(totals[row, 0]))
+        found = Quality.from_counts(metric, reached, float(totals[row, 1]), evaluation.images)
+        return found, tuple(each[row] for each in others.values())
+
+    networks = {subnet: qualities(subnets.index(subnet)) for subnet in graph.networks}
+    return {subnets[row]: qualities(row) for row in rows}, networks, original

@@ -12,7 +12,8 @@ from types import TracebackType
 import numpy as np
 
 from ..data import Dataset
-from ..devices.base import Evaluation, Progress, Session
+from ..devices.base import Evaluation, Session
+from ..devices.costs import Progress
 from ..errors import ConnectionLost, FeaturesLost, PlanError
 from ..graph.graph import Subnet
 from ..plan.plan import Plan, compile_plan

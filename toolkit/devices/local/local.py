@@ -22,9 +22,10 @@ from ...errors import DeviceError
 from ...graph.graph import Block, Subnet
 from ...pack.pack import BlockPack
 from ...plan.plan import Plan, Run
-from ..base import Device, DeviceInfo, PageIn, Progress, Resident, Session, usable_cores
+from ..base import Device, DeviceInfo, PageIn, Resident, Session, usable_cores
 from ..checks import check_backend, check_input
 from ..conditions import Conditions
+from ..costs import Progress
 from ..energy import Drain, Meter, Schedule
 from .assembler import Assembler, Programs
 from .interpreter import Chain, Engine, PlanRunner, Program, Tensor, first_readers

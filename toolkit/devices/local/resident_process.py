@@ -15,6 +15,7 @@ import ctypes
 import gc
 import json
 import os
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -30,6 +31,7 @@ from .interpreter import Chain
 from .local import LocalDevice
 from .resident import anonymous_bytes
 
+_PATIENCE_S = 600
 _RUNS = 5  # after which an engine has allocated all that it will
 
 
@@ -65,6 +67,7 @@ def _fork(work: Callable[[], int | None]) -> int | None:
     reads, writes = os.pipe()
     child = os.fork()
     if not child:
+        signal.alarm(_PATIENCE_S)  # ends it, should an engine not take to being forked
         try:
             os.write(writes, json.dumps(work()).encode())
         finally:

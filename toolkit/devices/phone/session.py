@@ -17,9 +17,10 @@ from ...errors import AdaptiveNetError, ConnectionLost, DataError, DeviceError, 
 from ...graph.graph import Block, Subnet
 from ...pack.pack import BlockPack
 from ...plan.plan import Plan
-from ..base import PageIn, Progress, Resident, Session
+from ..base import PageIn, Resident, Session
 from ..checks import check_input, check_times
 from ..conditions import Conditions
+from ..costs import Progress
 from ..energy import Drain, Look, Meter, Schedule
 from .calls import Event, OnEvent, read_result
 from .contents import BACKENDS, data_files, one_image, pack_items
@@ -206,7 +207,13 @@ class PhoneSession(Session):
         """See `Session.resident_mb`. The daemon goes on with what it has loaded."""
         found: list[float | None] = []
         for subnet in subnets:
-            grown = self._alone("resident", subnet).get("bytes")
+            try:
+                grown = self._alone("resident", subnet).get("bytes")
+            except ConnectionLost:
+                raise
+            except DeviceError as error:
+                self._device.observer.say(f"the memory of {' '.join(subnet)} is not measured: {error}")
+                grown = None
             found.append(None if grown is None else max(0, read_result("resident", partial(int, grown))) / 1e6)
             progress(len(found), len(subnets))
         return found
@@ -234,6 +241,11 @@ class PhoneSession(Session):
         """The result of a request about a subnet, in a process of its own."""
         given = {"pack": self.pack.digest, "engine": self.info.engine, "threads": self.info.threads}
         given |= {"cores": self._device.cores, "subnet": list(subnet), **fields}
+        try:
+            return self._device.calls.alone(verb, **given)
+        except PackError:
+            if not self._device.mend(pack_items(self.pack, BACKENDS[self.info.engine])):
+                raise
         return self._device.calls.alone(verb, **given)
 
     @property
