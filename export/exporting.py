@@ -92,7 +92,8 @@ def export_pack(
     called for each program. An alternative that does not export, differs from torch beyond the tolerance, or ends the
     process that exports it, is left out, and `say` is given a line that says why.
 
-    Raises ExportError when that happens to an original block, `whole` or a metric, or a profile is of another pack,
+    Raises ExportError when that happens to an original block, `whole` or a metric, when there would be one path alone
+    (and no `profiles` that ask for it), or a profile is of another pack,
     PackError when `path` exists (and `overwrite` is not said) or cannot be written, ProfileError when one of `profiles`
     cannot be read, ModelError when a block cannot be stored for the workers. Nothing appears at `path` then.
     """
@@ -112,6 +113,11 @@ def export_pack(
     preprocessing = preprocessing or supernet.preprocessing
     sample = _checked_sample(supernet, sample)
     supernet, graph, fused_for = planned(supernet, also, calibrate is not None, profiles)
+    if not profiles and graph.of_blocks.count() == 1:
+        raise ExportError(
+            f"the supernet of {name} has one path, so there would be nothing to choose: make it with kinds of "
+            "alternatives that its blocks allow, or export int8 programs as well (calibrate, --int8)"
+        )
     if calibrate is not None:
         check_calibration(graph, calibrate)
     jobs_ = jobs_of(supernet, graph, backends, chosen, calibrate)

@@ -16,7 +16,7 @@ import pytest
 import torch
 from adaptivenet.export import export_pack
 from adaptivenet.export.workers import run_tasks
-from adaptivenet.toolkit.elastic import Kind, Supernet, elastify, merge, prune
+from adaptivenet.toolkit.elastic import Kind, Supernet, elastify, merge, prune, skip
 from adaptivenet.toolkit.errors import ExportError
 from adaptivenet.toolkit.pack.pack import BlockPack
 from small_training import Residual, Small
@@ -38,11 +38,20 @@ class Unexportable(Residual):
 def test_a_block_that_does_not_export_is_named_and_leaves_nothing(tmp_path: Path) -> None:
     model = Small(2)
     model.blocks = nn.Sequential(Residual(), Residual(), Unexportable(), Unexportable())
-    net = elastify(model.eval(), torch.zeros(1, 3, 16, 16), kinds=[])
+    net = elastify(model.eval(), torch.zeros(1, 3, 16, 16), kinds=[skip()])
     name = next(block.name for block in net.graph.blocks if "blocks.2" in block.source)
     with pytest.raises(ExportError, match=f"block '{name}' does not export to onnx: "):
         export_pack(net, tmp_path / "pack", ["onnx"], jobs=1)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_supernet_of_one_path_is_not_exported_unless_int8_makes_it_several(tmp_path: Path) -> None:
+    rigid = elastify(Small(2).eval(), torch.zeros(1, 3, 16, 16), kinds=[])
+    with pytest.raises(ExportError, match="has one path, so there would be nothing to choose"):
+        export_pack(rigid, tmp_path / "pack", ["onnx"], jobs=1)
+    assert not list(tmp_path.iterdir())
+    pack = export_pack(rigid, tmp_path / "pack", ["onnx"], jobs=1, calibrate=torch.randn(4, 3, 16, 16))
+    assert pack.graph.of_blocks.count() > 1
 
 
 def test_a_worker_that_is_killed_leaves_nothing(net: Supernet, tmp_path: Path) -> None:
