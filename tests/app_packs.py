@@ -91,7 +91,7 @@ def wide_pack(path: Path) -> BlockPack:
 def int8_pack(path: Path) -> BlockPack:
     """Blocks and whole networks, each in float32 and in int8."""
     torch.manual_seed(0)
-    net = elastify(Small(1).eval(), torch.zeros(1, 3, 16, 16), kinds=[prune(0.34)])
+    net = elastify(Small(2).eval(), torch.zeros(1, 3, 16, 16), kinds=[prune(0.34)])
     pictures = torch.randn(8, 3, 16, 16, generator=torch.Generator().manual_seed(0))
     return export_pack(net, path, jobs=1, calibrate=pictures)
 
