@@ -1,9 +1,13 @@
 #include "serving/loader.h"
 
 #include <sched.h>
+#include <stdlib.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
 #include <unistd.h>
+#ifdef __GLIBC__
+#include <malloc.h>
+#endif
 
 #include <algorithm>
 #include <cstdio>
@@ -344,6 +348,15 @@ void Loader::settle() {
     settled_ = taken_;
   });
   settled_changed_.notify_all();
+  give_memory_back();
+}
+
+// glibc gives every thread an arena of its own, and keeps there what this thread has freed.
+void Loader::give_memory_back() {
+#ifdef __GLIBC__
+  if (given_back_ != pager_.releases()) malloc_trim(0);
+#endif
+  given_back_ = pager_.releases();
 }
 
 std::string Loader::why() const {

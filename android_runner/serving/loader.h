@@ -122,6 +122,7 @@ class Loader {
   std::string why() const;
   void bar(const Target& target, Failure failure);
   void settle();
+  void give_memory_back();
   void note(const std::function<void(ServingStatus&)>& change);
 
   const Assembler assembler_;
@@ -142,9 +143,10 @@ class Loader {
   ScratchPtr scratch_;                                        // of what is being loaded
   Subnet scratch_for_;                                        // for this subnet
   std::map<std::string, std::weak_ptr<Scratch>> scratch_of_;  // that each piece was loaded with
-  Programs tidied_;           // pieces of the subnet that serves, loaded once more with one scratch memory
-  bool cannot_tidy_ = false;  // the subnet that serves: that has failed
-  int running_old_ = 0;       // subnets that were displaced while they ran, and are not given up yet
+  Programs tidied_;               // pieces of the subnet that serves, loaded once more with one scratch memory
+  bool cannot_tidy_ = false;      // the subnet that serves: that has failed
+  std::uint64_t given_back_ = 0;  // of the pager's releases
+  int running_old_ = 0;           // subnets that were displaced while they ran, and are not given up yet
 
   struct Observed {
     std::size_t point;

@@ -69,6 +69,7 @@ void Pager::release(const std::string& piece) {
   bytes_ -= held_.at(piece).bytes;
   held_.erase(piece);
   programs_.erase(piece);
+  ++releases_;
 }
 
 std::size_t Pager::distance(const std::string& piece, std::optional<std::size_t> around) const {

@@ -31,7 +31,11 @@ class Pager {
   bool make_room(std::int64_t bytes, const std::vector<Piece>& keep, std::optional<std::size_t> around);
 
   void add(const Piece& piece, ProgramPtr program);
-  void replace(const std::string& piece, ProgramPtr program) { programs_.at(piece) = std::move(program); }
+  void replace(const std::string& piece, ProgramPtr program) {
+    programs_.at(piece) = std::move(program);
+    ++releases_;
+  }
+  std::uint64_t releases() const { return releases_; }  // how many programs were let go
   std::int64_t bytes_of(const std::string& piece) const { return held_.at(piece).bytes; }
   void touch(const std::vector<Piece>& pieces);  // they are needed now
 
@@ -65,6 +69,7 @@ class Pager {
   std::int64_t limit_bytes_;
   std::int64_t bytes_ = 0;
   std::uint64_t touches_ = 0;
+  std::uint64_t releases_ = 0;
   Programs programs_;
   std::map<std::string, Held> held_;
 };

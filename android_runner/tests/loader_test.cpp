@@ -10,6 +10,7 @@
 #include <algorithm>
 #include <atomic>
 #include <condition_variable>
+#include <fstream>
 #include <mutex>
 #include <new>
 #include <set>
@@ -344,6 +345,43 @@ TEST(Loader, LoadsInTheBackgroundAndOnCoresOfItsOwn) {
   EXPECT_EQ(cores, 1);
   EXPECT_EQ(core, last);
   EXPECT_EQ(getpriority(PRIO_PROCESS, static_cast<id_t>(syscall(SYS_gettid))), before);
+}
+
+// In bytes, of the process, not counting files that are mapped.
+std::int64_t memory() {
+  std::ifstream status("/proc/self/status");
+  for (std::string line; std::getline(status, line);) {
+    if (line.starts_with("RssAnon:")) return 1024 * std::stoll(line.substr(8));
+  }
+  return 0;
+}
+
+TEST(Loader, GivesBackWhatItsThreadHasFreed) {
+#if !defined(__GLIBC__) || defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+  GTEST_SKIP() << "another malloc than glibc's";
+#endif
+  constexpr std::int64_t kPiece = 32 << 10, kPieces = 1024;
+  Serving serving;
+  std::vector<std::vector<char>> last;  // of each load, so that what lies before it is not the end of the heap
+  serving.engine.before_load = [&](const std::string&) {
+    std::vector<std::vector<char>> pieces;
+    for (std::int64_t at = 0; at < kPieces; ++at) pieces.emplace_back(kPiece, 'x');
+    last.push_back(std::move(pieces.back()));
+  };
+  serving.model().activate(serving.subnet(0));
+  serving.model().wait();
+  const std::int64_t before = memory();
+  EXPECT_GT(before, kPiece * kPieces);
+  serving.model().activate(serving.subnet(4));
+  serving.model().wait();
+  serving.infer();
+  serving.model().activate(serving.subnet(0));
+  serving.model().wait();
+  const auto end = std::chrono::steady_clock::now() + std::chrono::seconds(60);
+  while (memory() > before - kPiece * kPieces / 2 && std::chrono::steady_clock::now() < end) {
+    std::this_thread::sleep_for(milliseconds(1));
+  }
+  EXPECT_LT(memory(), before - kPiece * kPieces / 2);
 }
 
 TEST(Loader, EndsInTheMiddleOfALoad) {
