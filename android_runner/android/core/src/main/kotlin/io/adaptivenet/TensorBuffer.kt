@@ -20,7 +20,7 @@ public class TensorBuffer(
     /** The shape, and what it is made of. */
     public val type: TensorType,
 ) {
-    /** All bytes, in the order of this machine; its position and limit are left alone here. */
+    /** All bytes, in the order of this machine. Where its position and limit are does not matter to a model. */
     public val bytes: ByteBuffer = ByteBuffer.allocateDirect(Math.addExact(type.bytes, READABLE_BEHIND))
         .between(0, type.bytes)
         .slice()

@@ -64,6 +64,21 @@ class ServingTest {
     }
 
     @Test
+    fun buffersMayBeFilledFromTheirBeginningToTheirEnd() {
+        tiny.open().use { model ->
+            val (from, to) = model.createInputBuffer() to model.createOutputBuffer()
+            repeat(2) {
+                from.bytes.clear()
+                tiny.inputs[0].forEach { from.bytes.putFloat(it) } // the position is at the end now
+                val point = checkNotNull(model.run(from, to).point)
+                to.bytes.clear()
+                val found = FloatArray(to.type.elements) { to.bytes.getFloat() }
+                assertClose(tiny.outputs[point][0], found, "filled by hand")
+            }
+        }
+    }
+
+    @Test
     fun onlyBlocksThatAreMissingArePagedIn() {
         val loaded = ArrayList<String>()
         val watch = LoadWatch { blocks, work ->

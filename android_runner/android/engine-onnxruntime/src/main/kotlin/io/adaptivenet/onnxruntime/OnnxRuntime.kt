@@ -17,6 +17,7 @@ import io.adaptivenet.engine.EngineProvider
 import io.adaptivenet.engine.Feature
 import io.adaptivenet.engine.Part
 import io.adaptivenet.engine.Program
+import io.adaptivenet.engine.whole
 import io.adaptivenet.graph.DType
 import io.adaptivenet.graph.TensorType
 
@@ -68,7 +69,8 @@ private class OnnxRuntimeEngine(threads: Int) : Engine {
 
     override fun wrap(buffer: TensorBuffer): Feature {
         val type = javaTypes.getValue(buffer.type.dtype)
-        return OnnxFeature(OnnxTensor.createTensor(environment, buffer.bytes, buffer.type.shape.toLongArray(), type))
+        val shape = buffer.type.shape.toLongArray()
+        return OnnxFeature(OnnxTensor.createTensor(environment, buffer.bytes.whole(), shape, type))
     }
 
     override fun close() {
