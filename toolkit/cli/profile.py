@@ -80,7 +80,7 @@ def _strategy(ctx: click.Context, param: click.Parameter, value: str) -> str:
 )
 @click.option("--memory", "memory_mb", default=256, show_default=True, help="Limit for features while evaluating, MB.")
 @click.option("--memory-limit", "memory_limit_mb", type=Amount("MB"), help=_MEMORY_LIMIT_HELP)
-@click.option("--energy", "energy_limit_mj", type=Amount("mJ"), help=_ENERGY_LIMIT_HELP)
+@click.option("--energy", "energy_limit_mj", type=Amount("mJ"), metavar="mJ", help=_ENERGY_LIMIT_HELP)
 @click.option("--energy-rounds", type=click.IntRange(min=1), help=_ENERGY_ROUNDS_HELP)
 @click.option("--threads", default=1, show_default=True, help="Threads that a block may use.")
 @click.option("--search-threads", type=click.IntRange(min=1), help=_SEARCH_THREADS_HELP)

@@ -36,7 +36,7 @@ _ENERGY_HELP = "15mJ: the most that an inference may take above idle, as profile
     help="Of the inferences, that shall be within the budget; with --adapt.",
 )
 @click.option("--memory-limit", "memory_mb", type=Amount("MB"), help=_MEMORY_HELP)
-@click.option("--energy", "energy_mj", type=Amount("mJ"), help=_ENERGY_HELP)
+@click.option("--energy", "energy_mj", type=Amount("mJ"), metavar="mJ", help=_ENERGY_HELP)
 @click.option("--trace", type=click.Path(), help="Write every inference and decision to this file, as json lines.")
 @click.option("--threads", type=int, help="Threads that a block may use (default: as profiled).")
 @click.option("--cores", help="Cores of a phone to run on, as 4-7 or any (default: the fastest).")

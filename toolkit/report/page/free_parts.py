@@ -23,5 +23,8 @@ def spelled(found: Any, name: str = "") -> Iterator[tuple[str, str]]:
         found = f"{found:.4g} s" if name == "seconds" else f"{found:.4g}"
     elif isinstance(found, bool) or found is None:
         found = {True: "yes", False: "no", None: "not given"}[found]
+    for ending, unit in (("_mb", "MB"), ("_mj", "mJ")):
+        if name.endswith(ending):
+            name, found = name.removesuffix(ending), found if found == "not given" else f"{found} {unit}"
     if name:
         yield name.replace("_", " "), str(found)
