@@ -9,7 +9,7 @@ from pathlib import Path
 from adaptivenet.toolkit.pack.pack import BlockPack
 
 BEGIN = """
-import itertools, os, signal, sys, threading
+import os, signal, sys, threading
 import numpy as np
 from adaptivenet.toolkit import Model
 from adaptivenet.toolkit.errors import DeviceError
@@ -34,10 +34,11 @@ except DeviceError as error:
 
 # The handler comes at any moment of a program that does nothing but call the model.
 ASKED_BY_A_HANDLER = """
-called = itertools.count()
+called = 0
 
 def handler(number, frame):
-    at = next(called)
+    global called
+    called, at = called + 1, called
     opened.status()
     opened.activate(at % len(opened.points)) if at % 3 else opened.set_budget("100000ms")
     try:
@@ -47,7 +48,9 @@ def handler(number, frame):
 
 signal.signal(signal.SIGALRM, handler)
 signal.setitimer(signal.ITIMER_REAL, 0.001, 0.002)
-for at in range(1500):
+at = 0
+while called < 300:
+    at += 1
     opened.infer(x)
     opened.activate(at % len(opened.points))
     opened.status()
@@ -56,7 +59,7 @@ signal.setitimer(signal.ITIMER_REAL, 0)
 opened.set_budget("100000ms")
 assert opened.wait(60)
 opened.close()
-print(next(called) > 100)
+print("done")
 """
 
 # As Ctrl-C would at any moment, very often.
@@ -112,7 +115,7 @@ def test_it_can_be_closed_by_a_signal_handler_that_interrupts_an_inference(
 def test_a_signal_handler_may_ask_it_for_anything_but_an_inference_within_one(
     profiles: dict[str, Path], tiny_pack: BlockPack
 ) -> None:
-    assert ran(ASKED_BY_A_HANDLER, tiny_pack, profiles["local:onnxruntime"]) == ["True"]
+    assert ran(ASKED_BY_A_HANDLER, tiny_pack, profiles["local:onnxruntime"]) == ["done"]
 
 
 def test_keyboard_interrupts_at_any_moment_leave_it_usable(profiles: dict[str, Path], tiny_pack: BlockPack) -> None:
