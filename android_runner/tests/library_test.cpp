@@ -30,9 +30,9 @@ class Library : public testing::Test {
     }
   }
 
-  static ServedModel open(adaptivenet_options options = {}, double budget_ms = 1000) {
+  static ServedModel open(adaptivenet_options options = {}, adaptivenet_budgets budgets = {1000, 0, 0, 0}) {
     if (options.threads == 0) options.threads = 1;  // the profile's
-    return ServedModel::open(kPack, kProfile, {budget_ms, 0, 0, 0}, options);
+    return ServedModel::open(kPack, kProfile, budgets, options);
   }
 
   // The first field of this name in the profile, with its value.
@@ -78,7 +78,7 @@ TEST_F(Library, TellsOfWhatItTakesAndGives) {
 }
 
 TEST_F(Library, ServesUnderABudgetAndByName) {
-  ServedModel model = open({}, 2.5);
+  ServedModel model = open({}, {2.5, 0, 0, 0});
   EXPECT_EQ(model.status().point, 1);
   std::vector<float> input(3 * 16 * 16, 0.5f), output(5), other(5);
   EXPECT_EQ(model.infer(input, output).point, 1);
@@ -100,7 +100,7 @@ TEST_F(Library, ServesUnderABudgetAndByName) {
 
 TEST_F(Library, HeedsWhatPointsTakeOfMemoryAndEnergy) {
   const auto serving = [](double memory_mb, double energy_mj) {
-    return ServedModel::open(kPack, kProfile, {1000, 0, memory_mb, energy_mj}, {}).status().point;
+    return open({}, {1000, 0, memory_mb, energy_mj}).status().point;
   };
   EXPECT_EQ(serving(0, 0), 2);
   EXPECT_EQ(serving(3.4, 0), 1) << "the third takes 3.5 MB";
@@ -211,7 +211,7 @@ TEST_F(Library, NamesAnEngineThatItDoesNotHave) {
 TEST_F(Library, OpensAPackWithinAnotherFile) {
   const std::vector<float> input(3 * 16 * 16, 0.25f);
   std::vector<float> expected(5), output(5);
-  open({}, 2.5).infer(input, expected);
+  open({}, {2.5, 0, 0, 0}).infer(input, expected);
   std::stringstream profile;
   profile << std::ifstream(kProfile).rdbuf();
   const Folder folder;
