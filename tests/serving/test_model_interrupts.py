@@ -68,14 +68,18 @@ struck = 0
 begun = threading.Event()
 
 def strike():
-    for at in range(600):
-        begun.wait(60)
+    at = 0
+    while True:
+        # One that struck where Python ignores exceptions, as in a weak reference's callback, is not counted.
+        if not begun.wait(5) and struck == 300:
+            return
         begun.clear()
+        at += 1
         threading.Event().wait(at % 7 * 0.0003)
         os.kill(os.getpid(), signal.SIGINT)
 
 threading.Thread(target=strike, daemon=True).start()
-while struck < 600:
+while struck < 300:
     try:
         begun.set()
         while True:
