@@ -9,7 +9,7 @@ from pathlib import Path
 from adaptivenet.toolkit.pack.pack import BlockPack
 
 BEGIN = """
-import os, signal, sys, threading
+import itertools, os, signal, sys, threading, time
 import numpy as np
 from adaptivenet.toolkit import Model
 from adaptivenet.toolkit.errors import DeviceError
@@ -64,24 +64,25 @@ print("done")
 
 # As Ctrl-C would at any moment, very often.
 INTERRUPTED = """
-struck = 0
-begun = threading.Event()
+struck, begun = 0, False  # no lock: an interrupt within one may leave it taken
 
 def strike():
-    at = 0
-    while True:
+    global begun
+    for at in itertools.count():
         # One that struck where Python ignores exceptions, as in a weak reference's callback, is not counted.
-        if not begun.wait(5) and struck == 300:
+        until = time.monotonic() + 5
+        while not begun and struck < 300 and time.monotonic() < until:
+            time.sleep(0.0003)
+        if struck == 300:
             return
-        begun.clear()
-        at += 1
-        threading.Event().wait(at % 7 * 0.0003)
+        begun = False
+        time.sleep(at % 7 * 0.0003)
         os.kill(os.getpid(), signal.SIGINT)
 
 threading.Thread(target=strike, daemon=True).start()
 while struck < 300:
     try:
-        begun.set()
+        begun = True
         while True:
             opened.infer(x)
             opened.activate(struck % len(opened.points))
