@@ -32,7 +32,7 @@ _ACROSS = 0.5  # and so much less where it reaches over a change of resolution.
 
 
 @dataclass(frozen=True)
-class Atom:
+class _Atom:
     """Segments that stay together, by their numbers: a layer with weights and what only follows it.
 
     `like` says what it is made of, `layers` how many of its operations are layers with weights, and `dense` how many of
@@ -64,7 +64,7 @@ def repeats(
     divide the graph that are as good, the one with the most runs that are in `modules`, which a model has as one each,
     is taken.
     """
-    atoms = atoms_of(traced, segments, start)
+    atoms = _atoms_of(traced, segments, start)
     large = _divided(atoms, _has_inside, modules)
     small = _divided(atoms, lambda run: any(atom.dense for atom in run), modules)
     if len(large) < _FEW and _options(small, 0) > _options(large, 2):
@@ -72,7 +72,7 @@ def repeats(
     return [range(run[0].segments.start, run[-1].segments.stop) for run in large] if len(large) > 1 else []
 
 
-def atoms_of(traced: fx.GraphModule, segments: Sequence[tuple[fx.Node, ...]], start: fx.Node) -> list[Atom]:
+def _atoms_of(traced: fx.GraphModule, segments: Sequence[tuple[fx.Node, ...]], start: fx.Node) -> list[_Atom]:
     """What must not be cut apart, in order. Segments without weights that change the shape belong to none."""
     starts = [start, *(nodes[-1] for nodes in segments)]
     atoms, number = [], 0
@@ -87,7 +87,7 @@ def atoms_of(traced: fx.GraphModule, segments: Sequence[tuple[fx.Node, ...]], st
         dense = [node for node in layers if mixes_channels(traced, node)]
         last = (dense or layers)[-1]
         atoms.append(
-            Atom(
+            _Atom(
                 range(first, number),
                 tuple(_description(traced, node, nodes, starts[first]) for node in nodes),
                 len(layers),
@@ -139,7 +139,7 @@ def _resolution(traced: fx.GraphModule, layer: fx.Node, at: fx.Node) -> tuple[in
     return _shape(at)[1:-1] if linear else _shape(at)[2:]
 
 
-def _has_inside(run: Sequence[Atom]) -> bool:
+def _has_inside(run: Sequence[_Atom]) -> bool:
     """Whether a layer that mixes channels is followed by another, with channels between them that nothing else reads.
 
     What one residual connection after the other passes on is no such inside.
@@ -150,8 +150,8 @@ def _has_inside(run: Sequence[Atom]) -> bool:
 
 
 def _divided(
-    atoms: Sequence[Atom], able: Callable[[Sequence[Atom]], bool], modules: Collection[range]
-) -> list[Sequence[Atom]]:
+    atoms: Sequence[_Atom], able: Callable[[Sequence[_Atom]], bool], modules: Collection[range]
+) -> list[Sequence[_Atom]]:
     """The runs of atoms that cover the most layers, of those that repeat and are `able`."""
     runs = [
         run
@@ -162,8 +162,8 @@ def _divided(
     places: dict[tuple[object, ...], list[int]] = defaultdict(list)
     for run in runs:
         places[tuple(atom.like for atom in run)].append(run[0].segments.start)
-    found: list[tuple[float, list[Sequence[Atom]]]] = [(0.0, [])]  # the best for so many of the first atoms
-    ending: dict[int, list[Sequence[Atom]]] = defaultdict(list)
+    found: list[tuple[float, list[Sequence[_Atom]]]] = [(0.0, [])]  # the best for so many of the first atoms
+    ending: dict[int, list[Sequence[_Atom]]] = defaultdict(list)
     at = {atom.segments.start: number for number, atom in enumerate(atoms)}
     for run in runs:
         first = at[run[0].segments.start]
@@ -184,6 +184,6 @@ def _divided(
     return found[-1][1]
 
 
-def _options(runs: Iterable[Sequence[Atom]], inside: int) -> int:
+def _options(runs: Iterable[Sequence[_Atom]], inside: int) -> int:
     """About how many alternatives blocks would have: `inside` each, and one where the shape is kept."""
     return sum(inside + (_shape(run[0].start) == _shape(run[-1].end)) for run in runs)
