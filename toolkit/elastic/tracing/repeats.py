@@ -65,11 +65,12 @@ def repeats(
     is taken.
     """
     atoms = _atoms_of(traced, segments, start)
-    large = _divided(atoms, _has_inside, modules)
-    small = _divided(atoms, lambda run: any(atom.dense for atom in run), modules)
-    if len(large) < _FEW and _options(small, 0) > _options(large, 2):
-        large = small
-    return [range(run[0].segments.start, run[-1].segments.stop) for run in large] if len(large) > 1 else []
+    runs = _divided(atoms, _has_inside, modules)
+    if len(runs) < _FEW:
+        smaller = _divided(atoms, lambda run: any(atom.dense for atom in run), modules)
+        if _options(smaller, 0) > _options(runs, 2):
+            runs = smaller
+    return [_segments(run) for run in runs] if len(runs) > 1 else []
 
 
 def _atoms_of(traced: fx.GraphModule, segments: Sequence[tuple[fx.Node, ...]], start: fx.Node) -> list[_Atom]:
@@ -100,9 +101,12 @@ def _atoms_of(traced: fx.GraphModule, segments: Sequence[tuple[fx.Node, ...]], s
     return atoms
 
 
-def _follows(traced: fx.GraphModule, nodes: Iterable[fx.Node], before: fx.Node) -> bool:
+def _segments(run: Sequence[_Atom]) -> range:
+    return range(run[0].segments.start, run[-1].segments.stop)
+
+
+def _follows(traced: fx.GraphModule, nodes: Sequence[fx.Node], before: fx.Node) -> bool:
     """Whether a segment only normalises or activates: it has no layer with weights, and keeps the shape."""
-    nodes = list(nodes)
     return not any(is_weighted(traced, node) for node in nodes) and _shape(nodes[-1]) == _shape(before)
 
 
@@ -176,7 +180,7 @@ def _divided(
             worth, before = found[end - len(run)]
             across = len(run) > 1 and run[0].resolutions[1] != run[-1].resolutions[0]
             worth += _RESIDUAL * all(atom.residual for atom in run)
-            worth += _IS_MODULE * (range(run[0].segments.start, run[-1].segments.stop) in modules)
+            worth += _IS_MODULE * (_segments(run) in modules)
             worth += sum(atom.dense + _OTHER * (atom.layers - atom.dense) for atom in run) + _EACH - _ACROSS * across
             if worth > best[0]:
                 best = worth, [*before, run]
