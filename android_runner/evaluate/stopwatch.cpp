@@ -11,9 +11,6 @@ namespace {
 
 using std::chrono::nanoseconds;
 
-constexpr nanoseconds kUndisturbed{100'000};  // if a look took more, the thread lost the processor meanwhile
-constexpr int kLooks = 5;
-
 // The second number of the kernel's schedstat, or a negative number.
 long long waited_ns(int file) {
   char text[64] = {};
@@ -25,9 +22,9 @@ long long waited_ns(int file) {
 }  // namespace
 
 nanoseconds Stamp::until(const Stamp& other) const {
-  // The two clocks are not read at the same moment.
+  const nanoseconds in_between = other.waited - waited - (begins - ended) - (other.begins - other.ended);
   const nanoseconds wall = wall_until(other);
-  return std::min(wall, std::max(nanoseconds(0), wall - (other.waited_before - waited)));
+  return std::max(std::min(nanoseconds(1), wall), std::min(wall, wall - in_between));
 }
 
 Stopwatch::Stopwatch() : file_(open("/proc/thread-self/schedstat", O_RDONLY | O_CLOEXEC)) {
@@ -46,15 +43,8 @@ nanoseconds Stopwatch::waited() const { return nanoseconds(file_ < 0 ? 0 : std::
 Stamp Stopwatch::stamp() const {
   Stamp now;
   now.ended = Clock::now();
-  for (int look = 0; look < kLooks; ++look) {
-    const auto before = Clock::now();
-    now.waited = waited();
-    now.begins = Clock::now();
-    if (now.begins - before < kUndisturbed) break;
-  }
-  // Where the thread lost the processor between the moment and the look that counts, it waited for all of that.
-  const nanoseconds took = now.begins - now.ended;
-  now.waited_before = now.waited - (took < kUndisturbed ? nanoseconds(0) : took);
+  now.waited = waited();
+  now.begins = Clock::now();
   return now;
 }
 

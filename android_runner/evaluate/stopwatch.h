@@ -9,15 +9,15 @@ namespace adaptivenet {
 
 using Clock = std::chrono::steady_clock;
 
-// A moment: when it ended what came before it and begins what comes after it, and for how long the thread had waited
-// until either. Looking at the clock takes the time between the two.
+// A moment: when it ended what came before it and begins what comes after it, and for how long the thread had waited.
+// Looking at that takes the time between the two.
 struct Stamp {
   Clock::time_point ended;
   Clock::time_point begins;
-  std::chrono::nanoseconds waited_before{0};
   std::chrono::nanoseconds waited{0};
 
-  // From here to `other`: by an ordinary clock, and without the time for which the thread waited.
+  // From here to `other`: by an ordinary clock, and without the time for which the thread waited, of which what fits
+  // into the two looks is theirs.
   std::chrono::nanoseconds wall_until(const Stamp& other) const { return other.ended - begins; }
   std::chrono::nanoseconds until(const Stamp& other) const;
 };

@@ -15,6 +15,8 @@ from pathlib import Path
 import pytest
 from adaptivenet.toolkit.devices.local import stopwatch
 from adaptivenet.toolkit.devices.local.stopwatch import Stamp, Stopwatch
+from hypothesis import given
+from hypothesis import strategies as st
 
 COUNTED = Path("/proc/thread-self/schedstat")
 SPIN = "import os, sys\nos.sched_setaffinity(0, {int(sys.argv[1])})\nprint('spinning', flush=True)\nwhile True: pass"
@@ -102,23 +104,29 @@ def test_without_the_kernels_count_it_is_an_ordinary_clock(monkeypatch: pytest.M
         assert begin.ns_until(end) == begin.wall_ns_until(end) >= 2_000_000
 
 
-def test_where_the_look_itself_was_interrupted() -> None:
+def test_what_fits_into_the_looks_is_theirs() -> None:
     # From 100 to 900, of which the thread waited for 300; then it lost the processor before it could look.
-    begin = Stamp(ended=50, begins=100, waited_before=1000, waited=1000)
-    end = Stamp(ended=900, begins=700_900, waited_before=1300, waited=701_300)
-    assert (begin.wall_ns_until(end), begin.ns_until(end)) == (800, 500)
-    assert end.ns_until(Stamp(701_000, 701_001, 701_300, 701_300)) == 100
-    assert begin.ns_until(Stamp(900, 901, 5000, 5000)) == 0, "the kernel's count may be a little ahead"
+    begin = Stamp(ended=80, begins=100, waited=1000)
+    end = Stamp(ended=900, begins=700_900, waited=701_300)
+    assert (begin.wall_ns_until(end), begin.ns_until(end)) == (800, 520)
+    assert begin.ns_until(Stamp(900, 50_950, 51_000)) == 800, "a wait in the look at the end"
+    assert Stamp(50, 50_100, 0).ns_until(Stamp(50_900, 50_910, 50_000)) == 800, "a wait in the look at the beginning"
+    assert begin.ns_until(Stamp(900, 901, 5000)) == 1, "the kernel's count may be a little ahead"
     # A look may take long though the thread did not wait: an interrupt, or another machine on the same processor.
-    assert Stamp(50, 100, 0, 0).ns_until(Stamp(900, 200_900, -200_000, 0)) == 800
+    assert Stamp(50, 100, 0).ns_until(Stamp(900, 200_900, 0)) == 800
 
 
-def test_a_look_that_was_interrupted_is_taken_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    with Stopwatch() as watch:
-        # The moment; before and after a look during which a millisecond was lost; before and after a quiet one.
-        clock = iter([1_000, 2_000, 1_002_000, 1_003_000, 1_004_000])
-        monkeypatch.setattr(time, "perf_counter_ns", lambda: next(clock))
-        counted = iter([5_000_000, 6_000_000])
-        monkeypatch.setattr(watch, "_waited", lambda: next(counted))
-        watch.start()
-    assert watch.stamps == [Stamp(1_000, 1_004_000, 6_000_000 - 1_003_000, 6_000_000)]
+NS = st.integers(0, 10**7)
+
+
+@given(st.tuples(NS, NS, NS, NS), st.tuples(NS, NS), NS.map(lambda ns: ns + 1), NS, st.tuples(NS, NS))
+def test_a_time_is_never_short_and_too_long_by_the_looks_own_time_at_most(
+    looks: tuple[int, int, int, int], around: tuple[int, int], inside: int, within: int, unseen: tuple[int, int]
+) -> None:
+    """Each of two looks works before and after the kernel's count, waits between it and the interval (`around`), and
+    on its far side (`unseen` by the difference of the counts). The interval works `inside` and waits `within`."""
+    begins = unseen[0] + looks[0] + looks[1] + around[0]
+    ended = begins + inside + within
+    begin = Stamp(0, begins, unseen[0])
+    end = Stamp(ended, ended + looks[2] + around[1] + looks[3] + unseen[1], unseen[0] + around[0] + within + around[1])
+    assert inside <= begin.ns_until(end) <= min(inside + within, inside + sum(looks) + sum(unseen))

@@ -16,26 +16,27 @@ from dataclasses import dataclass
 from types import TracebackType
 
 _COUNTED = "/proc/thread-self/schedstat"
-_UNDISTURBED_NS = 100_000  # a look takes some microseconds; if it took more, the thread lost the processor meanwhile
-_LOOKS = 5
 _BYTES = 64
 
 
 @dataclass(frozen=True)
 class Stamp:
     """A moment: when it `ended` what came before it and `begins` what comes after it, in nanoseconds of an ordinary
-    clock, and for how long the thread had waited until either. Looking at the clock takes the time between the two."""
+    clock, and for how long the thread had waited. Looking at that takes the time between the two."""
 
     ended: int
     begins: int
-    waited_before: int
     waited: int
 
     def ns_until(self, other: Stamp) -> int:
-        """The nanoseconds from here to `other`, without those in which the thread waited: from 0 to those of the wall,
-        because the two clocks are not read at the same moment."""
+        """The nanoseconds from here to `other`, without those in which the thread waited: from 1 to those of the wall.
+
+        The thread may have waited while it looked. So what fits into the two looks is theirs: a block of five
+        microseconds loses nothing to a wait of fifty that came after it, and one that waited is too long by some
+        microseconds at most. That it is never nothing is because the two clocks do not run exactly alike."""
+        waited = other.waited - self.waited - (self.begins - self.ended) - (other.begins - other.ended)
         wall = self.wall_ns_until(other)
-        return min(wall, max(0, wall - (other.waited_before - self.waited)))
+        return max(min(1, wall), min(wall, wall - waited))
 
     def wall_ns_until(self, other: Stamp) -> int:
         """The nanoseconds from here to `other` by an ordinary clock."""
@@ -77,15 +78,8 @@ class Stopwatch:
 
     def _stamp(self) -> Stamp:
         ended = time.perf_counter_ns()
-        for _ in range(_LOOKS):
-            before = time.perf_counter_ns()
-            waited = self._waited()
-            begins = time.perf_counter_ns()
-            if begins - before < _UNDISTURBED_NS:
-                break
-        # Where the thread lost the processor between the moment and the look that counts, it waited for all of that.
-        lost = begins - ended if begins - ended >= _UNDISTURBED_NS else 0
-        return Stamp(ended, begins, waited - lost, waited)
+        waited = self._waited()
+        return Stamp(ended, time.perf_counter_ns(), waited)
 
     def _waited(self) -> int:
         """Nanoseconds for which the thread was ready and did not run, since it began."""
