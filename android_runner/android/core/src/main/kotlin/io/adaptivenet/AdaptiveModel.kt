@@ -1,9 +1,8 @@
 package io.adaptivenet
 
 import io.adaptivenet.engine.Engine
-import io.adaptivenet.engine.EngineProvider
+import io.adaptivenet.engine.providerNamed
 import io.adaptivenet.graph.TensorType
-import io.adaptivenet.json.quote
 import io.adaptivenet.pack.Pack
 import io.adaptivenet.profile.ServedProfile
 import io.adaptivenet.profile.readProfile
@@ -11,7 +10,6 @@ import io.adaptivenet.serving.Assembler
 import io.adaptivenet.serving.Loader
 import java.io.Closeable
 import java.io.File
-import java.util.ServiceLoader
 import java.util.concurrent.locks.ReentrantLock
 import kotlin.concurrent.withLock
 
@@ -69,9 +67,7 @@ public class AdaptiveModel private constructor(
             val ready = loader.slot.take() ?: throw DeviceException("no subnet serves: none could be loaded")
             var ms: Double? = null
             try {
-                val beginNs = System.nanoTime()
-                engine.wrap(input).use { from -> engine.wrap(output).use { to -> ready.chain.run(from, to) } }
-                ms = (System.nanoTime() - beginNs) / 1e6
+                ms = ready.chain.timed(engine, input, output)
             } finally {
                 loader.ran(ready, ms)
             }
@@ -189,7 +185,7 @@ public class AdaptiveModel private constructor(
             val pack = Pack.open(folder)
             val known = readProfile(profile)
             known.requireMadeFor(pack)
-            val provider = options.engine ?: engineNamed(known.engine)
+            val provider = options.engine ?: providerNamed(known.engine)
             val threads = options.threads ?: known.threads
             if (!options.ofAnotherDevice) known.requireSameDevice(provider.name, threads)
             val budgets =
@@ -208,14 +204,6 @@ public class AdaptiveModel private constructor(
                 throw error
             }
             return model
-        }
-
-        private fun engineNamed(name: String): EngineProvider {
-            val known = ServiceLoader.load(EngineProvider::class.java, EngineProvider::class.java.classLoader).toList()
-            return known.firstOrNull { it.name == name } ?: throw DeviceException(
-                "the profile was made with the engine ${quote(name)}, and the app has " +
-                    known.joinToString { it.name }.ifEmpty { "none" } + ": add its module, or give one in the options",
-            )
         }
     }
 }

@@ -5,7 +5,7 @@ import android.app.ApplicationExitInfo
 import android.content.Context
 import android.os.Build
 import io.adaptivenet.AdaptiveModel
-import io.adaptivenet.LoadWatch
+import io.adaptivenet.Calibration
 import io.adaptivenet.Options
 import io.adaptivenet.bundle.BundledProfile
 import java.io.File
@@ -18,8 +18,9 @@ public object AndroidModels {
      * Opens the bundle in the assets' folder [name]. The first time after an update of the app it is unpacked to the app's
      * `noBackupFilesDir`, which takes as long as copying it; later that is one look.
      *
-     * The profile is that of the device's own system on a chip, else of one of the same series, else the bundle's default;
-     * what the device takes longer than that says is learned while it serves. The model is told of heat, memory and energy
+     * The profile is that which a [BundleCalibration] has made on this device; before, that of its own system on a chip, else
+     * of one of the same series, else the bundle's default. What the device takes longer than that says is learned while it
+     * serves. The model is told of heat, memory and energy
      * until it is closed. A program that has ended the app when it was tried is not tried again, unless [options] has a
      * watch of its own.
      *
@@ -29,9 +30,11 @@ public object AndroidModels {
     @JvmStatic
     @JvmOverloads
     public fun create(context: Context, name: String, options: Options = Options()): AdaptiveModel {
-        val home = File(context.noBackupFilesDir, "adaptivenet")
-        return open(context, Unpacker(File(home, "bundles")).unpack(AssetFiles(context.assets, name)), options)
+        return open(context, unpacked(context, name), options)
     }
+
+    internal fun unpacked(context: Context, name: String): Unpacked =
+        Unpacker(File(homeOf(context), "bundles")).unpack(AssetFiles(context.assets, name))
 
     /**
      * The same for a bundle that lies in a folder, and is used there: the path of an asset pack of Google Play
@@ -42,15 +45,14 @@ public object AndroidModels {
     public fun create(context: Context, folder: File, options: Options = Options()): AdaptiveModel =
         open(context, Unpacker.inPlace(folder), options)
 
-    /** The profile of a bundle in a folder that a model on this device would be opened with. Throws as [create] does. */
+    /** The profile of a bundle in a folder that this device begins with. Throws as [create] does. */
     @JvmStatic
     public fun profileOf(folder: File): BundledProfile = Unpacker.inPlace(folder).index.profileFor(socOfThisDevice())
 
     private fun open(context: Context, bundle: Unpacked, options: Options): AdaptiveModel {
         val app = context.applicationContext ?: context // an activity would live as long as the model
-        val profile = bundle.index.profileFor(socOfThisDevice())
-        val watch = options.loadWatch ?: canaryOf(app, bundle)
-        val model = AdaptiveModel.create(bundle.folder, File(bundle.folder, profile.file), watchedBy(options, watch))
+        val profile = Calibration.profileFor(profileIn(bundle), calibratedIn(app, bundle), thisDevice(app), options)
+        val model = AdaptiveModel.create(bundle.folder, profile, watched(app, bundle, options))
         try {
             watchDevice(app, model)
         } catch (error: Throwable) {
@@ -60,7 +62,16 @@ public object AndroidModels {
         return model
     }
 
-    private fun watchedBy(options: Options, watch: LoadWatch) = Options(
+    internal fun homeOf(context: Context) = File(context.noBackupFilesDir, "adaptivenet")
+
+    /** The profile that this device begins with. */
+    internal fun profileIn(bundle: Unpacked) = File(bundle.folder, bundle.index.profileFor(socOfThisDevice()).file)
+
+    /** Where what is measured on this device lies: beside the bundles, some of which lie where nothing can be written. */
+    internal fun calibratedIn(context: Context, bundle: Unpacked) = File(homeOf(context), "calibrated/${bundle.index.name}")
+
+    /** The same options with the app's memory of crashes, unless they have a watch. */
+    internal fun watched(context: Context, bundle: Unpacked, options: Options) = Options(
         budget = options.budget,
         percentile = options.percentile,
         memoryMb = options.memoryMb,
@@ -68,13 +79,13 @@ public object AndroidModels {
         threads = options.threads,
         engine = options.engine,
         ofAnotherDevice = options.ofAnotherDevice,
-        loadWatch = watch,
+        loadWatch = options.loadWatch ?: canaryOf(context, bundle),
     )
 
     private fun canaryOf(context: Context, bundle: Unpacked): Canary {
         // An update of the app, which gets another path, brings another engine, and one of the system other drivers.
         val about = "${bundle.index.digest} ${Build.FINGERPRINT} ${context.packageCodePath}"
-        val folder = File(context.noBackupFilesDir, "adaptivenet/canary/${bundle.index.name}")
+        val folder = File(homeOf(context), "canary/${bundle.index.name}")
         return Canary(folder, about) { endedWell(context) }
     }
 

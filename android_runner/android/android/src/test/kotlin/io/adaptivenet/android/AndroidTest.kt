@@ -1,10 +1,8 @@
 package io.adaptivenet.android
 
 import android.app.ApplicationExitInfo
-import android.content.ComponentCallbacks
 import android.content.ComponentCallbacks2
 import android.content.Context
-import android.content.ContextWrapper
 import io.adaptivenet.AdaptiveModel
 import io.adaptivenet.DeviceException
 import io.adaptivenet.Options
@@ -27,30 +25,6 @@ import java.util.concurrent.TimeUnit.SECONDS
 class AndroidTest {
     @TempDir
     lateinit var home: File
-
-    private class Bare(private val files: File, private val apk: String = "one.apk") : ContextWrapper(null) {
-        val registered = ArrayList<ComponentCallbacks>()
-
-        override fun getApplicationContext(): Context = this
-
-        override fun getNoBackupFilesDir(): File = files
-
-        override fun getPackageName(): String = "an.app"
-
-        override fun getPackageCodePath(): String = apk
-
-        override fun getSystemService(name: String): Any? = null
-
-        override fun getSystemServiceName(serviceClass: Class<*>): String? = null
-
-        override fun registerComponentCallbacks(callback: ComponentCallbacks) {
-            registered += callback
-        }
-
-        override fun unregisterComponentCallbacks(callback: ComponentCallbacks) {
-            registered -= callback
-        }
-    }
 
     private fun model(watch: Canary? = null): AdaptiveModel {
         val bundle = Unpacker(File(home, "bundles")).unpack(unchanged())

@@ -1,11 +1,14 @@
 package io.adaptivenet.engine
 
+import io.adaptivenet.DeviceException
 import io.adaptivenet.TensorBuffer
 import io.adaptivenet.graph.Layout
 import io.adaptivenet.graph.TensorType
+import io.adaptivenet.json.quote
 import java.io.Closeable
 import java.io.File
 import java.nio.ByteBuffer
+import java.util.ServiceLoader
 
 /**
  * What an engine is opened by. A module that has one lists it under `META-INF/services`, where models find it by
@@ -15,8 +18,20 @@ public interface EngineProvider {
     /** As profiles name it: `onnxruntime`, `executorch`. */
     public val name: String
 
+    /** Of the engine's library in this process; null: it does not tell. May load that library. */
+    public val version: String? get() = null
+
     /** Starts the engine; an inference has [threads] threads. May block. */
     public fun open(threads: Int): Engine
+}
+
+/** The engine of a profile, of those that are in the app. Throws [DeviceException] where it is not. */
+internal fun providerNamed(name: String): EngineProvider {
+    val known = ServiceLoader.load(EngineProvider::class.java, EngineProvider::class.java.classLoader).toList()
+    return known.firstOrNull { it.name == name } ?: throw DeviceException(
+        "the profile was made with the engine ${quote(name)}, and the app has " +
+            known.joinToString { it.name }.ifEmpty { "none" } + ": add its module, or give one in the options",
+    )
 }
 
 /**

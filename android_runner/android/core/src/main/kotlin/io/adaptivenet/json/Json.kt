@@ -22,6 +22,9 @@ internal sealed interface Json {
     }
 }
 
+/** An object with these fields, in their order. */
+internal fun fieldsOf(values: Map<String, Json>): Json.Fields = Json.Fields(values.toSortedMap(ByCodePoint))
+
 /** The number of a [Json.Whole] or [Json.Decimal]; null for everything else. */
 internal val Json?.number: Double?
     get() = when (this) {

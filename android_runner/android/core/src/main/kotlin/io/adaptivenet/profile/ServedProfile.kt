@@ -65,17 +65,20 @@ internal class ServedProfile(
 }
 
 /** The profile in a file. Throws [ProfileException]. May block. */
-internal fun readProfile(file: File): ServedProfile {
-    val bytes = try {
-        readFile(file, LIMIT)
-    } catch (error: FileProblem) {
-        throw ProfileException("the profile ${error.message}", error)
-    }
-    return parseProfile(bytes)
+internal fun readProfile(file: File): ServedProfile = parseProfile(readProfileBytes(file))
+
+/** The bytes of a profile in a file, not yet looked at. Throws [ProfileException]. May block. */
+internal fun readProfileBytes(file: File): ByteArray = try {
+    readFile(file, LIMIT)
+} catch (error: FileProblem) {
+    throw ProfileException("the profile ${error.message}", error)
 }
 
 /** The profile in [bytes]. Throws [ProfileException] for what is none, and for other versions. */
-internal fun parseProfile(bytes: ByteArray): ServedProfile {
+internal fun parseProfile(bytes: ByteArray): ServedProfile = servedProfile(profileDocument(bytes))
+
+/** The whole document of the profile in [bytes]. Throws [ProfileException] for what is none, and for other versions. */
+internal fun profileDocument(bytes: ByteArray): Json.Fields {
     val document = try {
         parseJson(bytes)
     } catch (error: JsonException) {
@@ -89,7 +92,12 @@ internal fun parseProfile(bytes: ByteArray): ServedProfile {
     if (version != Json.Whole(VERSION)) {
         throw ProfileException("the profile has version ${shown(version)}; this library reads version $VERSION")
     }
-    val points = rising(fields.list("front").map { candidate(it as? Json.Fields ?: damaged("a point is no object")) })
+    return fields
+}
+
+/** What a model reads of the document of a profile. Throws [ProfileException] where it is damaged. */
+internal fun servedProfile(fields: Json.Fields): ServedProfile {
+    val points = rising(fields.list("front").map { pointOf(it) }).map { it.point }
     if (points.isEmpty()) throw ProfileException("the profile has no point on its front; profile again")
     return ServedProfile(
         pack = fields.fields("pack").line("digest"),
@@ -116,16 +124,19 @@ private fun threads(value: Json): Int =
     (value as? Json.Whole)?.value?.takeIf { it in 1..Int.MAX_VALUE }?.toInt()
         ?: damaged("it was made with ${shown(value)} threads")
 
-private class Candidate(val point: ServedPoint, val quality: Double?)
+/** A point as it stands in a profile: all of it, and what is read of it. */
+internal class ProfilePoint(val document: Json.Fields, val point: ServedPoint, val quality: Double?)
 
-private fun candidate(document: Json.Fields): Candidate {
+/** Throws [ProfileException] for what is no point. */
+internal fun pointOf(value: Json): ProfilePoint {
+    val document = value as? Json.Fields ?: damaged("a point is no object")
     val subnet = document.list("subnet").map { it.text ?: damaged("a block's name is ${shown(it)}") }
     val measured = document["measured_ms"]?.takeIf { it != Json.Null }
     val latencyMs = time(measured ?: document["predicted_ms"] ?: Json.Null)
     val costs = Point(latencyMs, cost(document, "resident_mb"), cost(document, "energy_mj"))
     val quality = document["quality"]?.takeIf { it != Json.Null }
-    val value = quality?.let { (it as? Json.Fields)?.get("value").number ?: damaged("a quality is ${shown(it)}") }
-    return Candidate(ServedPoint(subnet, costs), value)
+    val reported = quality?.let { (it as? Json.Fields)?.get("value").number ?: damaged("a quality is ${shown(it)}") }
+    return ProfilePoint(document, ServedPoint(subnet, costs), reported)
 }
 
 /** What a point takes of something; null where it was not measured, as in profiles of earlier toolkits. */
@@ -134,14 +145,15 @@ private fun cost(point: Json.Fields, field: String): Double? {
     return value.number?.takeIf { it >= 0 } ?: damaged("the $field of a subnet is ${shown(value)}")
 }
 
-private fun rising(front: List<Candidate>): List<ServedPoint> {
+/** Those that are reported to be better than all faster ones, or are not reported on, fastest first. */
+internal fun rising(front: List<ProfilePoint>): List<ProfilePoint> {
     val qualities = ArrayList<Double>()
-    val points = ArrayList<ServedPoint>()
+    val points = ArrayList<ProfilePoint>()
     for (candidate in front.sortedBy { it.point.costs.latencyMs }) {
         val quality = candidate.quality
         if (quality != null && qualities.any { it >= quality }) continue
         if (quality != null) qualities += quality
-        points += candidate.point
+        points += candidate
     }
     return points
 }

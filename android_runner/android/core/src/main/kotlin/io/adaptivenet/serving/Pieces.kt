@@ -95,6 +95,21 @@ internal class Chain(private val steps: List<Step>) {
         steps.forEachIndexed { at, step -> step.reads.forEach { put(it, at) } }
     }
 
+    /**
+     * Runs on [input] and writes to [output]. How long that took, in milliseconds of the clock [nanoTime]: what the
+     * controller observes, and what a calibration measures.
+     */
+    fun timed(
+        engine: Engine,
+        input: TensorBuffer,
+        output: TensorBuffer,
+        nanoTime: () -> Long = System::nanoTime,
+    ): Double {
+        val beginNs = nanoTime()
+        engine.wrap(input).use { from -> engine.wrap(output).use { to -> run(from, to) } }
+        return (nanoTime() - beginNs) / 1e6
+    }
+
     /** Runs on the tensor at cut 0 and writes to [output]. Both stay the caller's. */
     fun run(input: Feature, output: Feature) {
         val features = HashMap<Int, Feature>()

@@ -28,12 +28,17 @@ import io.adaptivenet.graph.TensorType
 public class OnnxRuntime : EngineProvider {
     override val name: String get() = "onnxruntime"
 
+    override val version: String get() = environment().version
+
     override fun open(threads: Int): Engine = OnnxRuntimeEngine(threads)
 }
 
+/** The process has one, and the library never gives it up. */
+private fun environment(): OrtEnvironment =
+    OrtEnvironment.getEnvironment(OrtLoggingLevel.ORT_LOGGING_LEVEL_FATAL, "adaptivenet")
+
 private class OnnxRuntimeEngine(threads: Int) : Engine {
-    // The process has one environment, and the library never gives it up.
-    private val environment = OrtEnvironment.getEnvironment(OrtLoggingLevel.ORT_LOGGING_LEVEL_FATAL, "adaptivenet")
+    private val environment = environment()
     private val options = OrtSession.SessionOptions().apply {
         setIntraOpNumThreads(threads)
         setInterOpNumThreads(1)
