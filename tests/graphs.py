@@ -22,7 +22,7 @@ def block_graphs(draw: st.DrawFn, max_blocks: int = 5, max_alternatives: int = 7
     Perhaps with whole networks as one program. At most some hundreds of paths, so that a test can list them all.
     """
     length = draw(st.integers(1, max_blocks))
-    taps = draw(st.sets(st.integers(1, length - 1), max_size=2)) if length > 1 else set()
+    taps = draw(st.sets(st.integers(0, length - 1), max_size=2)) if length > 1 else set()
     shapes = st.tuples(st.just(1), st.integers(1, 9), st.integers(1, 4), st.integers(1, 4))
     dtypes = st.sampled_from(["float32", "float16", "uint8"])
     cuts = [Cut(index, draw(shapes), draw(dtypes)) for index in range(length + 1)]

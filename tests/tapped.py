@@ -1,9 +1,10 @@
-"""A small supernet whose head reads features from three depths, as a feature pyramid does, built by hand.
+"""A small supernet, built by hand, whose head reads features from three depths, as a feature pyramid does, and the
+input itself, as what restores pictures does.
 
     0 ── b0 ──> 1 ── b1, b1-skip ──> 2 ── b2 ──> 3 ── b3, b3-skip ──> 4 ── head, head-p50 ──> 5
                 1 ──────── b1-m2 ─────────────> 3
 
-Cuts 1 and 3 are taps: a head reads cuts 4, 1 and 3. Its output is a map of class scores, (1, 5, 8, 8).
+Cuts 0, 1 and 3 are taps: a head reads cuts 4, 0, 1 and 3. Its output is a map of class scores, (1, 5, 8, 8).
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ GRAPH = BlockGraph(
         Block("b3-skip", 3, 4, "skip"),
         Block("head-p50", 4, 5, "pruned", ratio=0.5),
     ],
-    taps=(1, 3),
+    taps=(0, 1, 3),
 )
 
 
@@ -54,16 +55,19 @@ class Skip(nn.Module):
 
 
 class Head(nn.Module):
-    """Adds the deep features, enlarges them, and looks at them beside the shallow ones."""
+    """Adds the deep features, enlarges them, looks at them beside the shallow ones, and adds the input, shrunk."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
         self.deep, self.middle, self.shallow = nn.Conv2d(12, width, 1), nn.Conv2d(12, width, 1), nn.Conv2d(8, width, 1)
         self.scores = nn.Conv2d(2 * width, len(CLASSES), 3, padding=1)
 
-    def forward(self, deep: torch.Tensor, shallow: torch.Tensor, middle: torch.Tensor) -> torch.Tensor:
+    def forward(
+        self, deep: torch.Tensor, picture: torch.Tensor, shallow: torch.Tensor, middle: torch.Tensor
+    ) -> torch.Tensor:
         top = nn.functional.interpolate(self.deep(deep) + self.middle(middle), scale_factor=2.0, mode="nearest")
-        return self.scores(torch.relu(torch.cat([top, self.shallow(shallow)], 1)))
+        colours = nn.functional.pad(nn.functional.avg_pool2d(picture, 2), (0, 0, 0, 0, 0, len(CLASSES) - 3))
+        return self.scores(torch.relu(torch.cat([top, self.shallow(shallow)], 1))) + 0.1 * colours
 
 
 def tapped(seed: int = 0) -> Supernet:

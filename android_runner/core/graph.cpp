@@ -16,8 +16,9 @@ BlockGraph::BlockGraph(std::vector<TensorType> cuts, std::vector<Block> blocks, 
     : cuts_(std::move(cuts)), taps_(std::move(taps)) {
   if (cuts_.size() < 2) throw GraphError("there are " + std::to_string(cuts_.size()) + " cuts; there must be 2");
   for (std::size_t at = 0; at < taps_.size(); ++at) {
-    if (taps_[at] < 1 || taps_[at] >= end()) {
-      throw GraphError("tap " + std::to_string(taps_[at]) + " is no inner cut, 1 to " + std::to_string(end() - 1));
+    if (taps_[at] < 0 || taps_[at] >= end()) {
+      throw GraphError("tap " + std::to_string(taps_[at]) + " is no cut before the last, 0 to " +
+                       std::to_string(end() - 1));
     }
     if (at > 0 && taps_[at] <= taps_[at - 1]) throw GraphError("taps must be ascending and different");
   }

@@ -26,8 +26,8 @@ class BlockGraph {
   BlockGraph() = default;
 
   // Throws GraphError unless: at least 2 cuts; every block goes forward and ends at a cut that exists; no name twice;
-  // exactly one original block from each cut to the next and no longer one; taps are inner cuts, ascending and
-  // different; no block jumps over one, but from the first cut to the last; so does every network.
+  // exactly one original block from each cut to the next and no longer one; taps are cuts before the last, ascending
+  // and different; no block jumps over one, but from the first cut to the last; so does every network.
   BlockGraph(std::vector<TensorType> cuts, std::vector<Block> blocks, std::vector<int> taps);
 
   const std::vector<TensorType>& cuts() const { return cuts_; }

@@ -73,8 +73,9 @@ TEST(Graph, RefusesFewerThanTwoCuts) {
   }
 }
 
-TEST(Graph, RefusesTapsThatAreNoInnerCuts) {
-  for (const int tap : {-1, 0, 3, 4, INT32_MAX}) EXPECT_TRUE(says(refused(3, {}, {tap}), "is no inner cut, 1 to 2"));
+TEST(Graph, RefusesTapsThatAreNoCutsBeforeTheLast) {
+  for (const int tap : {-1, 3, 4, INT32_MAX})
+    EXPECT_TRUE(says(refused(3, {}, {tap}), "is no cut before the last, 0 to 2"));
   EXPECT_TRUE(says(refused(3, {}, {2, 1}), "ascending and different"));
   EXPECT_TRUE(says(refused(3, {}, {1, 1}), "ascending and different"));
   EXPECT_TRUE(says(refused(3, {{"m0", 0, 2}}, {1}), "jumps over cut 1, which is a tap"));

@@ -128,7 +128,7 @@ def test_saved_and_loaded_it_is_the_same(made: tuple[str, nn.Module, Supernet], 
 
 
 class Dense(nn.Module):
-    """Every layer reads what all layers before it gave."""
+    """Every layer reads what all layers before it gave, and a number that is no tensor of the batch."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -136,10 +136,11 @@ class Dense(nn.Module):
         self.layers = nn.ModuleList(nn.Conv2d(8, 8, 1) for _ in range(3))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        mean = x.mean()
         stem = self.stem(x)
         found = [stem]
         for layer in self.layers:
-            found.append(layer(found[-1]) + stem + x.mean())
+            found.append(layer(found[-1]) + stem + mean)
         return torch.cat(found, 1)
 
 
@@ -159,22 +160,10 @@ class Mixed(nn.Module):
         return self.b(self.a(x))
 
 
-class Denoiser(Small):
-    """What it computes is taken away from the input itself."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.out = nn.ConvTranspose2d(8, 3, 2, stride=2)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return x - self.out(self.blocks(self.stem(x)))
-
-
 @pytest.mark.parametrize(
     ("model", "message"),
     [
-        (Denoiser(), "Denoiser cannot be cut: .*'x' is read in 2 places"),
-        (Dense(), "Dense cannot be cut: .*'stem' is read in 5 places|Dense cannot be cut: .*'x'"),
+        (Dense(), "Dense cannot be cut: .*'stem' is read in 5 places"),
         (Classes(), "Classes cannot be cut at its output: it is no float32 tensor with the batch first"),
         (Mixed(), "Mixed has 3 places to cut, but no module with weights repeats"),
     ],

@@ -65,6 +65,54 @@ def test_cuts_that_feed_the_head_become_taps(tmp_path: Path) -> None:
         assert torch.equal(loaded(x), supernet(x))
 
 
+class Denoiser(nn.Module):
+    """A plain chain that finds the noise, which is taken away from the input."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        layers: list[nn.Module] = [nn.Conv2d(3, 8, 3, padding=1), nn.ReLU()]
+        for _ in range(6):
+            layers += [nn.Conv2d(8, 8, 3, padding=1, bias=False), nn.BatchNorm2d(8), nn.ReLU()]
+        self.layers = nn.Sequential(*layers, nn.Conv2d(8, 3, 3, padding=1))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x - self.layers(x)
+
+
+class Enlarger(nn.Module):
+    """Residual blocks, a skip around all of them, and the enlarged input, to which they add what it lacks."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(3, 8, 3, padding=1)
+        self.body = nn.Sequential(*(Residual(8) for _ in range(4)))
+        self.last = nn.Conv2d(8, 12, 3, padding=1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        shallow = self.first(x)
+        details = nn.functional.pixel_shuffle(self.last(self.body(shallow) + shallow), 2)
+        return details + nn.functional.interpolate(x, scale_factor=2.0, mode="bilinear")
+
+
+@pytest.mark.parametrize(("make", "taps", "elastic"), [(Denoiser, (0,), 3), (Enlarger, (0, 1), 4)])
+def test_the_input_is_a_tap_where_the_end_reads_it(
+    make: Callable[[], nn.Module], taps: tuple[int, ...], elastic: int, tmp_path: Path
+) -> None:
+    torch.manual_seed(0)
+    model = make().eval()
+    supernet = elastify(model, torch.randn(1, 3, 16, 16))
+    graph = supernet.graph
+    assert graph.taps == taps
+    assert len({block.start for block in supernet.alternatives()}) == elastic
+    x = torch.randn(2, 3, 16, 16)
+    with torch.no_grad():
+        torch.testing.assert_close(supernet(x), model(x))
+    supernet.save(tmp_path / "supernet")
+    assert Supernet.load(tmp_path / "supernet").graph == graph
+    for subnet in PathSampler(graph, {block.name: 1.0 for block in graph.blocks}).sample(5, random.Random(0)):
+        assert supernet(x, subnet).shape == model(x).shape
+
+
 def test_one_answer_of_several_is_chosen_by_name() -> None:
     model = Pyramid().eval()
     supernet = elastify(model, torch.randn(1, 3, 16, 16), output="p0")

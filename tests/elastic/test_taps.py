@@ -84,7 +84,7 @@ def test_a_head_and_a_skip_are_saved_and_loaded(net: Supernet, images: np.ndarra
     net.save(tmp_path / "supernet")
     again = Supernet.load(tmp_path / "supernet")
     assert again.graph == net.graph
-    assert again.graph.taps == (1, 3)
+    assert again.graph.taps == (0, 1, 3)
     for subnet in net.graph.paths():
         np.testing.assert_array_equal(
             torch_output(again, images[:1], subnet), torch_output(net, images[:1], subnet), err_msg=str(subnet)
@@ -163,7 +163,7 @@ def test_only_what_changed_is_exported_again(net: Supernet, pack: BlockPack, tmp
 def test_a_head_with_other_inputs_than_its_pack_says_is_refused(
     pack: BlockPack, address: str, tmp_path: Path, taps: list[int]
 ) -> None:
-    refused = r"block 'head' takes (float32 \(1, \d+, \d, \d\)( \+ )?){3} and gives"
+    refused = r"block 'head' takes (float32 \(1, \d+, \d+, \d+\)( \+ )?){4} and gives"
     if address == "local:onnxruntime":
         borders = ", ".join(f"cut{cut}" for cut in (4, *taps))
         refused = f"block 'head' is no ONNX program .*: its inputs are not {borders} and its output cut5"
@@ -187,7 +187,7 @@ def test_a_head_with_other_inputs_than_its_pack_says_is_refused(
 def test_a_bundle_keeps_the_taps(net: Supernet, pack: BlockPack, images: np.ndarray, tmp_path: Path) -> None:
     subnet = ("b0", "b1-skip", "b2", "b3-skip", "head-p50")
     bundle = bundle_pack(pack, tmp_path / "bundle", backend="onnx", subnets=[subnet])
-    assert bundle.graph.taps == (1, 3)
+    assert bundle.graph.taps == (0, 1, 3)
     assert {block.name for block in bundle.graph.blocks} == {*GRAPH.oracle, *subnet}
     with connect("local:onnxruntime").open(bundle) as session:
         session.activate(subnet)

@@ -69,6 +69,8 @@ def test_head_reads_every_tap_once() -> None:
     graph = chain(4, (Block("m0", 2, 4, "merged"),), taps=(1, 2))
     reads = {block.name: graph.reads(block) for block in graph.blocks}
     assert reads == {"o0": (0,), "o1": (1,), "o2": (2,), "o3": (3, 1, 2), "m0": (2, 1)}
+    of_input = chain(2, (Block("whole", 0, 2, "whole"),), taps=(0,))
+    assert {block.name: of_input.reads(block) for block in of_input.blocks} == {"o0": (0,), "whole": (0,), "o1": (1, 0)}
 
 
 def test_graph_refuses_wrong_cuts() -> None:
@@ -92,8 +94,8 @@ def test_graph_refuses_wrong_blocks() -> None:
 def test_graph_refuses_wrong_taps() -> None:
     with pytest.raises(GraphError, match="'m0' jumps over cut 1, which is a tap"):
         chain(3, (MERGED,), taps=(1,))
-    for tap in (0, 3, 4, -1):
-        with pytest.raises(GraphError, match="a tap is an inner cut, 1 to 2"):
+    for tap in (3, 4, -1):
+        with pytest.raises(GraphError, match="a tap is a cut before the last, 0 to 2"):
             chain(3, taps=(tap,))
     assert chain(3, (MERGED,), taps=(2, 2)).taps == (2,)
 

@@ -64,41 +64,41 @@ def test_taps_wait_for_the_last_head_and_no_longer() -> None:
     plan = compile_plan(GRAPH, [short, (*short[:-1], "head-p50")], TOP1)
     assert plan.instructions == (
         Run("b0", (0,), 2),
-        Free(0),
         Run("b1-m2", (2,), 3),
         Run("b3-skip", (3,), 4),
-        Run("head", (4, 2, 3), 5),
+        Run("head", (4, 0, 2, 3), 5),
         Score(0, "top1", (5, 1)),
         Free(5),
-        Run("head-p50", (4, 2, 3), 5),
+        Run("head-p50", (4, 0, 2, 3), 5),
         Free(2),
         Free(3),
         Free(4),
         Score(1, "top1", (5, 1)),
         Free(5),
+        Free(0),
     )
     bytes_at = [cut.bytes for cut in GRAPH.cuts]
-    last = bytes_at[4] + bytes_at[1] + bytes_at[3] + bytes_at[5]
+    last = bytes_at[4] + bytes_at[0] + bytes_at[1] + bytes_at[3] + bytes_at[5]
     assert plan.peak_bytes == max(bytes_at[0] + bytes_at[1], last)
     with pytest.raises(PlanError, match=f"needs {plan.peak_bytes} bytes"):
         compile_plan(GRAPH, [short], TOP1, limit_bytes=plan.peak_bytes - 1)
-    assert plan.to_json()["instructions"][4] == ["run", "head", [4, 2, 3], 5]
+    assert plan.to_json()["instructions"][3] == ["run", "head", [4, 0, 2, 3], 5]
     assert Plan.from_json(GRAPH, TOP1, json.loads(json.dumps(plan.to_json()))) == plan
 
 
 @pytest.mark.parametrize(
     ("sources", "message"),
     [
-        ([4], r"runs block 'head' on the features at cuts \(4,\); it reads \(4, 1, 3\)"),
-        ([4, 3, 2], r"on the features at cuts \(4, 3, 1\)"),
-        ([4, 2, 3, 3], r"on the features at cuts \(4, 1, 3, 3\)"),
-        ([4, 2, 7], "reads slot 7, which is empty"),
-        ([4, 2, 1], "reads slot 1, which is empty"),
+        ([4], r"runs block 'head' on the features at cuts \(4,\); it reads \(4, 0, 1, 3\)"),
+        ([4, 0, 3, 2], r"on the features at cuts \(4, 0, 3, 1\)"),
+        ([4, 0, 2, 3, 3], r"on the features at cuts \(4, 0, 1, 3, 3\)"),
+        ([4, 0, 2, 7], "reads slot 7, which is empty"),
+        ([4, 0, 2, 1], "reads slot 1, which is empty"),
     ],
 )
 def test_a_head_reads_its_cuts_in_order(sources: list[int], message: str) -> None:
     doc = compile_plan(GRAPH, [("b0", "b1-m2", "b3-skip", "head")], TOP1).to_json()
-    doc["instructions"][4][2] = sources
+    doc["instructions"][3][2] = sources
     with pytest.raises(PlanError, match=message):
         Plan.from_json(GRAPH, TOP1, doc)
 
@@ -110,9 +110,9 @@ def test_a_head_reads_features_of_one_path() -> None:
     steps = doc["instructions"]
     doc["subnets"] = doc["subnets"][:1]
     first_head = next(place for place, step in enumerate(steps) if step[:2] == ["run", "head"])
-    steps.insert(first_head, ["run", "b1-m2", steps[first_head][2][1:2], 9])
+    steps.insert(first_head, ["run", "b1-m2", steps[first_head][2][2:3], 9])
     unused = max(step[-1] for step in steps[:first_head] if step[0] == "run") + 1
     steps[first_head][-1] = unused
-    steps[first_head + 1][2][2] = unused
+    steps[first_head + 1][2][3] = unused
     with pytest.raises(PlanError, match="runs block 'head' on features of different paths"):
         Plan.from_json(GRAPH, AGREEMENT, doc)

@@ -143,11 +143,11 @@ class Subnet(tuple[str, ...]):
 class BlockGraph:
     """Cuts and the blocks between them: the search space. Immutable.
 
-    `taps` are inner cuts that a head (what ends at the last cut) reads, so that a path visits all of them. A block from
-    the first cut to the last is no head: it reads the input only, and jumps over all taps. Raises GraphError when the
-    cuts are not numbered 0..N, a name occurs twice, the original blocks are not one chain, another block jumps over a
-    tap, a `whole` or `also` block does not go from the first cut to the last, or the twin of an int8 block is here and
-    no float32 block between the same cuts.
+    `taps` are cuts before the last that a head (what ends at the last cut) reads, so that a path visits all of them;
+    cut 0 is one where heads read the input itself. A block from the first cut to the last is no head: it reads the
+    input only, and jumps over all taps. Raises GraphError when the cuts are not numbered 0..N, a name occurs twice, the
+    original blocks are not one chain, another block jumps over a tap, a `whole` or `also` block does not go from the
+    first cut to the last, or the twin of an int8 block is here and no float32 block between the same cuts.
     """
 
     def __init__(self, cuts: Sequence[Cut], blocks: Iterable[Block], taps: Iterable[int] = ()) -> None:
@@ -181,8 +181,8 @@ class BlockGraph:
         starts = [block.start for block in self.blocks if block.is_original]
         if starts != list(range(self.end)):
             raise GraphError(f"there must be one original block from each cut to the next: they start at {starts}")
-        if any(not 0 < tap < self.end for tap in self.taps):
-            raise GraphError(f"taps {self.taps}: a tap is an inner cut, 1 to {self.end - 1}")
+        if any(not 0 <= tap < self.end for tap in self.taps):
+            raise GraphError(f"taps {self.taps}: a tap is a cut before the last, 0 to {self.end - 1}")
 
     @property
     def end(self) -> int:

@@ -3,7 +3,7 @@
 Paths laid over each other form a trie. Walking it depth first runs every distinct prefix once, while features wait in
 numbered slots for the branches that still need them. A prefix whose feature is kept already is not run: what lies
 behind it is walked from there. A head reads several slots: where it starts, and the taps, which wait for the last head
-that reads them.
+that reads them. The input waits until the end where heads read it, as whatever begins at a kept prefix may need it.
 """
 
 from __future__ import annotations
@@ -60,6 +60,7 @@ class _Walk:
         self.instructions: list[Instruction] = []
         self._kept, self._keep = kept, keep
         self._new = {prefix: key for prefix, key in keep.items() if prefix not in kept}
+        self._heads_read_input = 0 in graph.taps
         self._unused = count(2)
         self._freed: list[int] = []
         self._oracle_slot = -1
@@ -75,7 +76,7 @@ class _Walk:
         starts: list[_Node] = []
         if self._prune(root, starts):
             starts.append(root)
-        else:
+        elif not self._heads_read_input:
             self._free(INPUT)
         for start in starts:
             self._measure(start)
@@ -84,6 +85,8 @@ class _Walk:
             self._walk_from(start)
         if self._oracle_is_read:
             self._free(self._oracle_slot)
+        if self._heads_read_input:
+            self.instructions.append(Free(INPUT))
         self._drop(set(self._kept) - set(self._keep))
 
     def _insert(self, root: _Node, path: Subnet) -> _Node:
@@ -95,7 +98,7 @@ class _Walk:
         return node
 
     def _taps(self, prefix: Prefix) -> list[Prefix]:
-        """What a head behind `prefix` reads besides, in the order of the cuts."""
+        """What a head behind `prefix` reads besides the input, in the order of the cuts."""
         ends = [self.graph[name].end for name in prefix[:-1]]
         return [prefix[: at + 1] for at, end in enumerate(ends) if end in self.graph.taps]
 
@@ -146,7 +149,8 @@ class _Walk:
             return
         taps = self._taps(start.prefix) if start.children else []
         held = {self.graph[prefix[-1]].end: self._recall(prefix) for prefix in (*taps, start.prefix)}
-        self._visit(start, held, tuple(held[self.graph[prefix[-1]].end] for prefix in taps), on_oracle)
+        given = {0: INPUT} if self._heads_read_input else {}
+        self._visit(start, given | held, tuple(held[self.graph[prefix[-1]].end] for prefix in taps), on_oracle)
 
     def _in_order(self, node: _Node, on_oracle: bool) -> Iterator[tuple[str, _Node, bool]]:
         """The children, those on the oracle's path marked.
@@ -216,6 +220,8 @@ class _Walk:
         return heapq.heappop(self._freed) if self._freed else next(self._unused)
 
     def _free(self, slot: int) -> None:
-        self.instructions.append(Free(slot))
         if slot != INPUT:
             heapq.heappush(self._freed, slot)
+        elif self._heads_read_input:
+            return
+        self.instructions.append(Free(slot))

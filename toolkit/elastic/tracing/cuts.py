@@ -2,8 +2,8 @@
 
 A *cut* is a place where one tensor, batch first, carries everything that is still needed. Sizes do not count: a block
 reads them from its own input, or knows them. Where a head at the end reads several features (a feature pyramid, the
-skips of a U-Net), those are *taps*: cuts whose tensor is kept for the head, so that the backbone between them can be
-cut as if the head read its last feature only.
+skips of a U-Net, the input to which a denoiser adds what it found), those are *taps*: cuts whose tensor is kept for the
+head, so that the backbone between them can be cut as if the head read its last feature only.
 """
 
 from __future__ import annotations
@@ -140,8 +140,7 @@ def _choices(flow: list[fx.Node], alive: list[int], weighted: Sequence[bool]) ->
     seen = {0}
     for index, held in enumerate(alive):
         taps = held & ~(1 << index)
-        # The input itself, bit 0, is no tap: a tap is what a block ends at.
-        if taps in seen or taps & 1 or taps & ~able or not able >> index & 1 or taps.bit_count() > _MOST_TAPS:
+        if taps in seen or taps & ~able or not able >> index & 1 or taps.bit_count() > _MOST_TAPS:
             continue
         seen.add(taps)
         places = _places(alive, able, taps, uses)

@@ -47,6 +47,9 @@ class _Value(fx.Proxy):
     def __init__(self, node: fx.Node, tracer: Tracer) -> None:
         super().__init__(node, tracer)
 
+    def __del__(self) -> None:
+        self.__dict__["tracer"].let_go(self.__dict__["node"])
+
     @property
     def _concrete(self) -> Any:
         return self.__dict__["tracer"].values[self.__dict__["node"]]
@@ -171,7 +174,11 @@ def torch_that_takes_recorded_values() -> Iterator[None]:
 
 
 class Tracer(fx.Tracer):
-    """Records a model on one example; `values` holds what each node was."""
+    """Records a model on one example.
+
+    `values` holds what each node was: of a tensor that depends on the input and that the model no longer holds, only
+    its shape and type, because all the tensors of a network together may not fit the memory.
+    """
 
     proxy_buffer_attributes = True
 
@@ -188,6 +195,12 @@ class Tracer(fx.Tracer):
     def depends_on_values(self, node: fx.Node) -> bool:
         """Whether a number, or the numbers in a tensor, may be different for another input of the same shape."""
         return node in self.read or (node in self.valued and isinstance(self.values[node], torch.Tensor))
+
+    def let_go(self, node: fx.Node) -> None:
+        """The model has no way left to ask for a node's value."""
+        value = self.values.get(node)
+        if node in self.valued and isinstance(value, torch.Tensor):
+            self.values[node] = torch.zeros((), dtype=value.dtype).expand(value.shape)
 
     def create_args_for_root(self, root_fn: Callable[..., Any], *_: Any) -> tuple[Any, list[Any]]:
         """One input, recorded; every other parameter of `forward` keeps its default."""

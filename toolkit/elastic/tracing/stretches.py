@@ -76,7 +76,7 @@ def discover(traced: fx.GraphModule) -> list[Stretch]:
 
 def taps_of(stretches: list[Stretch]) -> tuple[int, ...]:
     """The cuts that the head reads besides the one where it starts."""
-    ends = {stretch.end: index for index, stretch in enumerate(stretches, 1)}
+    ends = {stretches[0].start: 0} | {stretch.end: index for index, stretch in enumerate(stretches, 1)}
     return tuple(ends[tap] for tap in stretches[-1].inputs[1:])
 
 

@@ -20,7 +20,7 @@ internal data class Block(
  * given as the names of its blocks.
  *
  * Throws [GraphException] unless: there are at least 2 cuts; every block goes forward and ends at a cut that exists; no
- * name comes twice; exactly one original block leads from each cut to the next, and none further; taps are inner cuts,
+ * name comes twice; exactly one original block leads from each cut to the next, and none further; taps are cuts before the last,
  * ascending and different; no block jumps over one, but from the first cut to the last; so does every network.
  */
 internal class BlockGraph(val cuts: List<TensorType>, blocks: List<Block>, val taps: List<Int>) {
@@ -57,7 +57,7 @@ internal class BlockGraph(val cuts: List<TensorType>, blocks: List<Block>, val t
 
     private fun requireTaps() {
         taps.forEachIndexed { at, tap ->
-            if (tap < 1 || tap >= end) throw GraphException("tap $tap is no inner cut, 1 to ${end - 1}")
+            if (tap < 0 || tap >= end) throw GraphException("tap $tap is no cut before the last, 0 to ${end - 1}")
             if (at > 0 && tap <= taps[at - 1]) throw GraphException("taps must be ascending and different")
         }
     }
