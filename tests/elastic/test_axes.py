@@ -156,3 +156,14 @@ def test_a_split_batch_is_a_batch_times_a_number() -> None:
 @pytest.mark.parametrize("sizes", [(5,), (4, 4), (3, 2)])
 def test_what_does_not_fold_says_so(sizes: tuple[int, ...]) -> None:
     assert refold([(Factor(2),), (Factor(2),), (Factor(2),)], sizes) is None
+
+
+def test_an_axis_joined_with_an_empty_slice_is_that_axis() -> None:
+    """As where a transformer rotates all tokens but its first ones, and has none of these: it could not be followed."""
+    tokens: Axis = (Factor(16),)
+    first, others = divide(tokens, [0, 16])
+    again = join([first, others])
+    unify(again, tokens)
+    unify(tokens, again)
+    fix(again)
+    assert (size_of(again), size_of(join([first])), [leaf.fixed for leaf in leaves(tokens)]) == (16, 0, [True])

@@ -128,7 +128,10 @@ def refold(axes: Iterable[Axis], sizes: Sequence[int]) -> list[Axis] | None:
 
 
 def join(axes: Sequence[Axis]) -> Axis:
-    """The axes one after another in one."""
+    """The axes one after another in one; those without positions, as of an empty slice, add nothing to it."""
+    axes = [axis for axis in axes if size_of(axis)]
+    if len(axes) < 2:
+        return axes[0] if axes else fixed_axis(0)
     whole = Factor(sum(size_of(axis) for axis in axes))
     parts = []
     for axis in axes:
