@@ -7,7 +7,7 @@
 namespace adaptivenet {
 namespace {
 
-// In a chain a block reads one buffer and writes another. Features that are kept come back all at once.
+// Features that are kept come back all at once. Of a chain, no more come than it has at one time.
 constexpr std::size_t kHeld = 2;
 
 // The one that was given back last, or null.
@@ -29,34 +29,39 @@ Memory allocate(std::size_t bytes) {
 }
 
 Buffer::~Buffer() {
-  if (memory_) from_->give_back(std::move(memory_), bytes_);
+  if (memory_) from_->give_back(from_->free_, std::move(memory_), bytes_);
 }
 
 Buffer Buffers::take(std::size_t bytes) {
   if (fit_ == Fit::kAtLeast) {
     const std::lock_guard lock(mutex_);
-    for (auto at = free_.lower_bound(bytes); at != free_.end(); ++at) {
+    const auto large_enough = free_.lower_bound(bytes);
+    for (auto at = large_enough; at != free_.end(); ++at) {
       if (Memory memory = last_of(at->second)) return {shared_from_this(), std::move(memory), at->first};
     }
+    // A larger one takes the place of the largest there is: a chain has no more buffers than features at one time.
+    for (auto at = large_enough; at != free_.begin();) {
+      if (last_of((--at)->second)) break;
+    }
   }
-  return {shared_from_this(), memory_of(bytes), bytes};
+  return {shared_from_this(), memory_of(free_, bytes), bytes};
 }
 
-Memory Buffers::memory_of(std::size_t bytes) {
+Memory Buffers::memory_of(BySize& free, std::size_t bytes) {
   {
     const std::lock_guard lock(mutex_);
-    if (const auto found = free_.find(bytes); found != free_.end()) {
+    if (const auto found = free.find(bytes); found != free.end()) {
       if (Memory memory = last_of(found->second)) return memory;
     }
   }
   return allocate(bytes);
 }
 
-void Buffers::give_back(Memory memory, std::size_t bytes) {
+void Buffers::give_back(BySize& free, Memory memory, std::size_t bytes) {
   const std::lock_guard lock(mutex_);
-  auto& free = free_[bytes];
-  if (free.empty()) free.reserve(kHeld);
-  if (free.size() < kHeld) free.push_back(std::move(memory));
+  auto& of_size = free[bytes];
+  if (of_size.empty()) of_size.reserve(kHeld);
+  if (fit_ == Fit::kAtLeast || of_size.size() < kHeld) of_size.push_back(std::move(memory));
 }
 
 }  // namespace adaptivenet

@@ -46,8 +46,8 @@ class Buffer {
   std::size_t bytes_;
 };
 
-// The buffers that are free, by their size. Of each size a few are held; the others are let go. May be used from
-// several threads, and lives as long as the last buffer.
+// The buffers that are free, by their size. Of each size a few are held, of a chain all; the others are let go. May be
+// used from several threads, and lives as long as the last buffer.
 class Buffers : public std::enable_shared_from_this<Buffers> {
  public:
   enum class Fit {
@@ -74,9 +74,11 @@ class Buffers : public std::enable_shared_from_this<Buffers> {
     template <typename U>
     Allocator(const Allocator<U>& other) : from(other.from) {}  // NOLINT: the standard wants it to be implicit
 
-    T* allocate(std::size_t count) { return reinterpret_cast<T*>(from->memory_of(count * sizeof(T)).release()); }
+    T* allocate(std::size_t count) {
+      return reinterpret_cast<T*>(from->memory_of(from->objects_, count * sizeof(T)).release());
+    }
     void deallocate(T* memory, std::size_t count) {
-      from->give_back(Memory(reinterpret_cast<std::byte*>(memory)), count * sizeof(T));
+      from->give_back(from->objects_, Memory(reinterpret_cast<std::byte*>(memory)), count * sizeof(T));
     }
     template <typename U>
     bool operator==(const Allocator<U>& other) const {
@@ -86,12 +88,15 @@ class Buffers : public std::enable_shared_from_this<Buffers> {
     std::shared_ptr<Buffers> from;
   };
 
-  Memory memory_of(std::size_t bytes);  // of exactly this size
-  void give_back(Memory memory, std::size_t bytes);
+  using BySize = std::map<std::size_t, std::vector<Memory>>;
+
+  Memory memory_of(BySize& free, std::size_t bytes);  // of exactly this size
+  void give_back(BySize& free, Memory memory, std::size_t bytes);
 
   const Fit fit_;
   std::mutex mutex_;  // guards the rest
-  std::map<std::size_t, std::vector<Memory>> free_;
+  BySize free_;
+  BySize objects_;  // memory of `make`'s, so that a small feature does not take it
 };
 
 }  // namespace adaptivenet

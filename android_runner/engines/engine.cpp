@@ -34,7 +34,7 @@ std::unique_ptr<Program> Engine::assemble(const std::vector<Part>& parts, const 
 }
 
 FeaturePtr Engine::feature(const TensorView& view, Layout layout) {
-  FeaturePtr made = empty(view.type, layout);
+  FeaturePtr made = empty(view.type, layout, false);
   write(*made, view.data, Layout::kContiguous);
   return made;
 }

@@ -86,8 +86,9 @@ class Engine {
   // that loads.
   virtual bool loading_starts_threads() const { return false; }
 
-  // A tensor whose values are still to be written; in `layout` when it has four dimensions.
-  virtual FeaturePtr empty(const TensorType& type, Layout layout) = 0;
+  // A tensor whose values are still to be written; in `layout` when it has four dimensions. `of_chain`: the input of a
+  // subnet that is served, let go when it was read, so that it may lie in the memory of the subnet's other features.
+  virtual FeaturePtr empty(const TensorType& type, Layout layout, bool of_chain) = 0;
 
   // Writes all values of a tensor that `empty` made. They come without gaps, of four dimensions in the order `given`.
   virtual void write(Feature& feature, const std::byte* data, Layout given) = 0;

@@ -9,9 +9,12 @@
 
 #include <algorithm>
 #include <cstring>
+#include <mutex>
 #include <new>
 #include <optional>
+#include <tuple>
 #include <utility>
+#include <vector>
 
 #include "core/crash_note.h"
 #include "core/error.h"
@@ -362,11 +365,8 @@ class EtEngine final : public Engine {
                                        std::static_pointer_cast<EtScratch>(scratch));
   }
 
-  FeaturePtr empty(const TensorType& type, Layout layout) override {
-    const auto form =
-        std::make_shared<Form>(std::vector<executorch::aten::SizesType>(type.shape.begin(), type.shape.end()),
-                               to_executorch(type.dtype), layout);
-    return new_feature(form, buffers_);
+  FeaturePtr empty(const TensorType& type, Layout layout, bool of_chain) override {
+    return new_feature(form_of(type, layout), of_chain ? chain_buffers_ : buffers_);
   }
 
   void write(Feature& feature, const std::byte* data, Layout given) override {
@@ -384,8 +384,23 @@ class EtEngine final : public Engine {
   }
 
  private:
+  // Made once: nothing is allocated for the input of an inference.
+  FormPtr form_of(const TensorType& type, Layout layout) {
+    const std::lock_guard lock(forms_mutex_);
+    for (const auto& [of, in, form] : forms_) {
+      if (of == type && in == layout) return form;
+    }
+    const auto form =
+        std::make_shared<Form>(std::vector<executorch::aten::SizesType>(type.shape.begin(), type.shape.end()),
+                               to_executorch(type.dtype), layout);
+    forms_.emplace_back(type, layout, form);
+    return form;
+  }
+
+  std::mutex forms_mutex_;
+  std::vector<std::tuple<TensorType, Layout, FormPtr>> forms_;  // of all inputs; of a graph, as many as it has cuts
   std::shared_ptr<Buffers> buffers_ = std::make_shared<Buffers>();
-  // Of programs that are served: nothing of theirs is kept.
+  // Of subnets that are served: nothing of theirs is kept.
   std::shared_ptr<Buffers> chain_buffers_ = std::make_shared<Buffers>(Buffers::Fit::kAtLeast);
 };
 

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <optional>
 #include <set>
 #include <utility>
 
@@ -41,10 +42,19 @@ DType from_onnxruntime(const std::string& what, ONNXTensorElementDataType type) 
 }
 
 struct OrtFeature final : Feature {
-  explicit OrtFeature(Ort::Value made, TensorType of = {}) : value(std::move(made)), type(std::move(of)) {}
+  explicit OrtFeature(Ort::Value made) : value(std::move(made)) {}
+
+  // A tensor in a buffer of its own, whose bytes are still to be written.
+  OrtFeature(const TensorType& of, Buffer bytes)
+      : value(Ort::Value::CreateTensor(Ort::MemoryInfo::CreateCpu(OrtDeviceAllocator, OrtMemTypeDefault), bytes.data(),
+                                       static_cast<std::size_t>(bytes_of(of)), of.shape.data(), of.shape.size(),
+                                       to_onnxruntime(of.dtype))),
+        type(of),
+        buffer(std::move(bytes)) {}
 
   Ort::Value value;
   TensorType type;  // of one that is written to
+  std::optional<Buffer> buffer;
 };
 
 OrtFeature& feature_of(const FeaturePtr& feature) { return static_cast<OrtFeature&>(*feature); }
@@ -141,10 +151,8 @@ class OrtEngine final : public Engine {
     return load(what, std::as_bytes(std::span(model)), of_network_, signature);
   }
 
-  FeaturePtr empty(const TensorType& type, Layout layout) override {
-    Ort::AllocatorWithDefaultOptions allocator;
-    return buffers_->make<OrtFeature>(
-        Ort::Value::CreateTensor(allocator, type.shape.data(), type.shape.size(), to_onnxruntime(type.dtype)), type);
+  FeaturePtr empty(const TensorType& type, Layout layout, bool of_chain) override {
+    return buffers_->make<OrtFeature>(type, buffers_->take(static_cast<std::size_t>(bytes_of(type))));
   }
 
   void write(Feature& feature, const std::byte* data, Layout given) override {

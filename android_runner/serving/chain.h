@@ -35,6 +35,30 @@ class Chain {
   template <typename Ended>
   FeaturePtr operator()(const std::map<int, FeaturePtr>& given, Ended&& ended) {
     for (const auto& [cut, feature] : given) features_[cut] = feature;
+    return run(ended);
+  }
+
+  FeaturePtr operator()(const std::map<int, FeaturePtr>& given) {
+    return (*this)(given, [] {});
+  }
+
+  // The same of a whole subnet, on the feature at cut 0. It is let go as soon as it was read, so that its memory serves
+  // the blocks behind.
+  FeaturePtr infer(FeaturePtr input) {
+    features_[0] = std::move(input);
+    return run([] {});
+  }
+
+ private:
+  struct Step {
+    ProgramPtr program;
+    std::vector<int> reads;
+    int end;
+    std::vector<int> frees;  // the cuts whose features no later block reads
+  };
+
+  template <typename Ended>
+  FeaturePtr run(Ended&& ended) {
     for (const Step& step : steps_) {
       operands_.clear();
       for (const int cut : step.reads) operands_.push_back(features_[cut]);
@@ -46,17 +70,6 @@ class Chain {
     return std::move(features_[steps_.back().end]);
   }
 
-  FeaturePtr operator()(const std::map<int, FeaturePtr>& given) {
-    return (*this)(given, [] {});
-  }
-
- private:
-  struct Step {
-    ProgramPtr program;
-    std::vector<int> reads;
-    int end;
-    std::vector<int> frees;  // the cuts whose features no later block reads
-  };
   std::vector<Step> steps_;
   std::vector<FeaturePtr> features_;  // by cut
   std::vector<FeaturePtr> operands_;

@@ -5,9 +5,6 @@
 #include <sys/resource.h>
 #include <sys/syscall.h>
 #include <unistd.h>
-#ifdef __GLIBC__
-#include <malloc.h>
-#endif
 
 #include <algorithm>
 #include <cstdio>
@@ -15,6 +12,8 @@
 #include <new>
 #include <set>
 #include <utility>
+
+#include "serving/freed.h"
 
 namespace adaptivenet {
 namespace {
@@ -312,8 +311,7 @@ void Loader::put(const Target& target, const Programs& programs) {
   ready->subnet = target.subnet;
   ready->point = target.point;
   ready->chain = assembler_.chain(target.subnet, programs);
-  const TensorType& input = assembler_.pack().graph().cuts().front();
-  ready->given[0] = assembler_.engine().empty(input, assembler_.layout(target.subnet.front()));
+  ready->layout = assembler_.layout(target.subnet.front());
   const ReadyPtr old = slot_.put(std::move(ready));
   if (!serves_.empty() && !old) ++running_old_;
 }
@@ -348,15 +346,7 @@ void Loader::settle() {
     settled_ = taken_;
   });
   settled_changed_.notify_all();
-  give_memory_back();
-}
-
-// glibc gives every thread an arena of its own, and keeps there what this thread has freed.
-void Loader::give_memory_back() {
-#ifdef __GLIBC__
-  if (given_back_ != pager_.releases()) malloc_trim(0);
-#endif
-  given_back_ = pager_.releases();
+  if (std::exchange(given_back_, pager_.releases()) != pager_.releases()) give_freed_memory_back();
 }
 
 std::string Loader::why() const {

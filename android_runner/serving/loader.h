@@ -122,7 +122,6 @@ class Loader {
   std::string why() const;
   void bar(const Target& target, Failure failure);
   void settle();
-  void give_memory_back();
   void note(const std::function<void(ServingStatus&)>& change);
 
   const Assembler assembler_;

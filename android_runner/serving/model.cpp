@@ -39,8 +39,9 @@ Ran Model::infer(std::span<const std::byte> input, Layout given, std::span<std::
     Ran ran{};
   } run{loader_, ready};
   const auto begin = std::chrono::steady_clock::now();
-  engine_->write(*ready->given.at(0), input.data(), given);
-  engine_->read(*ready->chain(ready->given), output.data());
+  FeaturePtr x = engine_->empty(pack_.graph().cuts().front(), ready->layout, true);
+  engine_->write(*x, input.data(), given);
+  engine_->read(*ready->chain.infer(std::move(x)), output.data());
   const std::chrono::duration<double, std::milli> took = std::chrono::steady_clock::now() - begin;
   return run.ran = {ready->point, took.count()};
 }

@@ -4,7 +4,6 @@
 
 #include <atomic>
 #include <cstddef>
-#include <map>
 #include <memory>
 
 #include "core/graph.h"
@@ -18,8 +17,8 @@ struct Ready {
   Subnet subnet;
   std::size_t point = 0;  // its index in the front; as large as can be for none
   Chain chain;
-  std::map<int, FeaturePtr> given;  // by cut: the tensor at cut 0 that the input is written to
-  Ready* next = nullptr;            // in the list of those that are to be released
+  Layout layout = Layout::kContiguous;  // in which it reads its input
+  Ready* next = nullptr;                // in the list of those that are to be released
 };
 using ReadyPtr = std::unique_ptr<Ready>;
 

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <cstring>
+#include <initializer_list>
 #include <new>
 #include <optional>
 #include <set>
@@ -94,6 +95,24 @@ TEST(Buffers, OfAChainServeSmallerFeaturesToo) {
   const Buffer next = buffers->take(10);
   EXPECT_EQ(next.data(), large);
   EXPECT_NE(buffers->take(10).data(), large);
+}
+
+TEST(Buffers, OfAChainAreNoMoreThanItsFeaturesAtOneTime) {
+  const auto buffers = std::make_shared<Buffers>(Buffers::Fit::kAtLeast);
+  const auto chain = [&](std::initializer_list<std::size_t> sizes) {
+    std::set<std::byte*> seen;
+    std::optional<Buffer> read;
+    for (const std::size_t bytes : sizes) {
+      Buffer written = buffers->take(bytes);
+      std::memset(written.data(), 1, bytes + kRoom);
+      seen.insert(written.data());
+      read.reset();
+      read.emplace(std::move(written));
+    }
+    return seen;
+  };
+  EXPECT_EQ(chain({600, 1600, 800, 300}).size(), 3u) << "800 takes the place of 600";
+  EXPECT_EQ(chain({600, 1600, 800, 300}).size(), 2u);
 }
 
 }  // namespace

@@ -95,7 +95,9 @@ std::unique_ptr<Program> FakeEngine::assemble(const std::vector<Part>& parts, co
                                        std::make_shared<FakeScratch>(scratches));
 }
 
-FeaturePtr FakeEngine::empty(const TensorType& type, Layout layout) { return std::make_shared<FakeFeature>(type); }
+FeaturePtr FakeEngine::empty(const TensorType& type, Layout layout, bool of_chain) {
+  return std::make_shared<FakeFeature>(type);
+}
 
 void FakeEngine::write(Feature& feature, const std::byte* data, Layout given) {
   auto& to = static_cast<FakeFeature&>(feature);

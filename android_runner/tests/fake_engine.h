@@ -35,7 +35,7 @@ class FakeEngine final : public Engine {
   std::unique_ptr<Program> load(const std::string& what, MappedFile file, Layout layout, const Signature& signature,
                                 const ScratchPtr& scratch) override;
   std::unique_ptr<Program> assemble(const std::vector<Part>& parts, const std::vector<TensorType>& cuts) override;
-  FeaturePtr empty(const TensorType& type, Layout layout) override;
+  FeaturePtr empty(const TensorType& type, Layout layout, bool of_chain) override;
   void write(Feature& feature, const std::byte* data, Layout given) override;
   void read(const Feature& feature, std::byte* to) override;
   TensorType type_of(const Feature& feature) override;

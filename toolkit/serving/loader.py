@@ -20,6 +20,7 @@ from ..devices.local.assembler import Assembler, Piece
 from ..devices.local.interpreter import Chain
 from ..errors import AdaptiveNetError, DeviceError
 from ..graph.graph import Subnet
+from .freed import give_freed_memory_back
 from .pager import Pager
 
 BAR_S = 30.0
@@ -85,6 +86,7 @@ class Loader:
         self._front = [Target(subnet, point) for point, subnet in enumerate(front)]
         self._pager = Pager([assembler.pieces(subnet) for subnet in front], limit_bytes)
         self._limit = limit_bytes
+        self._given_back = 0  # of the pager's releases
         self._displaced: list[Ready] = []  # while they run for the last time
         self._barred: dict[Subnet, tuple[float, AdaptiveNetError]] = {}  # until when, and why
         self._state = Loaded()
@@ -238,6 +240,9 @@ class Loader:
         self._note(loading=None)
         self._settled = (self._wish.number, failure)
         self._tell()
+        if self._given_back != self._pager.releases:
+            self._given_back = self._pager.releases
+            give_freed_memory_back()
 
     def _advance(self, target: Target) -> None:
         """One step on the way to a target: the next piece that is missing, or the swap."""

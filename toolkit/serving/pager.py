@@ -28,6 +28,8 @@ class Pager:
         self._limit = limit_bytes
         self._held: dict[Piece, _Held] = {}
         self._touches = 0
+        self.releases = 0
+        """How many programs were let go."""
 
     @property
     def bytes(self) -> int:
@@ -68,12 +70,15 @@ class Pager:
             if not candidates:
                 return False
             del self._held[min(candidates, key=usefulness).piece]
+            self.releases += 1
         return True
 
     def trim(self, keep: Collection[Piece]) -> None:
         """Without a limit, release everything that is not in `keep`."""
         if self._limit is None:
+            before = len(self._held)
             self._held = {piece: held for piece, held in self._held.items() if piece in keep}
+            self.releases += before - len(self._held)
 
     def ahead(self, point: int, barred: Callable[[int], bool]) -> int | None:
         """A neighbour of `point` whose missing pieces fit beside everything that is loaded, the slower one first."""

@@ -61,6 +61,9 @@ class OnnxRuntimeEngine:
             session = self._runtime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
         except Exception as error:  # the runtime's exceptions share no other base
             raise DeviceError(f"{what} does not load on onnxruntime {self.version}: {_line(error)}") from error
+        # The runtime keeps the model's bytes for a session with other providers, which is none of ours.
+        session.disable_fallback()
+        session._model_bytes = None
         inputs, outputs = map(_type, session.get_inputs()), map(_type, session.get_outputs())
         check_signature(what, takes, gives, list(inputs), list(outputs))
         return _Program(what, session)
