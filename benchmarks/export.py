@@ -37,7 +37,7 @@ import numpy as np
 import torch
 from adaptivenet.export.calibration import in_int8
 from adaptivenet.export.int8 import Calibration
-from adaptivenet.export.metrics import MODULES, choose_metrics, example_inputs
+from adaptivenet.export.metrics import choose_metrics, metric_program
 from adaptivenet.export.networks import with_networks
 from adaptivenet.export.onnx_part import Place
 from adaptivenet.export.programs import export_program
@@ -83,8 +83,8 @@ def one_by_one(supernet_path: Path, pictures_path: Path, int8: bool) -> int:
         return lambda: export_program(block.name, module, inputs, backend, Place.of(graph, block), known)
 
     def of_metric(metric: str, backend: str) -> Callable[[], object]:
-        inputs = example_inputs(metric, graph.cuts[-1].shape)
-        return lambda: export_program(metric, MODULES[metric]().eval(), inputs, backend)
+        program = metric_program(metric, graph.cuts[-1].shape)
+        return lambda: export_program(metric, program.module, program.inputs, backend)
 
     blocks = [*graph.blocks, *(in_int8(supernet) if int8 else ())]
     programs = [of_block(block, backend) for block in blocks for backend in SUFFIXES]

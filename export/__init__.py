@@ -10,9 +10,15 @@ if TYPE_CHECKING:
     from .android import bundle_for_android
     from .bundle import bundle_pack
     from .exporting import export_pack
+    from .own_metrics import metric
 
-__all__ = ["bundle_for_android", "bundle_pack", "export_pack"]
-_MODULES = {"bundle_for_android": ".android", "bundle_pack": ".bundle", "export_pack": ".exporting"}
+__all__ = ["bundle_for_android", "bundle_pack", "export_pack", "metric"]
+_MODULES = {
+    "bundle_for_android": ".android",
+    "bundle_pack": ".bundle",
+    "export_pack": ".exporting",
+    "metric": ".own_metrics",
+}
 
 
 def __getattr__(name: str) -> Any:

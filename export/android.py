@@ -82,6 +82,7 @@ class PointSize:
             "measured": self.point.measured_ms is not None,
             "quality": None if quality is None else quality.value,
             "metric": None if quality is None else quality.metric,
+            "score": None if quality is None else quality.text,
             "blocks": len(self.point.subnet),
             "bytes": self.bytes,
         }

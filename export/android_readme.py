@@ -21,7 +21,7 @@ def row(point: Mapping[str, Any]) -> list[str]:
         point["soc"] or "any other",
         str(point["point"]),
         f"{point['ms']:.2f}" + ("" if point["measured"] else " (predicted)"),
-        "not known" if point["quality"] is None else f"{point['quality']:.1%} {point['metric']}",
+        "not known" if point["quality"] is None else f"{point['score']} {point['metric']}",
         str(point["blocks"]),
         f"{point['bytes'] / 1e6:.2f}",
     ]

@@ -42,7 +42,7 @@ def bundle_pack(
     graph = BlockGraph(pack.graph.cuts, kept, pack.graph.taps)
     artifacts = {block.name: {backend: pack.artifact(block.name, backend)} for block in kept}
     metrics = {
-        name: Metric(operands, {backend: pack.metric_artifact(name, backend)}, pack.sums[name])
+        name: Metric(operands, {backend: pack.metric_artifact(name, backend)}, pack.sums[name], pack.scored.get(name))
         for name, operands in pack.metrics.items()
     }
     with PackWriter(path, pack.name, overwrite) as writer:

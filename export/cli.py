@@ -13,7 +13,22 @@ from adaptivenet.toolkit.pack.manifest import MANIFEST
 from adaptivenet.toolkit.pack.pack import SUFFIXES, BlockPack
 from adaptivenet.toolkit.pack.writer import PackWriter
 
+from .metric_names import METRICS, is_own
+
+_METRICS = (
+    "; ".join(f"{name}: {what}" for name, what in METRICS.items())
+    + "; l1=PEAK, psnr=PEAK: of values that reach to another peak than 1; package.module:function: your own, see "
+    "docs/metrics.md. (default: top1 and agreement for class scores, else fidelity)"
+)
 _CALIBRATED_ON = 64  # pictures
+
+
+def _checked_metrics(context: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> tuple[str, ...]:
+    """The names of metrics. Raises BadParameter for one that is neither known nor a function's."""
+    for value in values:
+        if not is_own(value) and value.partition("=")[0] not in METRICS:
+            raise click.BadParameter(f"{value!r} is none of {', '.join(METRICS)} and no package.module:function.")
+    return values
 
 
 @click.command()
@@ -32,8 +47,9 @@ _CALIBRATED_ON = 64  # pictures
     "--metric",
     "metrics",
     multiple=True,
-    type=click.Choice(["top1", "agreement", "fidelity"]),
-    help="What subnets can be scored by; may be repeated (default: the first two for class scores, else fidelity).",
+    metavar="NAME",
+    callback=_checked_metrics,
+    help=f"What subnets can be scored by, with or without labels; may be repeated. {_METRICS}",
 )
 @click.option(
     "--classes", type=click.Path(), help="A text file with one class name a line (default: those of the supernet)."
@@ -206,9 +222,11 @@ def _export(
     from adaptivenet.toolkit.data import open_data
     from adaptivenet.toolkit.data.classes import read_classes
     from adaptivenet.toolkit.elastic import Supernet, load_model
+    from adaptivenet.toolkit.elastic.models import current_folder_last
 
     from .exporting import check_export, export_pack, planned
 
+    current_folder_last()
     supernet = Supernet.load(source)
     chosen = backends or tuple(SUFFIXES)
     asked: dict[str, Any] = {

@@ -27,7 +27,7 @@ from .bundle import in_words
 from .calibration import check_calibration, in_int8, write_calibration
 from .fusing import front_of, fuse
 from .jobs import jobs_of, tasks_of, versions
-from .metrics import MODULES, choose_metrics
+from .metrics import choose_metrics, metric_program
 from .networks import with_networks
 from .workers import Answer, Program, run_tasks
 
@@ -82,10 +82,10 @@ def export_pack(
     the original network only take together, and the networks on them.
 
     `sample` is one real input of cut 0's shape: the features that it gives at every cut are what the programs are
-    verified on (a fixed random input when None). `metrics` are out of `top1`, `agreement` and `fidelity` (by default
-    the first two for one output of several numbers along dimension 1, which is taken for class scores; else, and where
-    the network answers with several tensors, `fidelity`). A network whose one output is no class scores wants
-    `("fidelity",)`.
+    verified on (a fixed random input when None). `metrics` are those of `metric_names`, such as `miou` or `psnr=255`,
+    and functions of your own, `package.module:function` (see `own_metrics`). By default they are `top1` and `agreement`
+    for one output of several numbers along dimension 1, which is taken for class scores; else, and where the network
+    answers with several tensors, `fidelity`.
     `preprocessing` and `classes` (by default the supernet's) go into the pack. `jobs` worker processes export side by
     side (by default one a core). Programs of the pack at `reuse` (with `overwrite`, by default, the pack that is being
     replaced) that were made from the same block by the same exporters are taken over. `progress(done, total, what)` is
@@ -120,7 +120,10 @@ def export_pack(
         )
     if calibrate is not None:
         check_calibration(graph, calibrate)
-    jobs_ = jobs_of(supernet, graph, backends, chosen, calibrate)
+    programs = [metric_program(each, graph.cuts[-1].shape) for each in chosen]
+    if taken := [program.name for program in programs if program.name in graph]:
+        raise ExportError(f"metric {taken[0]!r} has the name of a block of the pack: rename one of them")
+    jobs_ = jobs_of(supernet, graph, backends, programs, calibrate)
     old = _reusable(reuse) if reuse is not None else _replaced(path) if overwrite else {}
     report = progress or (lambda done, total, what: None)
     made = _Made()
@@ -183,10 +186,8 @@ def export_pack(
             graph,
             {block.name: {b: artifacts[block.name, b] for b in backends} for block in graph.blocks},
             {
-                metric: Metric(
-                    MODULES[metric].operands, {b: artifacts[metric, b] for b in backends}, MODULES[metric].sums
-                )
-                for metric in chosen
+                each.name: Metric(each.operands, {b: artifacts[each.name, b] for b in backends}, each.sums, each.score)
+                for each in programs
             },
             preprocessing,
             names,

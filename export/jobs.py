@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import inspect
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -16,8 +15,9 @@ from adaptivenet.toolkit.graph.graph import BlockGraph
 from torch import nn
 
 from .calibration import cuts_of_one_scale
-from .metrics import MODULES
+from .metric_modules import MetricProgram
 from .onnx_part import Place
+from .own_metrics import import_path
 from .workers import Program, Task
 
 REVISIONS = {"executorch": 2, "onnx": 2}
@@ -50,7 +50,7 @@ def jobs_of(
     supernet: Supernet,
     graph: BlockGraph,
     backends: Sequence[str],
-    metrics: Sequence[str],
+    metrics: Sequence[MetricProgram],
     calibrate: torch.Tensor | None,
 ) -> list[Job]:
     """The programs of all blocks of `graph`, which has those of the supernet and int8 variants, and of the metrics."""
@@ -83,8 +83,8 @@ def jobs_of(
             )
     for metric in metrics:
         for backend in backends:
-            what = f"{inspect.getsource(MODULES[metric])} {supernet.graph.cuts[-1].shape}"
-            jobs.append(Job(str(len(jobs)), metric, backend, _with_exporter(what, backend), ("metric", metric)))
+            made_from = _with_exporter(metric.content, backend)
+            jobs.append(Job(str(len(jobs)), metric.name, backend, made_from, ("metric", metric.wanted)))
     return jobs
 
 
@@ -93,7 +93,8 @@ def tasks_of(jobs: Iterable[Job], graph: BlockGraph) -> list[Task]:
     tasks: dict[tuple[str, str], Task] = {}
     for job in jobs:
         what, name = job.subject
-        tasks.setdefault(job.subject, {what: name, "programs": []})["programs"].append(job.program)
+        path = {"path": import_path()} if what == "metric" else {}
+        tasks.setdefault(job.subject, {what: name, **path, "programs": []})["programs"].append(job.program)
     return sorted(tasks.values(), key=lambda task: not ("block" in task and graph[task["block"]].is_network))
 
 

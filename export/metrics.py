@@ -1,73 +1,45 @@
-"""The metric programs that a pack carries: output and target → sums that add up over images.
-
-A program returns two sums as float32 of shape (2,), of which the second, `count`, says how much was counted: quality is
-the first over the second. `top1` and `agreement` are for class scores, which lie along dimension 1 of the output: for
-one of shape (1, classes) `count` is 1, for one of shape (1, classes, height, width) it is the number of pixels.
-`fidelity` is for all other outputs: boxes, distances, the concatenated heads of a detector.
-"""
+"""The metrics that a pack carries: those that come with the exporter, and functions of one's own."""
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Sequence
-from math import prod
-from typing import ClassVar
+from math import isfinite, prod
 
 import torch
 from adaptivenet.toolkit.errors import ExportError
-from torch import nn
 
-_LEAST_VARIANCE = 1e-30  # where the oracle's output is constant, only the same output is faithful
+from .metric_modules import (
+    L1,
+    MOST_SUMS,
+    Agreement,
+    Cosine,
+    Fidelity,
+    MeanIoU,
+    MeanIoUAgreement,
+    MetricModule,
+    MetricProgram,
+    Psnr,
+    SiSnr,
+    Top1,
+    Top5,
+    noise,
+)
+from .metric_names import METRICS, WITH_PEAK, is_own
+from .own_metrics import own_metric
 
-
-class Top1(nn.Module):
-    """Whether the highest score is the label's. `label` is int64, of the output's shape without its dimension 1.
-
-    A label below 0 is not counted.
-    """
-
-    operands: ClassVar = ("output", "label")
-    sums: ClassVar = ("correct", "count")
-
-    def forward(self, output: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
-        """The two sums."""
-        return torch.stack((_sum(output.argmax(1) == label), _sum(label >= 0)))
-
-
-class Agreement(nn.Module):
-    """Whether the highest score is where the oracle has its own: quality without labels."""
-
-    operands: ClassVar = ("output", "oracle")
-    sums: ClassVar = ("correct", "count")
-
-    def forward(self, output: torch.Tensor, oracle: torch.Tensor) -> torch.Tensor:
-        """The two sums."""
-        same = output.argmax(1) == oracle.argmax(1)
-        return torch.stack((_sum(same), _sum(torch.ones_like(same))))
-
-
-class Fidelity(nn.Module):
-    """The share of the variance of the oracle's output that the output explains: quality without labels.
-
-    That is R², the coefficient of determination, 1 - ‖output - oracle‖² / ‖oracle - mean(oracle)‖², taken over one
-    image's output and held at 0 from below: 1 for the same output, 0 for one no better than a constant.
-    """
-
-    operands: ClassVar = ("output", "oracle")
-    sums: ClassVar = ("fidelity", "count")
-
-    def forward(self, output: torch.Tensor, oracle: torch.Tensor) -> torch.Tensor:
-        """The fidelity of this image, and 1."""
-        error = (output - oracle).square().sum()
-        variance = (oracle - oracle.mean()).square().sum()
-        fidelity = (1 - error / variance.clamp(min=_LEAST_VARIANCE)).clamp(min=0)
-        return torch.stack((fidelity, torch.ones_like(fidelity)))
-
-
-def _sum(counted: torch.Tensor) -> torch.Tensor:
-    return counted.to(torch.float32).reshape(-1).sum()
-
-
-MODULES: dict[str, type[Top1 | Agreement | Fidelity]] = {"top1": Top1, "agreement": Agreement, "fidelity": Fidelity}
+MODULES: dict[str, type[MetricModule]] = {
+    "top1": Top1,
+    "top5": Top5,
+    "agreement": Agreement,
+    "miou": MeanIoU,
+    "miou-agreement": MeanIoUAgreement,
+    "fidelity": Fidelity,
+    "cosine": Cosine,
+    "l1": L1,
+    "psnr": Psnr,
+    "si-snr": SiSnr,
+}
 
 
 def choose_metrics(wanted: Sequence[str] | None, shape: tuple[int, ...]) -> tuple[str, ...]:
@@ -75,26 +47,80 @@ def choose_metrics(wanted: Sequence[str] | None, shape: tuple[int, ...]) -> tupl
 
     An output with several numbers along dimension 1 is taken for class scores (`top1`, `agreement`), any other one of
     several numbers is not (`fidelity`), and for a single number there is none. Raises ExportError for a metric that
-    does not exist or cannot be computed for the shape.
+    does not exist or cannot be computed for the shape, and for two of one name.
     """
-    scores, several = len(shape) >= 2 and shape[1] > 1, prod(shape) > 1
     if wanted is None:
-        return ("top1", "agreement") if scores else ("fidelity",) if several else ()
-    for metric in wanted:
-        if metric not in MODULES:
-            raise ExportError(f"unknown metric {metric!r}: choose from {', '.join(MODULES)}")
-        if not (several if metric == "fidelity" else scores):
-            need = "several numbers" if metric == "fidelity" else "class scores along dimension 1"
-            raise ExportError(f"metric {metric!r} needs outputs with {need}: these have shape {shape}")
-    return tuple(dict.fromkeys(wanted))
+        return ("top1", "agreement") if _has_scores(shape) else ("fidelity",) if prod(shape) > 1 else ()
+    chosen = tuple(dict.fromkeys(wanted))
+    names: dict[str, str] = {}
+    for each in chosen:
+        name = metric_program(each, shape).name
+        if name in names:
+            raise ExportError(f"metrics {names[name]!r} and {each!r} would both be called {name!r}: choose one")
+        names[name] = each
+    return chosen
 
 
-def example_inputs(metric: str, shape: tuple[int, ...]) -> tuple[torch.Tensor, torch.Tensor]:
-    """Inputs to export and verify a metric with, for outputs of `shape`."""
-    generator = torch.Generator().manual_seed(0)
-    output, other = (torch.randn(shape, generator=generator) for _ in range(2))
-    if metric == "top1":
-        return output, output.argmax(1)
-    if metric == "fidelity":  # of unrelated outputs it is 0, whatever the program does
-        return output, output + 0.5 * other
-    return output, other
+def metric_program(wanted: str, shape: tuple[int, ...]) -> MetricProgram:
+    """The metric of that name for outputs of `shape`. Raises ExportError as `choose_metrics` does."""
+    if is_own(wanted):
+        return own_metric(wanted, shape)
+    name, equals, peak = wanted.partition("=")
+    if name not in MODULES:
+        raise ExportError(
+            f"unknown metric {name!r}: choose from {', '.join(METRICS)}, or name a function of your own as "
+            "package.module:function"
+        )
+    if (equals and name not in WITH_PEAK) or not _is_peak(peak if equals else "1"):
+        takers = " and ".join(WITH_PEAK)
+        raise ExportError(f"metric {wanted!r}: {takers} take a peak above 0, such as {WITH_PEAK[0]}=255")
+    if need := _lacks(name, shape):
+        raise ExportError(f"metric {name!r} needs outputs with {need}: these have shape {shape}")
+    if name in ("miou", "miou-agreement"):
+        module: MetricModule = MODULES[name](shape[1])
+    else:
+        module = MODULES[name](float(peak)) if equals else MODULES[name]()
+    content = f"{inspect.getsource(MODULES[name])}{f' {peak}' if equals else ''} {shape}"
+    inputs = example_inputs(name, shape, module.spread)
+    return MetricProgram(wanted, name, module.eval(), inputs, module.operands, module.sums, module.score, content)
+
+
+def example_inputs(name: str, shape: tuple[int, ...], spread: float = 1.0) -> tuple[torch.Tensor, torch.Tensor]:
+    """Inputs to export and verify a metric with, for outputs of `shape` with a standard deviation of `spread`."""
+    output, other = noise(shape, spread)
+    if "label" in MODULES[name].operands:
+        return output, _some_labels(output, other)
+    # Of unrelated outputs most of them are 0, or as low as can be, whatever the program does.
+    return output, other if name == "agreement" else output + 0.5 * other
+
+
+def _some_labels(output: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
+    """Labels of which some are what the output says; of maps, some do not count."""
+    if output.dim() == 2:
+        return output.argmax(1)
+    labels = (output + 0.5 * other).argmax(1)
+    return torch.where(other.mean(1) > 0.5 * other.mean(1).std(), torch.full_like(labels, -100), labels)
+
+
+def _has_scores(shape: tuple[int, ...]) -> bool:
+    return len(shape) >= 2 and shape[1] > 1
+
+
+def _lacks(name: str, shape: tuple[int, ...]) -> str | None:
+    """What outputs of this shape would need for the metric."""
+    if name in ("top1", "agreement") and not _has_scores(shape):
+        return "class scores along dimension 1"
+    if name == "top5" and not (_has_scores(shape) and shape[1] > 5):
+        return "the scores of more than 5 classes along dimension 1"
+    if name in ("miou", "miou-agreement"):
+        if not (len(shape) >= 3 and _has_scores(shape)):
+            return "maps of class scores (1, classes, height, width)"
+        return None if 2 * shape[1] <= MOST_SUMS else f"at most {MOST_SUMS // 2} classes"
+    return None if prod(shape) > 1 else "several numbers"
+
+
+def _is_peak(text: str) -> bool:
+    try:
+        return isfinite(float(text)) and 1e-6 <= float(text) <= 1e9
+    except ValueError:
+        return False

@@ -16,6 +16,7 @@ from adaptivenet.toolkit.devices.base import DeviceInfo, Evaluation
 from adaptivenet.toolkit.devices.local.assembler import Assembler
 from adaptivenet.toolkit.devices.local.local import LocalSession
 from adaptivenet.toolkit.graph.graph import BlockGraph, Cut
+from adaptivenet.toolkit.graph.score import SHARE
 
 METRICS = {"agreement": ("output", "oracle"), "fidelity": ("oracle", "output")}
 ALONE = {"luck": ("output",)}
@@ -90,6 +91,7 @@ class NamedPack:
         self.graph, self.metrics = graph, metrics
         self.label = (1,)
         self.sums = dict.fromkeys(metrics, ("right", "count"))
+        self.scored = dict.fromkeys(metrics, SHARE)
 
     def artifact(self, name: str, backend: str) -> Any:
         """No bytes."""

@@ -31,6 +31,7 @@ _ABOUT = (
     "canonical form, or null where it is refused. Written by tests/reader_vectors.py."
 )
 MOST = 2**53 - 1
+DB = {"unit": "dB", "worst": 0, "best": 60}
 NAMES = ["../b0", "/b0", "..", ".b0", "-b", "_b", "b0\n", "b\x1b[31m", "", "b 0", "é", "b\\0", "b" * 64, "b" * 65]
 LINES = ["\n", "a\tb", "\x1b[31m", "\x7f", "\x80", "a\x9f", "\xa0 \u2028 😀", "", "é" * 4096, "é" * 4097]
 TITLES = ["é" * 200, "é" * 201, "😀" * 200]
@@ -142,6 +143,10 @@ def manifest_changes(rng: random.Random) -> Iterator[tuple[str, list[Change]]]:
         (["classes"], [[], None, ["same", "same"]]),
         (["metrics"], [{}]),
         (["metrics", "top1", "operands"], [[], ["label", "label"], ["secret"], ["label", "oracle", "output"]]),
+        (["metrics", "top1", "score"], [DB, {**DB, "best": 0}, {**DB, "best": 1e-9}, {**DB, "kind": "mean"}, {}, None]),
+        (["metrics", "top1", "score"], [{**DB, "worst": -1e9, "best": 1e9}, {**DB, "worst": 60.0, "best": 60}]),
+        (["metrics", "top1", "score"], [{**DB, "worst": -1000000001}, {**DB, "best": 1.7e308}, {**DB, "best": "60"}]),
+        (["metrics", "top1", "score"], [{"unit": "dB", "best": 1}, [], "share", {**DB, "best": None}]),
         (["cuts", 0, "dtype"], ["float16", "float64"]),
         (["cuts", 0, "shape"], [[2, 3, 2, 2]]),
         (["cuts", 0, "index"], [1]),
@@ -166,6 +171,11 @@ def manifest_changes(rng: random.Random) -> Iterator[tuple[str, list[Change]]]:
         (["blocks", 0, "artifacts", "tvm"], [good["blocks"][0]["artifacts"]["onnx"]]),
         (["blocks", 0, "artifacts"], [{}]),
     ]
+    for unit in ["", "share", "µm²", "é" * 16, "😀" * 16, "é" * 17, "d\nB", "\x1b[31m", "\x9f", "\u2028", 3, None]:
+        yield f"a unit of {str(unit)[:9]!r}", [[["metrics", "top1", "score"], {**DB, "unit": unit}]]
+    for sums in (["a"], ["a", "b", "c"], ["a", "b", "c", "d"]):
+        changes = [[["metrics", "top1", "sums"], sums], [["metrics", "top1", "score"], DB]]
+        yield f"a score of {len(sums)} sums", changes
     for place, values in numbers:
         for value in values:
             yield f"{str(value)[:30]} at {place}", [[place, value]]

@@ -1,6 +1,7 @@
 #include "core/manifest.h"
 
 #include <algorithm>
+#include <cmath>
 #include <cstdint>
 #include <initializer_list>
 #include <limits>
@@ -95,6 +96,8 @@ bool is_digests(std::string_view text) {
 
 bool is_title(std::string_view text) { return is_line(text) && !text.empty() && length_of(text) <= 200; }
 
+bool is_unit(std::string_view text) { return is_line(text) && length_of(text) <= 16; }
+
 void text(const Place& place, TextRule holds, const std::string& rule) {
   place.require(place.value().is_string() && holds(place.value().get_ref<const std::string&>()), rule);
 }
@@ -106,6 +109,7 @@ void kind(const Place& place) { text(place, is_kind, "a kind of lower-case lette
 void blob(const Place& place) { text(place, is_blob, "'blobs/', 64 hexadecimal digits, and '.pte' or '.onnx'"); }
 void line(const Place& place) { text(place, is_line, "a line of text without control characters"); }
 void title(const Place& place) { text(place, is_title, "a line of 1 to 200 characters"); }
+void unit(const Place& place) { text(place, is_unit, "a line of at most 16 characters"); }
 
 void one_of(const Place& place, std::initializer_list<std::string_view> known) {
   const bool is_known = place.value().is_string() &&
@@ -244,8 +248,18 @@ void operands(const Place& place) {
   place.require(std::adjacent_find(sorted.begin(), sorted.end()) == sorted.end(), "a list of different operands");
 }
 
+void end(const Place& place) {
+  const bool holds = place.value().is_number() && std::abs(place.value().get<double>()) <= 1e9;
+  place.require(holds, "a number from -1e9 to 1e9");
+}
+
+void score(const Place& place) { fields(place, {{"unit", unit}, {"worst", end}, {"best", end}}); }
+
 void metric(const Place& place) {
-  fields(place, {{"operands", operands}, {"sums", list<identifier, 1, 4096>}, {"artifacts", artifacts}});
+  fields(place, {{"operands", operands},
+                 {"sums", list<identifier, 1, 4096>},
+                 {"score", score, Presence::kOptional},
+                 {"artifacts", artifacts}});
 }
 
 void crop(const Place& place) { one_of(place, {"center"}); }

@@ -1,6 +1,7 @@
 #include "core/pack.h"
 
 #include <algorithm>
+#include <cmath>
 #include <cstdint>
 #include <stdexcept>
 #include <utility>
@@ -141,6 +142,19 @@ Operand operand_from(const Json& name) {
   return name == "oracle" ? Operand::kOracle : Operand::kOutput;
 }
 
+// What a metric's sums come to is the host's to say; a runner holds only that they can come to something.
+void require_score(const std::string& name, const Json& metric) {
+  const auto score = metric.find("score");
+  if (score == metric.end()) return;
+  const std::string what = "manifest.json: metric " + quote(name);
+  if (metric.at("sums").size() % 2 != 0) {
+    throw PackError(what + " has a score and an odd number of sums: it takes parts and as many wholes");
+  }
+  if (std::abs(score->at("best").get<double>() - score->at("worst").get<double>()) < 1e-9) {
+    throw PackError(what + ": the worst and the best of its score are the same: they must be at least 1e-9 apart");
+  }
+}
+
 // When one program is exported for a backend, all of them are.
 void require_backends(const std::string& what, const std::map<std::string, Artifact>& artifacts,
                       const std::map<std::string, Artifact>& others) {
@@ -181,6 +195,7 @@ Pack Pack::parse(std::string_view text) {
     pack.blocks_[block.at("name").get<std::string>()] = artifacts_from(block.at("artifacts"));
   }
   for (const auto& [name, document] : manifest.at("metrics").items()) {
+    require_score(name, document);
     Metric& metric = pack.metrics_[name];
     for (const Json& operand : document.at("operands")) metric.operands.push_back(operand_from(operand));
     metric.sums = document.at("sums").get<std::vector<std::string>>();

@@ -169,6 +169,15 @@ TEST(Pack, RefusesValuesThatAreTooSmallOrTooLarge) {
   refused(set("/metrics/top1/sums", Json::array()));
   accepted(set("/metrics/top1/sums", std::vector<std::string>(4096, "s")));
   refused(set("/metrics/top1/sums", std::vector<std::string>(4097, "s")));
+  const Json decibels = {{"unit", "dB"}, {"worst", 0}, {"best", 60}};
+  accepted(set("/metrics/top1/score", decibels));
+  EXPECT_TRUE(says(refused([&](Json& manifest) {
+                     manifest["metrics"]["top1"]["score"] = decibels;
+                     manifest["metrics"]["top1"]["sums"] = {"one", "two", "three"};
+                   }),
+                   "metric 'top1' has a score and an odd number of sums"));
+  refused(set("/metrics/top1/score", {{"unit", "dB"}, {"worst", 1}, {"best", 1}}));
+  refused(set("/metrics/top1/score", {{"unit", "dB"}, {"worst", 1}, {"best", 2e9}}));
   refused(set("/metrics/top1/operands", Json::array()));
   refused(set("/metrics/top1/operands", {"label", "label"}));
   refused(set("/metrics/top1/operands", {"secret"}));

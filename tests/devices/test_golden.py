@@ -41,6 +41,7 @@ from tapped import CLASSES as TAPPED_CLASSES
 from tapped import tapped
 
 REFERENCE = "local:onnxruntime"
+METRICS = ("fidelity", "top1", "miou", "miou-agreement", "cosine", "l1=4", "psnr=4", "si-snr")
 
 
 @pytest.fixture(params=["local", "runner", "runner:onnxruntime", *WAYS])
@@ -66,7 +67,7 @@ def connect_or_skip(address: str) -> Device:
 @pytest.fixture(scope="module")
 def tapped_pack(tmp_path_factory: pytest.TempPathFactory, one_thread: None) -> BlockPack:
     path = tmp_path_factory.mktemp("packs") / "tapped"
-    return export_pack(tapped(), path, name="tapped", metrics=("fidelity", "top1"), classes=TAPPED_CLASSES, jobs=1)
+    return export_pack(tapped(), path, name="tapped", metrics=METRICS, classes=TAPPED_CLASSES, jobs=1)
 
 
 def data_for(pack: BlockPack, folder: Path, pictures: np.ndarray) -> Dataset:
@@ -126,7 +127,7 @@ def test_maps_with_taps_get_the_same_scores(
 ) -> None:
     plan = compile_plan(tapped_pack.graph, list(tapped_pack.graph.paths()), tapped_pack.metrics)
     data = data_for(tapped_pack, tmp_path, pictures[:4] / 10)
-    check_scores(device, tapped_pack, plan, data, tolerance=1e-4)  # fidelity is no count
+    check_scores(device, tapped_pack, plan, data, tolerance=1e-3)  # not all of them count
 
 
 def test_data_in_several_files_is_the_same_data(

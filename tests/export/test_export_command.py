@@ -110,7 +110,7 @@ def test_what_the_package_names_is_there_whatever_was_imported_before() -> None:
         "print([getattr(export, name).__name__ for name in export.__all__])"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert done.stdout == "['bundle_for_android', 'bundle_pack', 'export_pack']\n"
+    assert done.stdout == "['bundle_for_android', 'bundle_pack', 'export_pack', 'metric']\n"
 
 
 def test_a_supernet_is_not_fused_for_the_profile_of_another_pack(untrained: Path, profiles: dict[str, Path]) -> None:

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 import torch
-from adaptivenet.export.metrics import Fidelity, Top1, choose_metrics, example_inputs
+from adaptivenet.export.metric_modules import Fidelity, Top1
+from adaptivenet.export.metrics import choose_metrics, example_inputs
 from adaptivenet.export.programs import export_program
 from adaptivenet.toolkit.errors import ExportError
 from adaptivenet.toolkit.graph.quality import Quality
@@ -38,7 +39,11 @@ def test_metrics_are_those_asked_for_or_those_that_the_output_has(
 @pytest.mark.parametrize(
     ("wanted", "shape", "message"),
     [
-        ("bleu", (1, 5), "unknown metric 'bleu': choose from top1, agreement, fidelity"),
+        (
+            "bleu",
+            (1, 5),
+            "unknown metric 'bleu': choose from top1, top5, agreement, miou, miou-agreement, fidelity, cosine, l1",
+        ),
         ("top1", (1, 1, 8, 8), "'top1' needs outputs with class scores along dimension 1"),
         ("fidelity", (1, 1), r"'fidelity' needs outputs with several numbers: these have shape \(1, 1\)"),
     ],

@@ -8,6 +8,7 @@ from math import comb
 import pytest
 from adaptivenet.toolkit.graph.doubts import chance_of, guessing, nothing_lost, one_answer
 from adaptivenet.toolkit.graph.quality import Quality
+from adaptivenet.toolkit.graph.score import Score
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -50,6 +51,10 @@ def test_one_answer_is_doubted_on_several_pictures_only() -> None:
 
 
 def test_only_agreement_can_be_too_good() -> None:
-    assert nothing_lost(Quality.from_counts("top1", 9, 9)) is None
-    assert nothing_lost(Quality.from_counts("agreement", 8, 9)) is None
-    assert "reaches 100% agreement on 9 pictures" in (nothing_lost(Quality.from_counts("agreement", 9, 9)) or "")
+    assert nothing_lost(Quality.from_counts("top1", 9, 9), False) is None
+    assert nothing_lost(Quality.from_counts("agreement", 8, 9), True) is None
+    assert "reaches 100.0% agreement on 9 pictures" in (
+        nothing_lost(Quality.from_counts("agreement", 9, 9), True) or ""
+    )
+    decibels = Quality("psnr", 1.0, 0.9, 1.0, 9, Score("dB", 0, 60))
+    assert "reaches 60.00 dB psnr on 9 pictures" in (nothing_lost(decibels, True) or "")

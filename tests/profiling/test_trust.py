@@ -96,7 +96,7 @@ def test_an_original_whose_answer_never_changes_is_doubted(tmp_path: Path, monke
     assert len(result.warnings) == 2
     same, lossless = result.warnings
     assert same.startswith("the original network gives the same answer ('rose') for all 10 pictures")
-    assert lossless.startswith("the fastest subnet of all reaches 100% agreement on 10 pictures")
+    assert lossless.startswith("the fastest subnet of all reaches 100.0% agreement on 10 pictures")
     assert CAUSES in same
     assert CAUSES in lossless
 

@@ -64,7 +64,11 @@ def _strategy(ctx: click.Context, param: click.Parameter, value: str) -> str:
     "--budget", "budgets", multiple=True, help="75% (of the whole network's latency) or 12.5ms; may be repeated."
 )
 @click.option("--tolerance", default="0%", show_default=True, help="By how much of a budget a subnet may be over it.")
-@click.option("--metric", help="What to search by (default: top1 with labels, else the first that needs none).")
+@click.option(
+    "--metric",
+    help="What to search by, of the pack's metrics (default: its first that reads labels, where there are any, else "
+    "its first that needs none).",
+)
 @click.option(
     "--strategy",
     callback=_strategy,

@@ -25,6 +25,7 @@ from ..errors import DeviceError, PlanError
 from ..graph.graph import Block, Subnet
 from ..graph.latency import Latency
 from ..graph.quality import Quality
+from ..graph.score import Score
 from ..pack.pack import BlockPack
 from ..plan.plan import Plan
 from .checks import chain_of, check_plan, check_rounds, check_sums, empty_sums, labels_for, sample_for
@@ -130,8 +131,9 @@ class Evaluation:
     """What a plan's metrics gave, image by image, so that two subnets can be compared on the same images.
 
     `sums[metric]` is float64 of shape (subnets, images, sums): the row of subnet k holds the metric program's output
-    for each image (for `top1` and `agreement`: correct, count; for `fidelity`: fidelity, count). `block_runs` counts
-    the blocks that ran, over all images. `seconds` is the time of the whole evaluation, loading included.
+    for each image (for `top1` and `agreement`: correct, count; for `fidelity`: fidelity, count). `scored` says what
+    they come to, by metric (see `BlockPack.scored`). `block_runs` counts the blocks that ran, over all images.
+    `seconds` is the time of the whole evaluation, loading included.
     """
 
     subnets: tuple[Subnet, ...]
@@ -141,24 +143,23 @@ class Evaluation:
     seconds: float
     engine: str
     threads: int
+    scored: Mapping[str, Score]
 
     def quality(self, metric: str) -> list[Quality]:
         """The quality of each subnet over all images, with its interval, in the order of `subnets`.
 
-        It is the first of the metric's two sums over the second. Raises KeyError for a metric that the plan did not
-        score.
+        Raises KeyError for a metric that the plan did not score or that makes no score, DataError where it counted
+        nothing or gave what is outside of its range.
         """
-        totals = self.sums[metric].sum(axis=1).tolist()
-        return [Quality.from_counts(metric, correct, count, self.images) for correct, count in totals]
+        score = self.scored[metric]
+        for sums in self.sums[metric]:
+            score.of_all(metric, sums)
+        return [Quality.from_images(metric, images, score) for images in self.scores(metric)]
 
     def scores(self, metric: str) -> NDArray[np.float64]:
-        """What each subnet got on each image, as a share: float64 (subnets, images).
-
-        Where an image has nothing to be scored, a label map of no class, no subnet gets anything for it.
-        """
-        reached, possible = np.moveaxis(self.sums[metric], 2, 0)
-        shares: NDArray[np.float64] = np.divide(reached, possible, out=np.zeros_like(reached), where=possible > 0)
-        return shares
+        """What each image says of each subnet's quality: float64 (subnets, images), see `Score.of_images`."""
+        score = self.scored[metric]
+        return np.array([score.of_images(metric, sums) for sums in self.sums[metric]])
 
 
 class Session(MeasuresCosts, ABC):
@@ -266,6 +267,7 @@ class Session(MeasuresCosts, ABC):
             seconds=time.perf_counter() - begin,
             engine=self.info.engine,
             threads=self.evaluation_threads,
+            scored=self.pack.scored,
         )
 
     @property

@@ -54,6 +54,15 @@ def load_model(name: str, weights: str | Path | None = None) -> nn.Module:
     return model.eval()
 
 
+def load_function(name: str) -> Any:
+    """What `package.module:function` names, not called. Raises ModelError when it is not there."""
+    module, separator, attribute = name.partition(":")
+    if not module or not separator or not attribute:
+        raise ModelError(f"{name!r} is no name of a function: write package.module:function")
+    with ordinary_defaults():  # a module of the user's own may change torch's defaults, for us as well
+        return _function(module, attribute, "write package.module:function")
+
+
 def unwrapped(model: nn.Module | ExportedProgram) -> nn.Module:
     """The model itself, without what `torch.compile` and `DataParallel` put around it; an exported program as a module.
 
@@ -125,7 +134,7 @@ def _module(name: str) -> Any:
         raise ModelError(f"cannot import {name!r}: {type(error).__name__}: {error}") from error
 
 
-def _function(module: str, attribute: str) -> Any:
+def _function(module: str, attribute: str, forms: str = _FORMS) -> Any:
     found = _module(module)
     try:
         return operator.attrgetter(attribute)(found)
@@ -138,7 +147,7 @@ def _function(module: str, attribute: str) -> Any:
                 f"module {module!r} has no {attribute!r}: it is {file}, and {twin} in this folder has the name of a "
                 "module that is installed; rename it"
             ) from None
-        raise ModelError(f"module {module!r} has no {attribute!r}; {_FORMS}") from None
+        raise ModelError(f"module {module!r} has no {attribute!r}; {forms}") from None
 
 
 def _call(name: str, build: Callable[[], Any]) -> Any:

@@ -11,6 +11,7 @@ from .quality import Quality
 
 _SURE = 0.01  # guessing gets so many right, or more, in fewer than one of a hundred cases
 _LEAST_ANSWERS = 5  # fewer pictures than this may well be all of one class
+_ANSWERS = {"top1": 1, "top5": 5}  # of a network, one of which is to be right
 _CAUSES = "check the preprocessing, the labels and the weights"
 
 
@@ -31,19 +32,20 @@ def chance_of(correct: int, asked: int, share: float) -> float:
 
 
 def guessing(original: Quality, classes: int) -> str | None:
-    """Whether the original network's top-1 could be guessing among so many classes.
+    """Whether the original network's top-1, or top-5, could be guessing among so many classes.
 
     The test is one-sided and exact. Where an image counts in parts, as with a class for each pixel, it is taken for
     one answer, which is right as often as its pixels are: that doubts too much rather than too little.
     """
     correct = int(original.value * original.n + 1e-6)
-    chance = chance_of(correct, original.n, 1 / classes)
+    share = _ANSWERS.get(original.metric, 1) / classes
+    chance = chance_of(correct, original.n, share)
     if chance < _SURE:
         return None
     return (
         f"the original network has a {original.metric} of {original.value:.1%} on {original.n} pictures, and guessing "
         f"among {classes} classes does as well with a probability of {chance:.2g}: {_CAUSES}"
-        + (", or give more pictures" if original.value > 1.5 / classes else "")
+        + (", or give more pictures" if original.value > 1.5 * share else "")
     )
 
 
@@ -57,11 +59,14 @@ def one_answer(answer: str, pictures: int, network: str = "the original network"
     )
 
 
-def nothing_lost(fastest: Quality) -> str | None:
-    """Whether the fastest subnet of all answers as the original does on every picture, as only a defect allows."""
-    if fastest.value < 1 or fastest.metric not in ("agreement", "fidelity"):
+def nothing_lost(fastest: Quality, with_oracle: bool) -> str | None:
+    """Whether the fastest subnet of all answers as the original does on every picture, as only a defect allows.
+
+    `with_oracle`: the metric compares with the original; by others, all subnets may well be right.
+    """
+    if fastest.value < 1 or not with_oracle:
         return None
     return (
-        f"the fastest subnet of all reaches 100% {fastest.metric} on {fastest.n} pictures, so these pictures cannot "
-        f"tell subnets apart: {_CAUSES}"
+        f"the fastest subnet of all reaches {fastest.text} {fastest.metric} on {fastest.n} pictures, the most "
+        f"there is, so these pictures cannot tell subnets apart: {_CAUSES}"
     )

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 from ..data.preprocessing import Preprocessing
 from ..errors import GraphError, PackError, PreprocessingError
 from ..graph.graph import Block, BlockGraph, Cut
+from ..graph.score import SHARE, Score
 from .archive import Archive
 from .manifest import MANIFEST, MANIFEST_LIMIT, parse_manifest
 from .trained_on import TrainedOn
@@ -77,10 +78,11 @@ class BlockPack:
     `path` is the folder, or the archive; `manifest` the parsed manifest; `name` what the pack calls itself; `digest`
     the digest of the manifest, and so of everything; `graph` the search space; `preprocessing` how a picture becomes
     the input (None: the input is no picture); `classes` the names of the classes (None: not a classifier, or unknown);
-    `metrics` the operand kinds of each metric program, and `sums` the names of what it returns; `label` the shape of
-    one label, that of the output without its dimension 1; `outputs` the names and shapes of the tensors that the output
-    holds one after another (empty: it is one tensor); `trained_on` the pictures that its blocks were trained on (None:
-    unknown); `backends` what the blocks are exported for.
+    `metrics` the operand kinds of each metric program, and `sums` the names of what it returns; `scored` what the
+    scores are of each that makes one; `label` the shape of one label, that of the output without its dimension 1;
+    `outputs` the names and shapes of the tensors that the output holds one after another (empty: it is one tensor);
+    `trained_on` the pictures that its blocks were trained on (None: unknown); `backends` what the blocks are exported
+    for.
     """
 
     def __init__(self, path: Path, manifest: dict[str, Any], archive: Archive | None = None) -> None:
@@ -98,6 +100,7 @@ class BlockPack:
         self.sums: Mapping[str, tuple[str, ...]] = {
             name: tuple(metric["sums"]) for name, metric in manifest["metrics"].items()
         }
+        self.scored = _scored(manifest)
         output = self.graph.cuts[-1].shape
         self.label = (*output[:1], *output[2:])
         self.outputs = _outputs(manifest, self.graph)
@@ -137,7 +140,8 @@ class BlockPack:
     @property
     def scores(self) -> tuple[int, ...] | None:
         """The shape of the class scores that the network gives, `(1, classes, ...)`; None: it gives something else."""
-        scores = self.classes is not None or not {"top1", "agreement"}.isdisjoint(self.metrics)
+        labelled = any("label" in operands for operands in self.metrics.values())
+        scores = self.classes is not None or labelled or "agreement" in self.metrics
         return self.graph.cuts[-1].shape if scores and not self.outputs else None
 
     def open_data(self, path: str | os.PathLike[str], *, labels: str | None = None) -> Dataset:
@@ -228,6 +232,27 @@ def _outputs(manifest: dict[str, Any], graph: BlockGraph) -> tuple[tuple[str, tu
     if outputs and (len(last) != 2 or whole != prod(last)):
         raise PackError(f"{MANIFEST}: the outputs hold {whole} numbers for one picture, but the last cut is {last}")
     return outputs
+
+
+def _scored(manifest: dict[str, Any]) -> dict[str, Score]:
+    """What the sums of each metric come to; those that say nothing of it make a score where they are a part and a
+    count."""
+    found = {}
+    for name, metric in manifest["metrics"].items():
+        stated, sums = metric.get("score"), metric["sums"]
+        if stated is None:
+            if len(sums) == 2 and sums[1] == "count":
+                found[name] = SHARE
+            continue
+        if len(sums) % 2:
+            raise PackError(
+                f"{MANIFEST}: metric {name!r} has a score and an odd number of sums: it takes parts and as many wholes"
+            )
+        try:
+            found[name] = Score(**stated)
+        except ValueError as error:
+            raise PackError(f"{MANIFEST}: metric {name!r}: {error}") from error
+    return found
 
 
 def _preprocessing(manifest: dict[str, Any], graph: BlockGraph) -> Preprocessing | None:

@@ -25,6 +25,7 @@ from ..atomic import check_folder, new_folder
 from ..data.preprocessing import Preprocessing
 from ..errors import PackError
 from ..graph.graph import BlockGraph
+from ..graph.score import SHARE, Score
 from .manifest import FORMAT, MANIFEST, VERSION, manifest_digest
 from .pack import BLOBS, SUFFIXES, Artifact, BlockPack
 from .trained_on import TrainedOn
@@ -36,12 +37,14 @@ Artifacts = Mapping[str, Artifact]  # by backend
 class Metric:
     """A metric program: the kinds of its operands in order, the names of the sums it returns, and its artifacts.
 
-    `operands` are out of `output` (of the subnet), `oracle` (the oracle's output) and `label`.
+    `operands` are out of `output` (of the subnet), `oracle` (the oracle's output) and `label`. `score` is what the
+    sums, parts and then as many wholes, come to; None: a share, where they are a part and a `count`.
     """
 
     operands: tuple[str, ...]
     artifacts: Artifacts
     sums: tuple[str, ...] = ("correct", "count")
+    score: Score | None = None
 
 
 def describe(
@@ -71,6 +74,7 @@ def describe(
             name: {
                 "operands": list(metric.operands),
                 "sums": list(metric.sums),
+                **({} if metric.score is None or _goes_without(metric) else {"score": metric.score.to_json()}),
                 "artifacts": _to_json(metric.artifacts),
             }
             for name, metric in metrics.items()
@@ -80,6 +84,11 @@ def describe(
         **({} if trained_on is None else {"trained_on": trained_on.to_text()}),
         "provenance": dict(provenance or {}),
     }
+
+
+def _goes_without(metric: Metric) -> bool:
+    """Whether readers know the score by the names of the sums: older ones refuse a pack that says it."""
+    return metric.score == SHARE and len(metric.sums) == 2 and metric.sums[1] == "count"
 
 
 def _to_json(artifacts: Artifacts) -> dict[str, Any]:

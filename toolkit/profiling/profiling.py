@@ -66,7 +66,7 @@ def profile(
     """Measures, searches and verifies on the device of `session`.
 
     `data` is divided into pictures to search on and pictures to verify on, unless `verify` gives the latter. The metric
-    is `top1` where the pack has it and the pictures its labels, else the pack's first that needs none, unless the
+    is the pack's first that reads labels, where the pictures have them, else its first that needs none, unless the
     settings name one.
 
     What the device has answered is kept in the file `journal` as it comes; with `resume`, what is there already is not
@@ -336,7 +336,11 @@ class _Profiling:
         fastest, _ = fastest_and_slowest(self.graph, cost)
         found = seen_in_training(self.pack, self.trained_on, len(self.held_out))
         found += original_in_doubt(self.session, self.data, self.original)
-        if fastest in qualities and fastest != self.graph.oracle and (doubt := nothing_lost(qualities[fastest][0])):
+        if (
+            fastest in qualities
+            and fastest != self.graph.oracle
+            and (doubt := nothing_lost(qualities[fastest][0], self.with_oracle))
+        ):
             found.append(doubt)
         return tuple(found)
 

@@ -29,9 +29,9 @@ def seen_in_training(pack: BlockPack, seen: int | None, pictures: int) -> list[s
 def original_in_doubt(session: Session, pictures: Dataset, qualities: Sequence[Quality]) -> list[str]:
     """What is odd about the original network, which has these qualities and answers for these pictures."""
     pack, found = session.pack, []
-    scores = not {"top1", "agreement"}.isdisjoint(pack.metrics)
+    scores = pack.scores is not None
     for quality in qualities:
-        if quality.metric == "top1" and (doubt := guessing(quality, pack.graph.cuts[-1].shape[1])):
+        if quality.metric in ("top1", "top5") and (doubt := guessing(quality, pack.graph.cuts[-1].shape[1])):
             found.append(doubt)
     if (answer := _only_answer(session, pictures, scores)) and (doubt := one_answer(answer, len(pictures))):
         found.append(doubt)

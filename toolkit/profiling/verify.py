@@ -56,10 +56,14 @@ def choose_metric(pack: BlockPack, data: Dataset, wanted: str | None) -> str:
         if not usable:
             raise DataError(
                 f"pack {pack.name!r} has only metrics that need labels of shape {pack.label}: label pictures so"
+                if pack.scored
+                else f"pack {pack.name!r} has no metric that makes a score: export it with one (--metric)"
             )
-        return "top1" if "top1" in usable else usable[0]
+        return next((name for name in usable if "label" in pack.metrics[name]), usable[0])
     if wanted not in pack.metrics:
         raise DataError(f"pack {pack.name!r} has no metric {wanted!r}: it has {', '.join(pack.metrics) or 'none'}")
+    if wanted not in pack.scored:
+        raise DataError(f"metric {wanted!r} of pack {pack.name!r} gives sums that make no score: use another one")
     if wanted not in usable_metrics(pack, data):
         has = "none" if data.label_shape is None else f"some of shape {(1, *data.label_shape)}"
         because = f" ({'; '.join(data.notes)})" if data.notes else ""
@@ -71,9 +75,9 @@ def choose_metric(pack: BlockPack, data: Dataset, wanted: str | None) -> str:
 
 
 def usable_metrics(pack: BlockPack, data: Dataset) -> list[str]:
-    """The metrics of the pack that need no labels, or whose labels the data has."""
+    """The metrics of the pack that make a score, and that need no labels or whose labels the data has."""
     labelled = data.label_shape == pack.label[1:]
-    return [name for name, operands in pack.metrics.items() if labelled or "label" not in operands]
+    return [name for name in pack.scored if labelled or "label" not in pack.metrics[name]]
 
 
 def rising(qualities: Sequence[float]) -> list[float]:
@@ -184,16 +188,15 @@ def verify_points(
     together = [Result(point.subnet, np.concatenate([point.scores, row])) for point, row in zip(points, scores)]
     beaten = surely_beaten(together, graph.oracle, "oracle" in pack.metrics[metric])
     rows = [row for row, point in enumerate(points) if point.subnet not in beaten]
-    totals = evaluation.sums[metric].sum(axis=1)
+    found = evaluation.quality(metric)
     # The points make up a curve, but an oracle that is surely worse than something faster stands beside it.
     of_curve = [row for row in rows if not any(is_worse(together[row], each) for each in together[:row])]
-    correct = {row: float(totals[row, 0]) for row in rows}
-    correct |= dict(zip(of_curve, rising([correct[row] for row in of_curve]), strict=True))
+    curve = dict(zip(of_curve, rising([found[row].value for row in of_curve]), strict=True))
 
     def qualities(row: int) -> Qualities:
-        reached = correct.get(row, float(totals[row, 0]))
-        found = Quality.from_counts(metric, reached, float(totals[row, 1]), evaluation.images)
-        return found, tuple(each[row] for each in others.values())
+        reported = curve.get(row, found[row].value)
+        own = Quality.from_images(metric, scores[row], evaluation.scored[metric], reported)
+        return own, tuple(each[row] for each in others.values())
 
     networks = {subnet: qualities(subnets.index(subnet)) for subnet in graph.networks}
     return {subnets[row]: qualities(row) for row in rows}, networks, original

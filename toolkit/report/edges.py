@@ -58,7 +58,7 @@ def notes(profile: Profile) -> list[str]:
 
 def _quality(point: FrontPoint) -> str:
     quality = point.qualities[0] if point.qualities else None
-    return f"{quality.metric} {quality.value:.1%}" if quality else "no quality measured"
+    return f"{quality.metric} {quality.text}" if quality else "no quality measured"
 
 
 def _percent(share: float) -> str:

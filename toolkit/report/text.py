@@ -13,6 +13,7 @@ from ..errors import ProfileError
 from ..graph.front import FrontPoint
 from ..graph.graph import Subnet
 from ..graph.latency import Latency
+from ..graph.score import SHARE
 from ..profiling.finalists import AGAIN, EDGES, FIRST
 from ..profiling.profile import Profile
 from .costs import cost_columns, cost_words
@@ -217,8 +218,20 @@ def budget_rows(profile: Profile) -> list[list[str]]:
 def footnotes(profile: Profile) -> list[str]:
     """What to know of the tables: of budgets with something at their edge, of the predictions, and of the words."""
     found = predictions(profile.front)
-    words = " ".join([WORDS, *cost_words([*profile.front.points, *profile.whole])])
+    points = [*profile.front.points, *profile.whole]
+    words = " ".join([WORDS, *score_words(points), *cost_words(points)])
     return [*notes(profile), *([found.in_words()] if found else []), words]
+
+
+def score_words(points: Sequence[FrontPoint]) -> list[str]:
+    """What to know of the scores that are no shares: their ranges, and which way is better."""
+    scores = {quality.metric: quality.score for point in points for quality in point.qualities}
+    return [
+        f"Of {metric}, {'less' if score.less_is_better else 'more'} is better: it lies between "
+        f"{min(score.worst, score.best):g} and {max(score.worst, score.best):g}{f' {score.unit}'.rstrip()}."
+        for metric, score in scores.items()
+        if not score.is_share
+    ]
 
 
 def markdown(rows: list[list[str]]) -> str:
@@ -233,8 +246,8 @@ def _threads(device: Mapping[str, Any]) -> str:
 
 
 def in_words(point: FrontPoint) -> str:
-    """The qualities of a point with their intervals, in percent."""
-    return "; ".join(f"{q.metric} {q.value:.1%} ({q.low:.1%}–{q.high:.1%})" for q in point.qualities)
+    """The qualities of a point with their intervals, each in its unit."""
+    return "; ".join(quality.in_words for quality in point.qualities)
 
 
 def report(profile: Profile, picture: str | None = None) -> str:
@@ -289,8 +302,8 @@ def draw_front(profile: Profile, path: Path) -> None:
     from matplotlib import pyplot
 
     points = [point for point in profile.front.points if point.quality is not None]
+    score = next((point.quality.score for point in points if point.quality is not None), SHARE)
     figure, axes = pyplot.subplots(figsize=(7.2, 4.2), layout="constrained")
-    x = [point.latency_ms for point in points]
     for budget in profile.choices:
         axes.axvline(budget.budget_ms, color="0.75", linewidth=1, linestyle="--", zorder=0)
         axes.annotate(
@@ -303,18 +316,21 @@ def draw_front(profile: Profile, path: Path) -> None:
             va="top",
             fontsize=8,
         )
-    names = [quality.metric for quality in (points[0].quality, *points[0].also) if quality is not None]
-    for row, (name, color) in enumerate(zip(names, ("#1f6feb", "#d2691e", "#2e8b57"))):
-        found: list[Any] = [(point.quality, *point.also)[row] for point in points]
-        y = [100 * quality.value for quality in found]
-        low = [100 * (quality.value - quality.low) for quality in found]
-        high = [100 * (quality.high - quality.value) for quality in found]
+    # Metrics with other units than the one that was searched for have no place on its axis.
+    names = [quality.metric for quality in points[0].qualities if quality.score == score]
+    for name, color in zip(names, ("#1f6feb", "#d2691e", "#2e8b57")):
+        known = [(point, quality) for point in points for quality in point.qualities if quality.metric == name]
+        x, found = [point.latency_ms for point, _ in known], [quality for _, quality in known]
+        y = [score.drawn(quality.value) for quality in found]
+        low = [abs(score.drawn(quality.value) - score.drawn(quality.low)) for quality in found]
+        high = [abs(score.drawn(quality.high) - score.drawn(quality.value)) for quality in found]
+        low, high = (high, low) if score.less_is_better else (low, high)
         axes.errorbar(x, y, yerr=[low, high], fmt="o-", color=color, markersize=5, capsize=3, linewidth=1.4, label=name)
     chosen = {choice.point.subnet for choice in profile.choices}
     marked = [point for point in points if point.subnet in chosen]
     axes.scatter(
         [point.latency_ms for point in marked],
-        [100 * point.quality.value for point in marked if point.quality is not None],
+        [score.drawn(point.quality.value) for point in marked if point.quality is not None],
         s=130,
         facecolors="none",
         edgecolors="black",
@@ -326,7 +342,7 @@ def draw_front(profile: Profile, path: Path) -> None:
     for point in beside:
         axes.annotate(
             point.subnet[0],
-            (point.latency_ms, 100 * point.quality.value if point.quality else 0.0),
+            (point.latency_ms, score.drawn(point.quality.value if point.quality else 0.0)),
             xytext=(0, -12),
             textcoords="offset points",
             ha="center",
@@ -335,7 +351,7 @@ def draw_front(profile: Profile, path: Path) -> None:
     if beside:
         axes.scatter(
             [point.latency_ms for point in beside],
-            [100 * point.quality.value for point in beside if point.quality is not None],
+            [score.drawn(point.quality.value) for point in beside if point.quality is not None],
             marker="D",
             s=42,
             color="black",
@@ -344,7 +360,11 @@ def draw_front(profile: Profile, path: Path) -> None:
         )
     device = profile.device
     axes.set_xlabel(f"latency, ms (measured; {device['engine']}, {_threads(device)})")
-    axes.set_ylabel(f"quality, % of {profile.document['verify']['images']} unseen pictures")
+    pictures = f"{profile.document['verify']['images']} unseen pictures"
+    unit = f", {score.axis}" if score.axis else ""
+    axes.set_ylabel(f"quality, % of {pictures}" if score.is_share else f"{' and '.join(names)}{unit}, on {pictures}")
+    if score.less_is_better:
+        axes.invert_yaxis()
     axes.set_title(f"{profile.name} on {device['name']}", fontsize=10)
     axes.grid(alpha=0.25)
     axes.legend(loc="lower right", fontsize=8)

@@ -24,10 +24,15 @@ class Trial:
 
 @dataclass(frozen=True, eq=False)
 class Result:
-    """How a subnet did on the first images: float64 `scores` of shape (n,), each a share from 0 to 1."""
+    """How a subnet did on the first images: float64 `scores` of shape (n,), whose mean is its quality from 0 to 1.
+
+    Of most metrics each is the image's own quality; `Score.of_images` says what it is of others. `sums` (n, sums) is
+    what they were made of; None where that is not known.
+    """
 
     subnet: Subnet
     scores: NDArray[np.float64]
+    sums: NDArray[np.float64] | None = None
 
     @property
     def n(self) -> int:

@@ -72,7 +72,14 @@ class Evaluator:
             seconds += found.seconds
         info = self.session.info
         return Evaluation(
-            tuple(asked), sums, len(data), block_runs, seconds, info.engine, self.session.evaluation_threads
+            tuple(asked),
+            sums,
+            len(data),
+            block_runs,
+            seconds,
+            info.engine,
+            self.session.evaluation_threads,
+            self.session.pack.scored,
         )
 
     def close(self) -> None:
@@ -113,8 +120,9 @@ class Evaluator:
         return found
 
     def _qualities(self, found: Evaluation) -> list[float]:
-        """By the first metric; all alike where its sums are no share."""
-        totals = found.sums[next(iter(self.metrics))].sum(axis=1)
-        if totals.shape[1] != 2:
-            return [0.0] * len(totals)
-        return [right / count if count else 0.0 for right, count in totals.tolist()]
+        """By the first metric; all alike where its sums make no score."""
+        first = next(iter(self.metrics))
+        if first not in found.scored:
+            return [0.0] * len(found.subnets)
+        qualities: list[float] = found.scores(first).mean(axis=1).tolist()
+        return qualities

@@ -79,11 +79,10 @@ class Observed:
         places = [ends.index(result.n) + 1 for result in results]
         self.of = np.repeat(np.arange(len(results)), places)
         self.stretch = np.concatenate([np.arange(place) for place in places])
-        scores = [np.clip(result.scores, 0.0, 1.0) for result in results]
+        scores = [result.scores for result in results]
         bounds = list(itertools.pairwise([0, *ends]))
-        self.means = np.array(
-            [row[begin:end].mean() for row in scores for begin, end in bounds if end <= len(row)], dtype=np.float64
-        )
+        means = [row[begin:end].mean() for row in scores for begin, end in bounds if end <= len(row)]
+        self.means = np.clip(np.array(means, dtype=np.float64), 0.0, 1.0)
         self.images = np.array([result.n for result in results], dtype=np.float64)
         # Four more images, two right and two wrong (Agresti and Coull, The American Statistician 52, 1998): a share of
         # none or of all says little about itself.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -61,16 +61,16 @@ def search(
     done = 0
     with Evaluator(session, {metric: session.pack.metrics[metric]}, limit_bytes) as evaluator:
         heats = _Heats(evaluator, data, metric)
-        heats.scores |= {subnet: result.scores for subnet, result in strategy.results.items()}
-        while trials := _affordable(strategy.ask(at_once), heats.scores, image_evaluations - done):
+        heats.results |= strategy.results
+        while trials := _affordable(strategy.ask(at_once), heats.results, image_evaluations - done):
 
             def report(more: int, before: int = done) -> None:
                 if progress:
                     progress(before + more, image_evaluations)
 
             done += heats.run(trials, report)
-            strategy.tell([Result(trial.subnet, heats.scores[trial.subnet]) for trial in trials])
-    return Searched(len(heats.scores), done, len(data), heats.block_runs, heats.seconds)
+            strategy.tell([heats.results[trial.subnet] for trial in trials])
+    return Searched(len(heats.results), done, len(data), heats.block_runs, heats.seconds)
 
 
 def complete(
@@ -99,10 +99,14 @@ class _Rest(Strategy):
         self.of.tell(results)
 
 
-def _affordable(trials: Sequence[Trial], scores: dict[Subnet, NDArray[np.float64]], left: int) -> list[Trial]:
+def _affordable(trials: Sequence[Trial], results: Mapping[Subnet, Result], left: int) -> list[Trial]:
     """The first trials, for as long as there are image evaluations left for them."""
-    costs = itertools.accumulate(trial.images - len(scores.get(trial.subnet, ())) for trial in trials)
+    costs = itertools.accumulate(trial.images - _seen(results, trial.subnet) for trial in trials)
     return [trial for trial, cost in zip(trials, costs) if cost <= left]
+
+
+def _seen(results: Mapping[Subnet, Result], subnet: Subnet) -> int:
+    return results[subnet].n if subnet in results else 0
 
 
 def _after(report: Callable[[int], None], before: int, more: int) -> None:
@@ -110,17 +114,17 @@ def _after(report: Callable[[int], None], before: int, more: int) -> None:
 
 
 class _Heats:
-    """Trials made on a device. `scores` has one share for each image that a subnet has seen."""
+    """Trials made on a device. `results` has those of each subnet on all images that it has seen."""
 
     def __init__(self, evaluator: Evaluator, data: Dataset, metric: str) -> None:
         self.evaluator, self.data, self.metric = evaluator, data, metric
-        self.scores: dict[Subnet, NDArray[np.float64]] = {}
+        self.results: dict[Subnet, Result] = {}
         self.block_runs = 0
         self.seconds = 0.0
 
     def run(self, trials: Sequence[Trial], report: Callable[[int], None]) -> int:
         """How many image evaluations the trials took. Those on the same images share one plan."""
-        seen = {trial.subnet: len(self.scores.get(trial.subnet, ())) for trial in trials}
+        seen = {trial.subnet: _seen(self.results, trial.subnet) for trial in trials}
         ends = sorted({*seen.values(), *(trial.images for trial in trials)})
         done = 0
         for first, last in itertools.pairwise(ends):
@@ -136,6 +140,14 @@ class _Heats:
         )
         self.block_runs += evaluation.block_runs
         self.seconds += evaluation.seconds
-        scores = evaluation.scores(self.metric)
-        for subnet, row in zip(subnets, scores, strict=True):
-            self.scores[subnet] = np.concatenate([self.scores.get(subnet, row[:0]), row])
+        for subnet, sums in zip(subnets, evaluation.sums[self.metric], strict=True):
+            self.results[subnet] = self._with(subnet, sums)
+
+    def _with(self, subnet: Subnet, sums: NDArray[np.float64]) -> Result:
+        """The result of a subnet with what more images gave: a score need not be a mean over them."""
+        score = self.evaluator.session.pack.scored[self.metric]
+        before = self.results.get(subnet)
+        if before is not None and before.sums is None:  # a strategy of one's own may keep the scores alone
+            return Result(subnet, np.concatenate([before.scores, score.of_images(self.metric, sums)]))
+        sums = sums if before is None or before.sums is None else np.concatenate([before.sums, sums])
+        return Result(subnet, score.of_images(self.metric, sums), sums)

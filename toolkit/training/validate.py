@@ -66,7 +66,7 @@ def check(supernet: Supernet, data: TrainingData) -> None:
     if len(shape) not in (2, 4) or shape[1] < 2:
         raise TrainingError(
             f"the network gives {shape}: quality is known for class scores of shape (batch, classes) or (batch, "
-            "classes, height, width); train without validation, and profile with --metric fidelity"
+            "classes, height, width); train without validation, and export with a --metric that fits"
         )
     data.image(0)
     if (label := label_of(data, 0)) is not None:

@@ -31,7 +31,7 @@ class Plot:
         for value, text in ticks(x.low, x.high, max(2, int((x.stop - x.start) / _PER_X))):
             parts.append(line(x(value), y.start, x(value), y.stop, "grid"))
             parts.append(words(x(value), y.start + 18, text, "tick", "middle"))
-        for value, text in ticks(y.low, y.high, max(2, int((y.start - y.stop) / _PER_Y))):
+        for value, text in ticks(min(y.low, y.high), max(y.low, y.high), max(2, int((y.start - y.stop) / _PER_Y))):
             parts.append(line(x.start, y(value), x.stop, y(value), "grid"))
             parts.append(words(x.start - 7, y(value) + 4, text, "tick", "end"))
         parts.append(words((x.start + x.stop) / 2, y.start + 38, x_title, "axis", "middle"))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ...graph.front import FrontPoint
-from ...graph.quality import Quality
+from ...graph.score import SHARE, Score
 from ...profiling.profile import Choice
 from ..milliseconds import decimals
 from .drawing import (
@@ -39,6 +39,17 @@ def metrics(points: Sequence[FrontPoint]) -> list[str]:
     return list(dict.fromkeys(quality.metric for point in points for quality in point.qualities))
 
 
+def drawn_metrics(points: Sequence[FrontPoint]) -> list[str]:
+    """Those of the metrics that are drawn: the first, and others whose scores have the same unit and range."""
+    found = {quality.metric: quality.score for point in points for quality in point.qualities}
+    return [metric for metric, score in found.items() if score == next(iter(found.values()))]
+
+
+def score_of(points: Sequence[FrontPoint]) -> Score:
+    """What the drawn scores are."""
+    return next((quality.score for point in points for quality in point.qualities), SHARE)
+
+
 def drawn_budgets(facts: Facts) -> list[Choice]:
     """The budgets that lie where the points are, or a little to the right."""
     return [choice for choice in facts.choices if choice.budget_ms <= facts.points[-1].latency_ms * _FARTHEST]
@@ -55,11 +66,6 @@ def predicted(facts: Facts, point: FrontPoint) -> str:
     return " ± ".join(in_ms(facts, point.predicted_ms, point.predicted_error_ms))
 
 
-def in_words(quality: Quality) -> str:
-    """A quality with its interval, in percent."""
-    return f"{quality.metric} {quality.value:.1%} ({quality.low:.1%}–{quality.high:.1%})"
-
-
 def describe(facts: Facts, point: FrontPoint) -> list[str]:
     """All that is known of a point of the front, in lines."""
     lines = [f"{predicted(facts, point)} ms predicted, not measured"]
@@ -70,7 +76,7 @@ def describe(facts: Facts, point: FrontPoint) -> list[str]:
             f"median of {latency.repetitions} whole runs, IQR {spread} ms",
             f"predicted {predicted(facts, point)} ms",
         ]
-    lines += [f"{in_words(quality)}, {quality.n} pictures" for quality in point.qualities] or ["quality not measured"]
+    lines += [f"{quality.in_words}, {quality.n} pictures" for quality in point.qualities] or ["quality not measured"]
     if point.resident_mb is not None:
         lines.append(f"{point.resident_mb:.1f} MB resident, measured once")
     if point.energy_mj is not None:
@@ -82,7 +88,7 @@ def describe(facts: Facts, point: FrontPoint) -> list[str]:
 
 def draw_front(facts: Facts, width: float, class_: str) -> Markup:
     """The front as an svg that is `width` pixels wide."""
-    points, names = facts.points, metrics(facts.points)
+    points, names, score = facts.points, drawn_metrics(facts.points), score_of(facts.points)
     budgets = {_label(facts, choice): choice.budget_ms for choice in drawn_budgets(facts)}
     x = Scale(*around([*(point.latency_ms for point in points), *budgets.values()]), 44, width - 12)
     halves = [LETTER * len(text) / 2 + 9 for text in budgets]  # they are bold
@@ -90,17 +96,20 @@ def draw_front(facts: Facts, width: float, class_: str) -> Markup:
     in_lane = lanes([(center - half, center + half) for center, half in zip(centers, halves)])
     top = 26.0 + _LANE * (1 + max(in_lane, default=-1))
     bottom = top + _HEIGHT
-    shares = [100 * share for point in points for quality in point.qualities for share in (quality.low, quality.high)]
-    plot = Plot(x, Scale(*around(shares or [0.0, 100.0], most=100), bottom, top))
+    found = [quality for point in points for quality in point.qualities if quality.metric in names]
+    ends = [score.drawn(0.0), score.drawn(1.0)]
+    reach = [score.drawn(end) for quality in found for end in (quality.low, quality.high)] or ends
+    low, high = around(reach, min(ends), max(ends))
+    plot = Plot(x, Scale(high, low, bottom, top) if score.less_is_better else Scale(low, high, bottom, top))
     measured = all(point.measured for point in points)
-    parts = [plot.axes(f"latency, ms ({'measured' if measured else 'measured or predicted'})", "quality, %")]
+    parts = [plot.axes(f"latency, ms ({'measured' if measured else 'measured or predicted'})", _axis(names, score))]
     for (text, ms), center, lane in zip(budgets.items(), centers, in_lane):
         below = 38.0 + _LANE * lane
         parts.append(line(x(ms), below - 10, x(ms), bottom, "budget"))
         parts.append(words(center, below - 13, text, "label", "middle"))
     for row, metric in enumerate(names):
-        found = [(point, quality) for point in points for quality in point.qualities if quality.metric == metric]
-        way = [f"{x(point.latency_ms):.1f},{plot.y(100 * quality.value):.1f}" for point, quality in found]
+        of = [(point, quality) for point in points for quality in point.qualities if quality.metric == metric]
+        way = [f"{x(point.latency_ms):.1f},{plot.y(score.drawn(quality.value)):.1f}" for point, quality in of]
         parts.append(tag("polyline", points=" ".join(way), class_=f"way m{row % len(SHAPES)}"))
     parts += [_point(facts, point, names, plot) for point in points]
     title = f"The front: latency against quality of {len(points)} subnets, and the budgets"
@@ -133,6 +142,11 @@ def draw_predictions(facts: Facts, size: float = 400) -> Markup:
     return picture(title, size, size, parts)
 
 
+def _axis(names: Sequence[str], score: Score) -> str:
+    what = "quality" if score.is_share or len(names) != 1 else names[0]
+    return f"{what}, {score.axis}" if score.axis else what
+
+
 def _label(facts: Facts, choice: Choice) -> str:
     text = choice.budget
     return shortened(text if text.endswith("ms") else f"{text} = {in_ms(facts, choice.budget_ms)[0]} ms", _LETTERS)
@@ -141,10 +155,10 @@ def _label(facts: Facts, choice: Choice) -> str:
 def _point(facts: Facts, point: FrontPoint, names: Sequence[str], plot: Plot) -> Markup:
     x, parts = plot.x(point.latency_ms), []
     hollow = "" if point.measured else " hollow"
-    for at, quality in enumerate(point.qualities):
+    for at, quality in enumerate(quality for quality in point.qualities if quality.metric in names):
         row = names.index(quality.metric)
         beside = x + _DODGE * (row - (len(names) - 1) / 2)
-        y, low, high = (plot.y(100 * share) for share in (quality.value, quality.low, quality.high))
+        y, low, high = (plot.y(quality.score.drawn(each)) for each in (quality.value, quality.low, quality.high))
         style = f"m{row % len(SHAPES)}"
         parts += whisker(beside, low, beside, high, f"whisker {style}")
         parts += [symbol(RING, beside, y, "ring")] if at == 0 and facts.chosen_for(point) else []

@@ -9,12 +9,13 @@ from itertools import pairwise
 from ..costs import cost_words
 from ..edges import notes
 from ..predictions import predictions
+from ..text import score_words
 from . import tables
 from .block_figure import draw_blocks, shades
 from .drawing import CROSS, RING, SHAPES, key, swatch, symbol
 from .facts import Facts
 from .markup import Markup, joined, tag
-from .point_figures import draw_front, draw_predictions, drawn_budgets, in_ms, metrics
+from .point_figures import draw_front, draw_predictions, drawn_budgets, drawn_metrics, in_ms, metrics, score_of
 
 _WIDE, _NARROW = 928, 343  # pixels; the style sheet shows the one that fits
 _UNSTEADY = 0.5  # an IQR of more than this share of the median is worth a warning
@@ -78,8 +79,13 @@ def _front(facts: Facts) -> list[Markup]:
     ]
     if names := metrics(facts.points):
         caption.append(f"Quality is measured on {images} pictures that the search never saw, with 95% intervals.")
-    if len(names) > 1:
+    shown, score = drawn_metrics(facts.points), score_of(facts.points)
+    if len(shown) > 1:
         caption.append("The metrics of one subnet stand side by side.")
+    if score.less_is_better:
+        caption.append(f"Of {' and '.join(shown)}, less is better: the axis is upside down.")
+    if others := [name for name in names if name not in shown]:
+        caption.append(f"Not drawn, for it has another unit, but in the table: {', '.join(others)}.")
     if drawn:
         caption.append("Dashed lines are the budgets; a ring marks the slowest subnet within one, which is chosen.")
     if beyond:
@@ -90,7 +96,7 @@ def _front(facts: Facts) -> list[Markup]:
     searched_by = [point.qualities[0].value for point in facts.points if point.qualities]
     rising = [
         "A slower subnet that did no better than a faster one is left out, and the faster one has the mean of both:",
-        f"so the {' and '.join(names[:1])} that was searched for rises.",
+        f"so the {' and '.join(names[:1])} that was searched for {'falls' if score.less_is_better else 'rises'}.",
     ]
     if len(searched_by) < 2 or any(slower <= faster for faster, slower in pairwise(searched_by)):
         rising = []
@@ -113,6 +119,7 @@ def _front(facts: Facts) -> list[Markup]:
         _note(
             "IQR: how far the middle half of the runs lies apart. As timed: not corrected for the device's speed; left",
             "out where that changed nothing by more than 1%. Error: of the predicted latency.",
+            *score_words([*facts.points, *facts.profile.whole]),
             *cost_words([*facts.points, *facts.profile.whole]),
             *rising,
         ),
@@ -120,7 +127,7 @@ def _front(facts: Facts) -> list[Markup]:
 
 
 def _front_key(facts: Facts) -> Markup:
-    names = metrics(facts.points)
+    names = drawn_metrics(facts.points)
     entries = [(f"dot m{row % len(SHAPES)}", SHAPES[row % len(SHAPES)], name) for row, name in enumerate(names)]
     if facts.choices:
         entries.append(("ring", RING, "chosen for a budget"))

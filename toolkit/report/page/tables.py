@@ -12,7 +12,7 @@ from ..milliseconds import decimals
 from ..text import where_corrected
 from .facts import Facts
 from .markup import Markup, joined, tag
-from .point_figures import in_ms, in_words, predicted
+from .point_figures import in_ms, predicted
 
 Cell = object
 
@@ -183,4 +183,4 @@ def _measured(facts: Facts, point: FrontPoint) -> list[str]:
 
 
 def _qualities(point: FrontPoint) -> Markup:
-    return joined(*(tag("div", in_words(quality)) for quality in point.qualities)) or joined("not measured")
+    return joined(*(tag("div", quality.in_words) for quality in point.qualities)) or joined("not measured")

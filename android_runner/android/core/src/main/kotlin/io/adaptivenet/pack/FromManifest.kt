@@ -13,6 +13,7 @@ import io.adaptivenet.json.quote
 import io.adaptivenet.json.shown
 import io.adaptivenet.json.text
 import java.io.File
+import kotlin.math.abs
 
 // The manifest has the form of its schema when it comes here; what is cast below was checked there.
 
@@ -32,7 +33,10 @@ internal fun packOf(manifest: Json.Fields, folder: File?): Pack {
     val preprocessing = preprocessingOf(manifest, graph)
     requireOutputs(manifest, graph)
     val blocks = manifest.list("blocks").map { it as Json.Fields }.associate { it.line("name") to artifactsOf(it) }
-    val metrics = (manifest["metrics"] as Json.Fields).values.mapValues { artifactsOf(it.value as Json.Fields) }
+    val metrics = (manifest["metrics"] as Json.Fields).values.mapValues { (name, metric) ->
+        requireScore(name, metric as Json.Fields)
+        artifactsOf(metric)
+    }
     val backends = blocks.getValue(blocks.keys.min()).keys
     blocks.toSortedMap().forEach { (name, artifacts) -> requireBackends(name, artifacts.keys, backends) }
     metrics.forEach { (name, artifacts) -> requireBackends(name, artifacts.keys, backends) }
@@ -133,6 +137,21 @@ private fun requireOutputs(manifest: Json.Fields, graph: BlockGraph) {
     for (count in counts) left = if (count != null && count <= left) left - count else -1
     if (left != 0L) {
         throw PackException("manifest.json: the outputs do not hold as many numbers as the last cut, which is $last")
+    }
+}
+
+/** What a metric's sums come to is the host's to say; here it is held only that they can come to something. */
+private fun requireScore(name: String, metric: Json.Fields) {
+    val score = metric["score"] as? Json.Fields ?: return
+    val what = "manifest.json: metric ${quote(name)}"
+    if (metric.list("sums").size % 2 != 0) {
+        throw PackException("$what has a score and an odd number of sums: it takes parts and as many wholes")
+    }
+    val (worst, best) = listOf("worst", "best").map { checkNotNull(score[it].number) }
+    if (abs(best - worst) < 1e-9) {
+        throw PackException(
+            "$what: the worst and the best of its score are the same: they must be at least 1e-9 apart",
+        )
     }
 }
 

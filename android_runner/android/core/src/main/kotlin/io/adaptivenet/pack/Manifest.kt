@@ -105,8 +105,14 @@ private val operands: Rule = { place ->
     place.require(values.toSet().size == values.size, "a list of different operands")
 }
 
-private val metric =
-    fields(Field("operands", operands), Field("sums", list(name, 1, 4096)), Field("artifacts", artifacts))
+private val score = fields(Field("unit", unit), Field("worst", end), Field("best", end))
+
+private val metric = fields(
+    Field("operands", operands),
+    Field("sums", list(name, 1, 4096)),
+    Field("score", score, isOptional = true),
+    Field("artifacts", artifacts),
+)
 
 private val preprocessing = fields(
     Field("height", side),

@@ -62,6 +62,8 @@ private fun isDigests(text: String): Boolean = text.length % 8 == 0 && text.leng
 private fun isTitle(text: String): Boolean =
     isLine(text) && text.isNotEmpty() && text.codePointCount(0, text.length) <= 200
 
+private fun isUnit(text: String): Boolean = isLine(text) && text.codePointCount(0, text.length) <= 16
+
 private fun text(rule: String, holds: (String) -> Boolean): Rule =
     { place -> place.require(place.value.text?.let(holds) == true, rule) }
 
@@ -72,6 +74,8 @@ internal val kind: Rule = text("a kind of lower-case letters, digits, '-' and '_
 internal val blob: Rule = text("'blobs/', 64 hexadecimal digits, and '.pte' or '.onnx'", ::isBlob)
 internal val line: Rule = text("a line of text without control characters", ::isLine)
 internal val title: Rule = text("a line of 1 to 200 characters", ::isTitle)
+
+internal val unit: Rule = text("a line of at most 16 characters", ::isUnit)
 
 internal fun oneOf(vararg known: String): Rule = text("one of ${known.joinToString(" ")}") { it in known }
 
@@ -88,6 +92,7 @@ internal val anyNumber: Rule = number("a number") { true }
 internal val positive: Rule = number("a number above 0") { it > 0 }
 internal val atLeastZero: Rule = number("a number that is at least 0") { it >= 0 }
 internal val share: Rule = number("a number from 0 to 1") { it in 0.0..1.0 }
+internal val end: Rule = number("a number from -1e9 to 1e9") { it in -1e9..1e9 }
 
 internal fun nullable(rule: Rule): Rule = { place -> if (place.value != Json.Null) rule(place) }
 
