@@ -1,4 +1,5 @@
-"""Which models become elastic: one of every family in timm, and all of torchvision's that see pictures.
+"""Which models become elastic: one of every family in timm, all of torchvision's that see pictures, and every third of
+other packages'.
 
     python -m benchmarks.coverage [--quick] [--library timm] [--only NAME] [--jobs 2] [--report FILE]
 
@@ -10,10 +11,11 @@ engine. A model that is refused has its reason. A family is elastified when its 
 subnet ran.
 
 A family is a module of timm; its representative is the variant with the fewest parameters, without the `test_` models.
-They stand in families.json, which `--list-families` makes anew. Detectors are taken up to their raw outputs. A model
-may take 15 minutes and three quarters of the memory, over the number of jobs.
+They stand in families.json, which `--list-families` makes anew. Detectors are taken up to their raw outputs. Which are
+the others, others.py says; of them only those count whose package is installed: `pip install transformers torchaudio
+segmentation-models-pytorch`. A model may take 15 minutes and three quarters of the memory, over the number of jobs.
 `options_per_block` is the mean, over the elastified families, of alternatives over original blocks that have any.
-`--quick` tries every fifth family, three subnets of each and three exports, and leaves torchvision out. One run of
+`--quick` tries every fifth family, three subnets of each and three exports, and leaves the rest out. One run of
 counts, no timings to repeat: `seconds` is what one elastify call took on one thread of the machine as it was.
 """
 
@@ -25,6 +27,7 @@ import random
 import subprocess
 import sys
 import threading
+from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -34,10 +37,12 @@ import click
 from adaptivenet.toolkit.cli.console import Console, reports_errors, table
 from adaptivenet.toolkit.report.text import markdown
 
+from . import others
 from .machine import describe_machine
 from .models import allow_torchvision
 
 FAMILIES = Path(__file__).with_name("families.json")
+LIBRARIES = ("timm", "torchvision", "others")
 TOLERANCE = 1e-4
 LIMIT_S = 900.0
 _BIG_SIDES = {"inception_v3": 299, "swin_v2_b": 256, "swin_v2_s": 256, "swin_v2_t": 256, "ssd300_vgg16": 300}
@@ -144,6 +149,14 @@ def run(tasks: Sequence[dict[str, Any]], jobs: int, done: Callable[[int, dict[st
             worker.close()
 
 
+def library_of(task: dict[str, Any]) -> str:
+    """timm, torchvision or others."""
+    if task["side"] is None:
+        return "others"
+    library: str = task["name"].partition(":")[0]
+    return library
+
+
 def _row(name: str, answer: dict[str, Any]) -> list[str]:
     if "refused" in answer:
         return [name, "", "", "", "", "", "", "", "", answer["refused"]]
@@ -176,8 +189,8 @@ def is_elastified(task: dict[str, Any], answer: dict[str, Any]) -> bool:
 
 @click.command()
 @click.option("--quick", is_flag=True, help="A fifth of timm's families; at most 10 minutes on 2 cores.")
-@click.option("--library", type=click.Choice(["timm", "torchvision"]), help="Only the models of this one.")
-@click.option("--only", multiple=True, help="Only this model, as timm:NAME or torchvision:NAME; may be repeated.")
+@click.option("--library", type=click.Choice(["timm", "torchvision", "others"]), help="Only the models of this one.")
+@click.option("--only", multiple=True, help="Only this model, as the table names it; may be repeated.")
 @click.option("--jobs", type=click.IntRange(min=1), default=2, show_default=True, help="Processes, of one thread each.")
 @click.option("--report", type=click.Path(), help="Write the table here as Markdown.")
 @click.option("--list-families", "listing", is_flag=True, help="Make families.json from the installed timm, and stop.")
@@ -199,13 +212,9 @@ def main(quick: bool, library: str | None, only: tuple[str, ...], jobs: int, rep
             {"name": f"torchvision:{name}", "side": _BIG_SIDES.get(name, 224), "subnets": 20, "export": False}
             for name in torchvision_models()
         ]
-    tasks = [
-        task
-        for task in tasks
-        if (not only or task["name"] in only) and (library is None or task["name"].startswith(f"{library}:"))
-    ]
-    tasks.sort(key=lambda task: (task["name"].startswith("torchvision:"), task["side"]))  # the slow ones last
-    families = sum(task["name"].startswith("timm:") for task in tasks)
+        tasks += [{"name": name, "side": None, "subnets": 20, "export": False} for name in others.names()]
+    tasks = [task for task in tasks if (not only or task["name"] in only) and library in (None, library_of(task))]
+    tasks.sort(key=lambda task: (LIBRARIES.index(library_of(task)), task["side"] or 0))  # the slow ones last
     answers: dict[int, dict[str, Any]] = {}
 
     def note(index: int, answer: dict[str, Any]) -> None:
@@ -220,19 +229,22 @@ def main(quick: bool, library: str | None, only: tuple[str, ...], jobs: int, rep
     if report:
         Path(report).write_text(markdown(rows) + "\n")
     good = [index for index, task in enumerate(tasks) if is_elastified(task, answers[index])]
-    of_families = [answers[index] for index in good if index < families]
-    others = len(tasks) - families
+    tried = Counter(map(library_of, tasks))
+    elastified = Counter(library_of(tasks[index]) for index in good)
+    of_families = [answers[index] for index in good if library_of(tasks[index]) == "timm"]
     figures: dict[str, Any] = {
-        "families_tried": families,
-        "families_elastified": len(of_families),
-        "elastified_pct": 100 * len(of_families) / max(families, 1),
+        "families_tried": tried["timm"],
+        "families_elastified": elastified["timm"],
+        "elastified_pct": 100 * elastified["timm"] / max(tried["timm"], 1),
         "options_per_block": sum((facts["blocks"] - facts["originals"]) / facts["elastic"] for facts in of_families)
         / max(len(of_families), 1),
         "worst_oracle_error": max((facts["oracle_error"] for facts in of_families), default=None),
         "exports_tried": sum("exported" in answer for answer in answers.values()),
         "exports_good": sum(answer.get("exported") == "ok" for answer in answers.values()),
-        "torchvision_tried": others,
-        "torchvision_elastified": len(good) - len(of_families),
+        "torchvision_tried": tried["torchvision"],
+        "torchvision_elastified": elastified["torchvision"],
+        "others_tried": tried["others"],
+        "others_elastified_pct": 100 * elastified["others"] / max(tried["others"], 1),
         "defects": sum("defect" in answer for answer in answers.values()),
     }
     click.echo(json.dumps({"benchmark": "coverage", "figures": figures, "machine": describe_machine()}))

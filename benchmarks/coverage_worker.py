@@ -18,6 +18,7 @@ from adaptivenet.toolkit.elastic.tracing.answers import at, in_a_row, paths
 from adaptivenet.toolkit.errors import AdaptiveNetError
 from torch import nn
 
+from . import others
 from .models import allow_torchvision
 from .subnets import draw_by_macs
 
@@ -37,7 +38,7 @@ class Heads(nn.Module):
 
 
 def build(name: str) -> nn.Module:
-    """The model that a name stands for, with random weights, in eval mode."""
+    """The model of timm or torchvision that a name stands for, with random weights, in eval mode."""
     library, _, model = name.partition(":")
     allow_torchvision()  # timm imports it as well
     if library == "timm":
@@ -52,11 +53,14 @@ def build(name: str) -> nn.Module:
     return (Heads(built) if detection else built).eval()
 
 
-def attempt(name: str, side: int, subnets: int, export: bool) -> dict[str, Any]:
-    """Elastifies one model and uses what came out. Raises AdaptiveNetError with the reason when it is refused."""
+def attempt(name: str, side: int | None, subnets: int, export: bool) -> dict[str, Any]:
+    """Elastifies one model and uses what came out. Raises AdaptiveNetError with the reason when it is refused.
+
+    `side` is that of the pictures; None: the model is one of `others`.
+    """
     torch.manual_seed(0)
-    model = build(name)
-    example = torch.randn(1, 3, side, side)
+    model, shape = others.build(name) if side is None else (build(name), (1, 3, side, side))
+    example = torch.randn(shape)
     started = time.monotonic()
     supernet = elastify(model, example)
     seconds = time.monotonic() - started
@@ -70,7 +74,7 @@ def attempt(name: str, side: int, subnets: int, export: bool) -> dict[str, Any]:
         "blocks": len(graph.blocks),
         "subnets": float(graph.count()),
         "seconds": seconds,
-        "oracle_error": _oracle_error(model, supernet, side),
+        "oracle_error": _oracle_error(model, supernet, shape),
     }
     del model
     facts["subnets_run"] = _run_subnets(supernet, example, subnets)
@@ -79,9 +83,9 @@ def attempt(name: str, side: int, subnets: int, export: bool) -> dict[str, Any]:
     return facts
 
 
-def _oracle_error(model: nn.Module, supernet: Supernet, side: int) -> float:
+def _oracle_error(model: nn.Module, supernet: Supernet, shape: tuple[int, ...]) -> float:
     """The largest difference between the oracle path and the model, over the larger of 1 and the largest output."""
-    x = torch.randn(5, 3, side, side)  # not a batch size that tracing has seen
+    x = torch.randn(5, *shape[1:])  # not a batch size that tracing has seen
     with torch.no_grad():
         answer, actual = model(x.clone()), supernet(x)
     expected = in_a_row([at(answer, path) for path in paths(answer)])
