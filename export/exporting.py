@@ -111,7 +111,7 @@ def export_pack(
     )
     names = supernet.classes if classes is None else checked_classes(classes, supernet.scores)
     preprocessing = preprocessing or supernet.preprocessing
-    sample = _checked_sample(supernet, sample)
+    seen, sample = sample is not None, _checked_sample(supernet, sample)
     supernet, graph, fused_for = planned(supernet, also, calibrate is not None, profiles)
     if not profiles and graph.of_blocks.count() == 1:
         raise ExportError(
@@ -123,6 +123,11 @@ def export_pack(
     programs = [metric_program(each, graph.cuts[-1].shape) for each in chosen]
     if taken := [program.name for program in programs if program.name in graph]:
         raise ExportError(f"metric {taken[0]!r} has the name of a block of the pack: rename one of them")
+    if seen and any(program.peak is not None for program in programs):
+        with torch.no_grad():
+            outputs = supernet(sample, supernet.graph.oracle)
+        for doubt in filter(None, (program.doubt(outputs) for program in programs)):
+            (say or (lambda line: None))(f"note: {doubt}")
     jobs_ = jobs_of(supernet, graph, backends, programs, calibrate)
     old = _reusable(reuse) if reuse is not None else _replaced(path) if overwrite else {}
     report = progress or (lambda done, total, what: None)

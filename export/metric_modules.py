@@ -20,6 +20,7 @@ _TOP = 5
 MOST_SUMS = 4096  # in a pack
 MOST_DB = 60.0  # what is nearer than this is the same: pictures of 8 bits that differ by rounding have 59 dB
 _LEAST_DB = -20.0
+_LEAST_REACH, _MOST_REACH = 0.1, 1.5  # of the peak, that one picture's values may reach without a doubt
 
 
 class MetricModule(nn.Module):
@@ -36,7 +37,8 @@ class MetricModule(nn.Module):
 class MetricProgram:
     """A metric for outputs of one shape: as it was asked for, its name in the pack, what computes it, and what it is.
 
-    `content` says what it computes, for telling whether a program of it that is there is still right.
+    `content` says what it computes, for telling whether a program of it that is there is still right. `peak` is how far
+    the values of the outputs reach that it is meant for; None: it does not matter.
     """
 
     wanted: str
@@ -47,6 +49,17 @@ class MetricProgram:
     sums: tuple[str, ...]
     score: Score
     content: str
+    peak: float | None = None
+
+    def doubt(self, outputs: torch.Tensor) -> str | None:
+        """What to say where the original's `outputs` reach much farther, or much less far, than its peak."""
+        low, high = float(outputs.min()), float(outputs.max())
+        if self.peak is None or _LEAST_REACH * self.peak <= high - low <= _MOST_REACH * self.peak:
+            return None
+        return (
+            f"the original network's output reaches from {low:.3g} to {high:.3g} on the sample, and {self.name} is for "
+            f"values that reach {self.peak:g} far: {self.name}=PEAK says another reach"
+        )
 
 
 class Top1(MetricModule):
@@ -148,32 +161,36 @@ class Fidelity(MetricModule):
 
 
 class Cosine(MetricModule):
-    """The cosine of the angle between the output and the oracle's, each as one vector: how alike embeddings are."""
+    """The cosine of the angle between the output and the oracle's, each as one vector: how alike embeddings are.
+
+    It is held at 0 from below: what is at right angles has nothing in common.
+    """
 
     operands = ("output", "oracle")
     sums = ("cosine", "count")
-    score = Score("", -1.0, 1.0)
+    score = Score("", 0.0, 1.0)
 
     def forward(self, output: torch.Tensor, oracle: torch.Tensor) -> torch.Tensor:
         """The cosine of this image's outputs, 0 where one of them is all 0, and 1."""
         one, other = (_unit(each) for each in (output, oracle))
-        return _one((one * other).sum().clamp(min=-1.0, max=1.0))
+        return _one((one * other).sum().clamp(min=0.0, max=1.0))
 
 
 class L1(MetricModule):
-    """The mean absolute difference from the oracle's output, at most `peak`."""
+    """The mean absolute difference from the oracle's output, at most a quarter of `peak`, the range of its values."""
 
     operands = ("output", "oracle")
     sums = ("l1", "count")
 
     def __init__(self, peak: float = 1.0) -> None:
         super().__init__()
-        self.peak, self.score = peak, Score("", peak, 0.0)
+        self.most = peak / 4
+        self.score = Score("", self.most, 0.0)
         self.spread = peak / 4
 
     def forward(self, output: torch.Tensor, oracle: torch.Tensor) -> torch.Tensor:
         """The difference of this image's outputs, and 1."""
-        return _one((output - oracle).abs().mean().clamp(max=self.peak))
+        return _one((output - oracle).abs().mean().clamp(max=self.most))
 
 
 class Psnr(MetricModule):

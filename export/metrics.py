@@ -80,9 +80,12 @@ def metric_program(wanted: str, shape: tuple[int, ...]) -> MetricProgram:
         module: MetricModule = MODULES[name](shape[1])
     else:
         module = MODULES[name](float(peak)) if equals else MODULES[name]()
+    reach = (float(peak) if equals else 1.0) if name in WITH_PEAK else None
     content = f"{inspect.getsource(MODULES[name])}{f' {peak}' if equals else ''} {shape}"
     inputs = example_inputs(name, shape, module.spread)
-    return MetricProgram(wanted, name, module.eval(), inputs, module.operands, module.sums, module.score, content)
+    return MetricProgram(
+        wanted, name, module.eval(), inputs, module.operands, module.sums, module.score, content, reach
+    )
 
 
 def example_inputs(name: str, shape: tuple[int, ...], spread: float = 1.0) -> tuple[torch.Tensor, torch.Tensor]:

@@ -104,9 +104,10 @@ def test_cosine_is_scikit_learns() -> None:
     generator = torch.Generator().manual_seed(0)
     one, other = (torch.randn(IMAGES, 40, generator=generator) for _ in range(2))
     expected = [float(cosine_similarity(a[None], b[None])[0, 0]) for a, b in zip(one.double(), other.double())]
-    np.testing.assert_allclose(sums_of("cosine", one, other)[:, 0], expected, atol=1e-6)
+    assert min(expected) < 0
+    np.testing.assert_allclose(sums_of("cosine", one, other)[:, 0], np.maximum(expected, 0), atol=1e-6)
     np.testing.assert_allclose(sums_of("cosine", one, 3 * one)[:, 0], 1, atol=1e-6)
-    np.testing.assert_allclose(sums_of("cosine", one, -one)[:, 0], -1, atol=1e-6)
+    assert not sums_of("cosine", one, -one)[:, 0].any()
     assert not sums_of("cosine", one, 0 * one)[:, 0].any()
 
 
@@ -123,10 +124,8 @@ def test_psnr_and_l1_are_means_over_images(peak: int) -> None:
         assert score_of("psnr", *given) == score_of("psnr=1", *given)
     assert score_of(f"psnr={peak}", given[0], given[0]) == 60, "the most that is told apart"
     assert score_of(f"psnr={peak}", given[0], given[0] + 9 * peak) == 0
-    assert (score_of(f"l1={peak}", given[0], given[0]), score_of(f"l1={peak}", given[0], given[0] - 3 * peak)) == (
-        0,
-        peak,
-    )
+    assert score_of(f"l1={peak}", given[0], given[0]) == 0
+    assert score_of(f"l1={peak}", given[0], given[0] - 3 * peak) == peak / 4
 
 
 def test_si_snr_does_not_mind_scale_and_mean() -> None:
@@ -190,3 +189,14 @@ def test_one_name_is_one_metric() -> None:
     with pytest.raises(ExportError, match="'psnr' and 'psnr=255' would both be called 'psnr': choose one"):
         choose_metrics(["psnr", "psnr=255"], (1, 3, 8, 8))
     assert choose_metrics(["psnr=255", "l1=255", "psnr=255"], (1, 3, 8, 8)) == ("psnr=255", "l1=255")
+
+
+def test_a_peak_that_does_not_fit_the_outputs_is_said() -> None:
+    outputs = 255 * torch.rand(1, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    doubt = metric_program("psnr", (1, 3, 8, 8)).doubt(outputs)
+    assert doubt is not None
+    assert "reaches from " in doubt
+    assert doubt.endswith("and psnr is for values that reach 1 far: psnr=PEAK says another reach")
+    assert metric_program("psnr=255", (1, 3, 8, 8)).doubt(outputs / 255) is not None
+    assert metric_program("l1=255", (1, 3, 8, 8)).doubt(outputs) is None
+    assert metric_program("fidelity", (1, 3, 8, 8)).doubt(outputs) is None

@@ -18,7 +18,7 @@ from .latency import number
 from .score import LARGEST, SHARE, Score
 
 _Z95 = 1.959963984540054  # the 97.5% quantile of the normal distribution
-_BESIDE = 2  # images that are right or wrong: so many are put beside those that scored
+_BESIDE = 2  # more images than were seen lie as far from the mean as the farthest one that was
 _FIELDS = ("metric", "value", "low", "high", "n")
 
 
@@ -45,18 +45,22 @@ class Quality:
         `value` is what is reported of the set in place of its mean. The interval is Wilson's, for as many images that
         are right or wrong as tell as much as these do: so many more as their variance is smaller than that of right or
         wrong ones with the same mean (as with the effective sample size of surveys: Dean and Pagano, Journal of Survey
-        Statistics and Methodology 3, 2015). Two images that are right or wrong are put beside them: a few that happen
-        to be alike do not prove that all are.
+        Statistics and Methodology 3, 2015). The image that is the farthest from the mean counts three times in that
+        variance: of few images, there are others as far that were not drawn. Where no two differ nothing is known of
+        that, and there is no interval.
         Raises DataError where there are no images.
         """
         if not len(images):
             raise DataError(f"metric {metric!r} scored no images; it needs at least one")
         mean = min(1.0, max(0.0, float(images.mean())))
-        possible = mean * (1 - mean)
-        alike = float(np.square(images - mean).mean()) / possible if possible > 0 else 1.0
-        dispersion = (len(images) * alike + _BESIDE) / (len(images) + _BESIDE)
         value = mean if value is None else value
-        return cls(metric, value, *_wilson(value, len(images) / dispersion), len(images), score)
+        if score.is_share and np.isin(images, (0.0, 1.0)).all():
+            return cls(metric, value, *_wilson(value, len(images)), len(images), score)
+        away = np.square(images - mean)
+        spread = float(away.sum() + _BESIDE * away.max()) / len(images)
+        many = len(images) * mean * (1 - mean) / spread if spread > 0 else 0.0
+        low, high = _wilson(value, many) if many else (value, value)
+        return cls(metric, value, low, high, len(images), score)
 
     @classmethod
     def from_counts(cls, metric: str, correct: float, count: float, images: int | None = None) -> Quality:
