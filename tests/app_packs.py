@@ -2,8 +2,8 @@
 
 Each is FOLDER/NAME/pack, and for every engine beside it ENGINE.json, a profile with invented latencies, and
 ENGINE-answers.json: inputs, and what a session in Python answers for every subnet of the front. `tiny` and `wide` are
-those of packs.py, `taps` has a head that reads three depths, `int8` whole networks and blocks in int8. What is there
-already is kept while it was made by the same modules and versions.
+those of packs.py, `taps` has a head that reads three depths, `int8` whole networks and blocks in int8. FOLDER/search is
+what app_search.py writes. What is there already is kept while it was made by the same modules and versions.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import app_search
 import numpy as np
 import torch
 from adaptivenet.export import export_pack
@@ -74,6 +75,9 @@ def profile_of(pack: BlockPack, engine: str, subnets: Sequence[Subnet]) -> dict[
         "pack": {"name": pack.name, "digest": pack.digest},
         "device": {"engine": engine, "threads": 1},
         "reference": {"median_ms": 4 * FIRST_MS},
+        "blocks": [
+            {"name": block.name, "in_subnet_ms": FIRST_MS * (block.end - block.start)} for block in pack.graph.blocks
+        ],
         "front": front(subnets),
     }
 
@@ -105,7 +109,7 @@ def main(folder: Path) -> None:
     """Writes everything to `folder`; the stamp comes last."""
     modules = [
         Path(__file__),
-        *(Path(__file__).parent / f"{name}.py" for name in ("packs", "tapped", "small_training")),
+        *(Path(__file__).parent / f"{name}.py" for name in ("packs", "tapped", "small_training", "app_search")),
     ]
     packages = [version(each) for each in ("executorch", "torch", "onnx", "onnxruntime")]
     stamp = hashlib.sha256("\n".join([path.read_text() for path in modules] + packages).encode()).hexdigest()
@@ -129,6 +133,9 @@ def main(folder: Path) -> None:
     oracle = int8.graph.oracle
     half = int8.graph.subnet([*in_int8(int8, oracle)[:2], *oracle[2:]])
     write(folder / "int8", int8, [("whole-int8",), in_int8(int8, oracle), half, ("whole",), oracle])
+
+    (folder / "search").mkdir()
+    app_search.write(folder / "search")
 
     (folder / "stamp").write_text(stamp)
 

@@ -1,10 +1,11 @@
-"""The profile that the Kotlin library's tests have measured on this machine, as an app does, is one of Python's."""
+"""The profiles that the Kotlin library's tests have made on this machine, as an app does, are ones of Python's."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 import pytest
+from adaptivenet.toolkit.graph.quality import Quality
 from adaptivenet.toolkit.pack.pack import BlockPack
 from adaptivenet.toolkit.profiling.profile import Profile
 from adaptivenet.toolkit.report.page import page
@@ -13,6 +14,8 @@ from adaptivenet.toolkit.report.text import headline
 BUNDLE = Path(__file__).resolve().parents[2] / "build" / "app" / "bundle"
 CALIBRATED = BUNDLE / "calibrated.json"
 ASSETS = BUNDLE / "app" / "assets" / "tiny"
+SEARCH = BUNDLE.parent / "packs" / "search"
+SEARCHED = SEARCH / "searched.json"
 
 pytestmark = pytest.mark.skipif(not CALIBRATED.is_file(), reason="no profile was calibrated: make app")
 
@@ -40,3 +43,20 @@ def test_it_says_what_was_not_measured_here() -> None:
         assert latency.median_ms == pytest.approx(slower * shipped.latency.blocks[name].median_ms)
     assert "qualities, memory and energy are those of" in headline(profile)
     assert "qualities, memory and energy are those of" in page(profile)
+
+
+def test_a_front_that_an_app_has_searched_can_be_read() -> None:
+    profile = Profile.load(SEARCHED, BlockPack.open(SEARCH / "pack"))
+    searched, verified = profile.document["search"]["images"], profile.document["verify"]["images"]
+    assert (searched, verified) == (86, 42)
+    assert profile.document["search"]["image_evaluations"] <= 20 * (searched + verified)
+    for point in profile.front.points:
+        assert point.quality is not None
+        assert (point.quality.metric, point.quality.n) == ("agreement", verified)
+        assert point.quality == Quality.from_counts("agreement", round(point.quality.value * verified), verified)
+        assert point.repetitions > 0
+    oracle = next(point for point in profile.front.points if point.subnet == profile.graph.oracle)
+    assert oracle.quality is not None
+    assert oracle.quality.value == 1
+    assert "the agreement with the original network" in headline(profile)
+    assert "the agreement with the original network" in page(profile)

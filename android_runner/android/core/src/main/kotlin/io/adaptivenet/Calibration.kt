@@ -2,11 +2,15 @@ package io.adaptivenet
 
 import io.adaptivenet.calibration.CalibrationTarget
 import io.adaptivenet.calibration.Clock
+import io.adaptivenet.calibration.Course
 import io.adaptivenet.calibration.Journal
+import io.adaptivenet.calibration.Loading
 import io.adaptivenet.calibration.Measuring
 import io.adaptivenet.calibration.Outcome
+import io.adaptivenet.calibration.Searching
 import io.adaptivenet.calibration.Timings
 import io.adaptivenet.calibration.subnetsOf
+import io.adaptivenet.json.Json
 import io.adaptivenet.pack.Pack
 import io.adaptivenet.serving.Assembler
 import java.io.File
@@ -66,9 +70,42 @@ public class Calibration internal constructor(
      * written, or another job calibrates the same.
      */
     @JvmOverloads
-    public fun run(listener: CalibrationListener? = null): CalibrationResult {
+    public fun run(listener: CalibrationListener? = null): CalibrationResult = onThread { calibrate(course(listener)) }
+
+    /** Ends it, between two inferences, and for good: what goes on there is another calibration. Returns at once. */
+    public fun cancel() {
+        cancelled.countDown()
+    }
+
+    /**
+     * [run], where that was not done, and then a search on the app's own [pictures]: for subnets of the pack's blocks
+     * that agree more with the original network, by the pack's metric that needs no labels, within latencies from the
+     * fastest subnet's to the whole network's. The front of this device's profile is replaced by what is found: every
+     * point has seen all pictures, of which the search saw two thirds and the quality is from the others, and was
+     * measured on this device. While it is searched, subnets meet pictures at most [evaluations] times; 20 for each
+     * picture are as many as `adaptivenet-profile` takes. What was searched once is not searched again: delete the
+     * profile for that.
+     *
+     * Bounds, [cancel] and journals are as in [run]. Throws what that throws, [PackException] for a pack without such a
+     * metric, [ProfileException] for a profile that does not tell what blocks take, [DataException] for pictures that
+     * are too few, too many or do not fit, and IllegalArgumentException for too few evaluations.
+     */
+    @JvmOverloads
+    public fun search(
+        pictures: Pictures,
+        evaluations: Int = 20 * pictures.size,
+        listener: CalibrationListener? = null,
+    ): CalibrationResult = onThread {
+        val course = course(listener)
+        val ran = calibrate(course)
+        if (ran.isDone) search(course, pictures, evaluations) else ran
+    }
+
+    private fun course(listener: CalibrationListener?) = Course(bounds, heat, cancelled, clock, listener)
+
+    private fun onThread(work: () -> CalibrationResult): CalibrationResult {
         var outcome: Result<CalibrationResult>? = null
-        val thread = threads.newThread { outcome = runCatching { calibrate(listener) } }
+        val thread = threads.newThread { outcome = runCatching(work) }
         thread.start()
         var isInterrupted = false
         while (thread.isAlive) {
@@ -83,43 +120,57 @@ public class Calibration internal constructor(
         return checkNotNull(outcome) { "the thread that measures did not run" }.getOrThrow()
     }
 
-    /** Ends it, between two inferences, and for good: what goes on there is another calibration. Returns at once. */
-    public fun cancel() {
-        cancelled.countDown()
-    }
-
-    private fun calibrate(listener: CalibrationListener?): CalibrationResult {
+    private fun calibrate(course: Course): CalibrationResult {
         val target = CalibrationTarget(profile, home, options, device)
         if (target.isDone()) return CalibrationResult(CalibrationEnd.DONE, target.profile)
         val pack = Pack.open(folder)
         target.known.requireMadeFor(pack)
         target.provider.open(target.threads).use { engine ->
             val assembler = Assembler(pack, engine, options.loadWatch)
-            val limitBytes = options.memoryMb?.let { (it * 1e6).toLong() }
-            val all = subnetsOf(target.document)
-            val subnets = all.filter { each ->
-                each.all { it in pack.graph } &&
-                    (limitBytes == null || assembler.pieces(each).sumOf { it.bytes } <= limitBytes)
-            }
-            Journal.open(target.journal, target.header(subnets), subnets.size).use { journal ->
-                val end = Measuring(
-                    assembler, subnets, limitBytes, bounds, heat, cancelled, journal, clock, listener,
-                ).run()
-                if (end != CalibrationEnd.DONE) return CalibrationResult(end, null)
-                val outcomes = all.associateWith { outcome(journal.timings, subnets.indexOf(it)) }
-                val made = try {
-                    target.calibrated(pack.graph.oracle, outcomes, journal.seconds)
-                } catch (error: DeviceException) { // the next calibration tries all of it anew
+            Loading(assembler, limitBytes).use { loading ->
+                val all = subnetsOf(target.document)
+                val subnets = all.filter { loading.isPossible(it) }
+                Journal(target.journal, target.header(subnets), subnets.size).use { journal ->
+                    val end = Measuring(assembler, loading, subnets, course, journal).run()
+                    if (end != CalibrationEnd.DONE) return CalibrationResult(end, null)
+                    val outcomes = all.associateWith { outcome(journal.timings, subnets.indexOf(it)) }
+                    val made = try {
+                        target.calibrated(pack.graph.oracle, outcomes, journal.seconds)
+                    } catch (error: DeviceException) { // the next calibration tries all of it anew
+                        journal.delete()
+                        throw error
+                    }
+                    target.save(made)
                     journal.delete()
-                    throw error
                 }
-                target.save(made)
-                journal.delete()
             }
         }
-        listener?.onProgress(CalibrationProgress(1.0, isPaused = false))
+        course.tell(1.0)
         return CalibrationResult(CalibrationEnd.DONE, target.profile)
     }
+
+    private fun search(course: Course, pictures: Pictures, evaluations: Int): CalibrationResult {
+        require(evaluations >= 2 * pictures.size) { "too few evaluations of ${pictures.size} pictures: $evaluations" }
+        val target = CalibrationTarget(profile, home, options, device)
+        val document = target.calibrated()
+        if ((document["calibration"] as? Json.Fields)?.get("searched_on") != null) {
+            return CalibrationResult(CalibrationEnd.DONE, target.profile)
+        }
+        val pack = Pack.open(folder)
+        target.provider.open(target.threads).use { engine ->
+            val assembler = Assembler(pack, engine, options.loadWatch)
+            Loading(assembler, limitBytes).use { loading ->
+                val searching = Searching(assembler, loading, target, document, course)
+                val made = searching.run(pictures, evaluations) ?: return CalibrationResult(searching.end, null)
+                target.save(made)
+                searching.delete()
+            }
+        }
+        course.tell(1.0)
+        return CalibrationResult(CalibrationEnd.DONE, target.profile)
+    }
+
+    private val limitBytes: Long? get() = options.memoryMb?.let { (it * 1e6).toLong() }
 
     private fun outcome(timings: Timings, at: Int): Outcome {
         if (at < 0) return Outcome.Unknown

@@ -24,6 +24,29 @@ public fun interface Heat {
     public fun headroom(): Double?
 }
 
+/** An app's own pictures, as a model's input takes them; nobody need know what is on them. */
+public interface Pictures {
+    /** How many there are. */
+    public val size: Int
+
+    /** Writes one of them, from 0 on, to [input]. It is asked for several times, on the thread that searches. */
+    public fun read(at: Int, input: TensorBuffer)
+
+    public companion object {
+        /** Those that an iterator gives, as values in the order of the input. They are kept in the Java heap. */
+        @JvmStatic
+        public fun of(tensors: Iterator<FloatArray>): Pictures = object : Pictures {
+            private val all = tensors.asSequence().map { it.copyOf() }.toList()
+
+            override val size: Int get() = all.size
+
+            override fun read(at: Int, input: TensorBuffer) {
+                input.write(all[at])
+            }
+        }
+    }
+}
+
 /** The device that is calibrated, as its profile shall name it. */
 public class ThisDevice @JvmOverloads constructor(
     public val name: String = System.getProperty("os.arch").orEmpty(),
@@ -56,7 +79,7 @@ public enum class CalibrationEnd {
     /** [Calibration.cancel] was called; another calibration goes on there. */
     CANCELLED,
 
-    /** Time was up before it was known what subnets take; another run goes on there. */
+    /** Time was up before enough was known; another run goes on there. */
     OUT_OF_TIME,
 }
 

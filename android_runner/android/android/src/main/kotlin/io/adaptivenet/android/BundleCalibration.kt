@@ -8,6 +8,7 @@ import io.adaptivenet.CalibrationBounds
 import io.adaptivenet.CalibrationListener
 import io.adaptivenet.CalibrationResult
 import io.adaptivenet.Options
+import io.adaptivenet.Pictures
 import io.adaptivenet.ThisDevice
 import java.io.File
 import java.util.concurrent.ThreadFactory
@@ -59,7 +60,17 @@ public class BundleCalibration internal constructor(
      * See [Calibration.run]; throws what that throws, and for a bundle that cannot be opened what `AdaptiveModel.create` does.
      */
     @JvmOverloads
-    public fun run(listener: CalibrationListener? = null): CalibrationResult {
+    public fun run(listener: CalibrationListener? = null): CalibrationResult = calibration().run(listener)
+
+    /** See [Calibration.search]; throws what that throws, and for a bundle that cannot be opened as [run] does. */
+    @JvmOverloads
+    public fun search(
+        pictures: Pictures,
+        evaluations: Int = 20 * pictures.size,
+        listener: CalibrationListener? = null,
+    ): CalibrationResult = calibration().search(pictures, evaluations, listener)
+
+    private fun calibration(): Calibration {
         val bundle = open(context)
         val heat = HeatSource(AndroidThermometer(context))
         val made = Calibration(
@@ -76,7 +87,7 @@ public class BundleCalibration internal constructor(
             calibration = made
             if (isCancelled) made.cancel()
         }
-        return made.run(listener)
+        return made
     }
 
     /** See [Calibration.cancel]. */

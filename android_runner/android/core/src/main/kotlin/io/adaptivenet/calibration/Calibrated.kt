@@ -29,11 +29,12 @@ internal sealed interface Outcome {
 /** What a calibration measures of a profile: all its subnets that are run whole, each once. */
 internal fun subnetsOf(profile: Json.Fields): List<List<String>> {
     val points = (profile.points("front") + profile.points("whole")).map { it.point.subnet }
-    return (points + listOfNotNull(subnetOf(profile["reference"]))).distinct()
+    return (points + listOfNotNull(referenceOf(profile))).distinct()
 }
 
-private fun subnetOf(reference: Json?): List<String>? =
-    ((reference as? Json.Fields)?.get("subnet") as? Json.Items)?.values?.map { it.text ?: return null }
+/** The subnet that budgets are shares of; null where the profile does not say. */
+internal fun referenceOf(profile: Json.Fields): List<String>? =
+    ((profile["reference"] as? Json.Fields)?.get("subnet") as? Json.Items)?.values?.map { it.text ?: return null }
 
 private fun Json.Fields.points(name: String): List<ProfilePoint> =
     (this[name] as? Json.Items)?.values.orEmpty().map { pointOf(it) }
@@ -87,7 +88,7 @@ internal fun calibrated(
         fields["blocks"] = Json.Items(each.map { rewritten.scaled(it, "median_ms", "in_subnet_ms") })
     }
     (profile["reference"] as? Json.Fields)?.let {
-        fields["reference"] = rewritten.latency(it, subnetOf(it))
+        fields["reference"] = rewritten.latency(it, referenceOf(profile))
     }
     (profile["oracle_latency"] as? Json.Fields)?.let {
         val known = rewritten.latency(it, oracle)

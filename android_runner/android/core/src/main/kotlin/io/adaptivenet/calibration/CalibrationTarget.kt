@@ -46,6 +46,10 @@ internal class CalibrationTarget(source: File, home: File, options: Options, pri
     val profile = File(home, "$file.json")
     val journal = File(home, "$file.journal")
 
+    /** What a search has evaluated, and how far its finalists are measured. */
+    val evaluations = File(home, "$file.evaluations")
+    val finalists = File(home, "$file.finalists")
+
     /** This device, as a profile has it. */
     private val deviceFields: Json.Fields = fieldsOf(
         mapOf(
@@ -97,6 +101,9 @@ internal class CalibrationTarget(source: File, home: File, options: Options, pri
     /** The profile of this device, of what was measured. Throws [DeviceException] where nothing was. */
     fun calibrated(oracle: List<String>, outcomes: Map<List<String>, Outcome>, seconds: Double): Json.Fields =
         calibrated(document, oracle, outcomes, deviceFields, about, seconds)
+
+    /** The document of the profile of this device, which is there. Throws [ProfileException]. May block. */
+    fun calibrated(): Json.Fields = profileDocument(readProfileBytes(profile))
 
     /** Writes the profile of this device, under its name only when it is whole. Throws [DeviceException]. May block. */
     fun save(document: Json.Fields) {

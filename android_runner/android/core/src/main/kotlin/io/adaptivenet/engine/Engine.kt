@@ -51,6 +51,12 @@ public interface Engine : Closeable {
      */
     public fun load(parts: List<Part>): Program
 
+    /**
+     * The program of a metric, which takes what its [part] says in that order, by whatever names. May block. Throws
+     * what [load] throws.
+     */
+    public fun loadMetric(part: Part): Program = load(listOf(part))
+
     /** The memory of a buffer as the engine sees it, without a copy. */
     public fun wrap(buffer: TensorBuffer): Feature
 }

@@ -32,10 +32,16 @@ internal class BlockGraph(val cuts: List<TensorType>, blocks: List<Block>, val t
 
     private val blocks: Map<String, Block>
 
+    /** Those that are not of the original network. */
+    val alternatives: List<Block> get() = blocks.values.filter { !it.isOriginal }
+
+    /** By cut, the blocks that lead on from there. */
+    val leaving: List<List<Block>>
+
     init {
         if (cuts.size < 2) throw GraphException("there are ${cuts.size} cuts; there must be 2")
         requireTaps()
-        val byName = HashMap<String, Block>()
+        val byName = LinkedHashMap<String, Block>()
         val originals = arrayOfNulls<String>(end)
         for (block in blocks) {
             require(block)
@@ -53,6 +59,7 @@ internal class BlockGraph(val cuts: List<TensorType>, blocks: List<Block>, val t
             name ?: throw GraphException("there is no original block from cut $at to the next")
         }
         this.blocks = byName
+        leaving = List(end) { at -> blocks.filter { it.start == at } }
     }
 
     private fun requireTaps() {

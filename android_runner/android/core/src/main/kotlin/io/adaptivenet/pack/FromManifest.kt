@@ -35,11 +35,11 @@ internal fun packOf(manifest: Json.Fields, folder: File?): Pack {
     val blocks = manifest.list("blocks").map { it as Json.Fields }.associate { it.line("name") to artifactsOf(it) }
     val metrics = (manifest["metrics"] as Json.Fields).values.mapValues { (name, metric) ->
         requireScore(name, metric as Json.Fields)
-        artifactsOf(metric)
+        metricOf(metric)
     }
     val backends = blocks.getValue(blocks.keys.min()).keys
     blocks.toSortedMap().forEach { (name, artifacts) -> requireBackends(name, artifacts.keys, backends) }
-    metrics.forEach { (name, artifacts) -> requireBackends(name, artifacts.keys, backends) }
+    metrics.forEach { (name, metric) -> requireBackends(name, metric.artifacts.keys, backends) }
     return Pack(
         folder = folder,
         name = manifest.line("name"),
@@ -49,8 +49,16 @@ internal fun packOf(manifest: Json.Fields, folder: File?): Pack {
         preprocessing = preprocessing,
         graph = graph,
         artifacts = blocks,
+        metrics = metrics,
     )
 }
+
+private fun metricOf(metric: Json.Fields) = Metric(
+    metric.list("operands").map { (it as Json.Text).value },
+    metric.list("sums").map { (it as Json.Text).value },
+    metric["score"] != null,
+    artifactsOf(metric),
+)
 
 /** An index of a cut. A number that is too large for an `Int` cannot be one. */
 private fun indexOf(value: Long): Int = value.coerceAtMost(Int.MAX_VALUE.toLong()).toInt()

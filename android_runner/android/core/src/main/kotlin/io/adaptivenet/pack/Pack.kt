@@ -14,6 +14,17 @@ internal class Artifact(val file: String, val bytes: Long, val layout: Layout) {
     val sha256: String get() = file.substring(BLOBS.length, BLOBS.length + 64)
 }
 
+/**
+ * A program that compares outputs: of [operands], `output` is a subnet's, `oracle` the original network's, and `label`
+ * what is right. What it gives adds up over pictures, and is called [sums]; with a score of its own, that is no share.
+ */
+internal class Metric(
+    val operands: List<String>,
+    val sums: List<String>,
+    val hasScore: Boolean,
+    val artifacts: Map<String, Artifact>,
+)
+
 /** How a picture becomes the input: `(pixel * scale - mean) / std`, after resizing and a crop in the middle. */
 public class Preprocessing internal constructor(
     /** Of the crop, in pixels. */
@@ -46,6 +57,7 @@ public class Pack internal constructor(
     public val preprocessing: Preprocessing?,
     internal val graph: BlockGraph,
     private val artifacts: Map<String, Map<String, Artifact>>,
+    internal val metrics: Map<String, Metric>,
 ) {
     /** The backends that all blocks are exported for: `executorch`, `onnx` or both. */
     public val backends: Set<String> get() = artifacts.values.first().keys

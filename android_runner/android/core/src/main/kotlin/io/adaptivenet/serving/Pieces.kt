@@ -8,6 +8,8 @@ import io.adaptivenet.engine.Engine
 import io.adaptivenet.engine.Feature
 import io.adaptivenet.engine.Part
 import io.adaptivenet.engine.Program
+import io.adaptivenet.graph.DType
+import io.adaptivenet.graph.TensorType
 import io.adaptivenet.pack.Pack
 
 /**
@@ -68,6 +70,23 @@ internal class Assembler(val pack: Pack, val engine: Engine, private val watch: 
             border(block.end),
         )
     }
+
+    /**
+     * The program of a metric that compares outputs alone: it takes as many tensors like an output as it has operands,
+     * in their order, and gives its sums. May block.
+     */
+    fun loadMetric(name: String): Program {
+        val metric = pack.metrics.getValue(name)
+        val artifact = metric.artifacts.getValue(engine.backend)
+        val output = border(pack.graph.end)
+        val takes = metric.operands.map { output }
+        val gives = Border(0, sumsOf(name))
+        val file = pack.path(artifact)
+        return engine.loadMetric(Part("metric '$name'", file, pack.read(artifact), artifact.layout, takes, gives))
+    }
+
+    /** What a metric gives. */
+    fun sumsOf(name: String) = TensorType(listOf(pack.metrics.getValue(name).sums.size.toLong()), DType.FLOAT32)
 
     private fun border(cut: Int) = Border(cut, pack.graph.cuts[cut])
 

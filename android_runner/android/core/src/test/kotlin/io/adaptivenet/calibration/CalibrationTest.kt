@@ -94,7 +94,9 @@ class CalibrationTest {
         assertEquals("onnxruntime", document["calibration"]["of"]["engine"].string)
         assertTrue("qualities, memory and energy are those of 'another device'" in warnings(document)[0])
         assertTrue("points are left out: on this device a faster one is as good" in warnings(document)[1])
-        val oracle = document["front"].items.first { it["subnet"].items.joinToString { name -> name.string } == "b0, b1, b2" }
+        val oracle = document["front"].items.first { each ->
+            each["subnet"].items.joinToString { it.string } == "b0, b1, b2"
+        }
         assertEquals(Json.Whole(30), oracle["repetitions"])
         assertEquals(Json.Decimal(8.0), oracle["measured_ms"])
     }

@@ -18,7 +18,7 @@ class JournalTest {
     private val file by lazy { File(folder, "home/a.journal") }
     private val header = Json.Fields(mapOf("of" to Json.Text("this")))
 
-    private fun <T> open(header: Json = this.header, work: (Journal) -> T): T = Journal.open(file, header, 2).use(work)
+    private fun <T> open(header: Json = this.header, work: (Journal) -> T): T = Journal(file, header, 2).use(work)
 
     private fun visits(journal: Journal) = listOf(0, 1).map { journal.timings.visits(it) }
 

@@ -5,6 +5,7 @@ import io.adaptivenet.Calibration
 import io.adaptivenet.CalibrationBounds
 import io.adaptivenet.CalibrationEnd
 import io.adaptivenet.Options
+import io.adaptivenet.Pictures
 import io.adaptivenet.ThisDevice
 import io.adaptivenet.percent
 import io.adaptivenet.testing.Packed
@@ -68,6 +69,20 @@ class CalibrationTest {
             assertTrue(model.points.all { it.latencyMs < 1e6 })
             val subnet = model.status.subnet
             assertClose(tiny.outputs[tiny.subnets.indexOf(subnet)][0], model.answer(tiny.inputs[0]), "$subnet")
+        }
+    }
+
+    @Test
+    fun theFrontIsThatOfTheAppsOwnPictures() {
+        val int8 = Packed("int8", "executorch", "executorch")
+        val random = java.util.Random(0)
+        val pictures = Pictures.of(List(12) { FloatArray(768) { random.nextGaussian().toFloat() } }.iterator())
+        val calibration =
+            Calibration(int8.folder, int8.profile, home, device, Options(threads = 1), CalibrationBounds(rounds = 6))
+        val made = checkNotNull(calibration.search(pictures).profile)
+        assertTrue("\"metric\":\"agreement\",\"n\":4,\"value\":1.0" in made.readText()) // of the original, at least
+        AdaptiveModel.create(int8.folder, made, Options(1_000_000.percent, threads = 1)).use { model ->
+            model.run(model.createInputBuffer(), model.createOutputBuffer())
         }
     }
 }

@@ -59,13 +59,35 @@ private class OnnxRuntimeEngine(threads: Int) : Engine {
         }
         val (first, last) = parts.first().what to parts.last().what
         val what = if (parts.size == 1) first else "the network from $first to $last"
+        val gives = parts.last().gives
+        return opened(what, { environment.createSession(model, options) }) { session ->
+            OnnxProgram(what, session, takes.map { "cut${it.cut}" to it.type }, "cut${gives.cut}" to gives.type)
+        }
+    }
+
+    override fun loadMetric(part: Part): Program {
+        val bytes = ByteArray(part.bytes.remaining()).also { part.bytes.duplicate().get(it) }
+        return opened(part.what, { environment.createSession(bytes, options) }) { session ->
+            val names = session.inputNames.toList()
+            if (names.size != part.takes.size || session.outputNames.size != 1) {
+                throw PackException(
+                    "${part.what} takes ${names.size} tensors and gives ${session.outputNames.size}, but the pack " +
+                        "says ${part.takes.size} and 1; export the pack again",
+                )
+            }
+            val takes = names.zip(part.takes.map { it.type })
+            OnnxProgram(part.what, session, takes, session.outputNames.first() to part.gives.type)
+        }
+    }
+
+    private fun opened(what: String, open: () -> OrtSession, use: (OrtSession) -> Program): Program {
         val session = try {
-            environment.createSession(model, options)
+            open()
         } catch (error: OrtException) {
             throw DeviceException("$what does not load on onnxruntime ${environment.version}: ${error.oneLine}", error)
         }
         try {
-            return OnnxProgram(what, session, takes, parts.last().gives)
+            return use(session)
         } catch (error: Throwable) {
             session.close()
             throw error
@@ -105,24 +127,22 @@ private class OnnxFeature(val tensor: OnnxTensor) : Feature {
 private class OnnxProgram(
     private val what: String,
     private val session: OrtSession,
-    takes: List<Border>,
-    gives: Border,
+    takes: List<Pair<String, TensorType>>,
+    gives: Pair<String, TensorType>,
 ) : Program {
-    private val inputs = takes.map { "cut${it.cut}" }
-    private val output = "cut${gives.cut}"
+    private val inputs = takes.map { it.first }
+    private val output = gives.first
 
     init {
-        (takes + gives).forEach { require(it) }
+        (takes + gives).forEach { (name, type) -> require(name, type) }
     }
 
-    private fun require(border: Border) {
-        val name = "cut${border.cut}"
+    private fun require(name: String, type: TensorType) {
         val info = (session.inputInfo[name] ?: session.outputInfo[name])?.tensor
         val found = info?.let { TensorType(it.shape.toList(), dtypeOf(it)) }
-        if (found != border.type) {
-            throw PackException(
-                "$what has $found at cut ${border.cut}, but the pack says ${border.type}; export the pack again",
-            )
+        if (found != type) {
+            val where = if (name.startsWith("cut")) "cut ${name.removePrefix("cut")}" else "'$name'"
+            throw PackException("$what has $found at $where, but the pack says $type; export the pack again")
         }
     }
 

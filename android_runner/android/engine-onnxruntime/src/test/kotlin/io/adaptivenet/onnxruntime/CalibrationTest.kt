@@ -80,7 +80,8 @@ class CalibrationTest {
         val tiny = Packed("tiny", "onnxruntime", "onnx")
         val pack = tiny.copyTo(File(home, "pack"))
         tiny.blobOf("b0-p50", pack).appendBytes(byteArrayOf(0))
-        val made = Calibration(pack, tiny.profile, File(home, "made"), device, bounds = CalibrationBounds(rounds = 6)).run()
+        val bounds = CalibrationBounds(rounds = 6)
+        val made = Calibration(pack, tiny.profile, File(home, "made"), device, bounds = bounds).run()
         AdaptiveModel.create(pack, checkNotNull(made.profile), Options(1_000_000.percent)).use { model ->
             assertTrue("b0-p50" !in model.status.subnet)
             model.points.indices.forEach {
