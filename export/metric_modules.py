@@ -20,6 +20,7 @@ _TOP = 5
 MOST_SUMS = 4096  # in a pack
 MOST_DB = 60.0  # what is nearer than this is the same: pictures of 8 bits that differ by rounding have 59 dB
 _LEAST_DB = -20.0
+_BOXES, _LEAST_SCORE, _LEAST_OVERLAP = 100, 0.25, 0.5  # of a detector, that are looked at
 _LEAST_REACH, _MOST_REACH = 0.1, 1.5  # of the peak, that one picture's values may reach without a doubt
 
 
@@ -236,6 +237,44 @@ class SiSnr(MetricModule):
         silent, wanted_silent = (each <= _LEAST_POWER for each in (sound.square().sum(-1), power.squeeze(-1)))
         of_silence = torch.where(wanted_silent, torch.full_like(ratio, MOST_DB), torch.full_like(ratio, _LEAST_DB))
         return _one(torch.where(silent, of_silence, ratio).clamp(min=_LEAST_DB, max=MOST_DB).mean())
+
+
+class Boxes(MetricModule):
+    """How many of the boxes that the output and the oracle's hold are in both: a detector without labels.
+
+    Outputs are (1, 4 + classes, boxes): centre, width and height of each box, and its score for each class, from 0 to
+    1. Of each, the 100 boxes with the highest scores are looked at, and of these those with a score of 0.25 or more.
+    A box is in both where the other has one of the same class whose intersection over union with it is 0.5 or more.
+    """
+
+    operands = ("output", "oracle")
+    sums = ("matched", "count")
+
+    def forward(self, output: torch.Tensor, oracle: torch.Tensor) -> torch.Tensor:
+        """The boxes of either that are in both, and the boxes of either."""
+        (one, of_one, counts_one), (two, of_two, counts_two) = (_best_boxes(each) for each in (output, oracle))
+        same = (of_one.unsqueeze(1) == of_two.unsqueeze(0)).to(torch.float32) * counts_one.unsqueeze(1) * counts_two
+        matched = same * (_overlaps(one, two) >= _LEAST_OVERLAP).to(torch.float32)
+        return torch.stack((matched.amax(0).sum() + matched.amax(1).sum(), counts_one.sum() + counts_two.sum()))
+
+
+def _best_boxes(output: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """The corners (4, boxes) of those with the highest scores, their classes, and 1 where the score is high enough."""
+    places, scores = output[0, :4], output[0, 4:]
+    highest, at = scores.amax(0).topk(min(_BOXES, output.shape[2]))
+    middle, half = places[:2].index_select(1, at), places[2:].index_select(1, at) / 2
+    classes = scores.argmax(0).index_select(0, at)
+    return torch.cat((middle - half, middle + half)), classes, (highest >= _LEAST_SCORE).to(torch.float32)
+
+
+def _overlaps(one: torch.Tensor, two: torch.Tensor) -> torch.Tensor:
+    """Intersection over union of each with each: (boxes, boxes)."""
+    low = torch.maximum(one[:2].unsqueeze(2), two[:2].unsqueeze(1))
+    high = torch.minimum(one[2:].unsqueeze(2), two[2:].unsqueeze(1))
+    sides = (high - low).clamp(min=0.0)
+    both = sides[0] * sides[1]
+    areas = [(each[2] - each[0]) * (each[3] - each[1]) for each in (one, two)]
+    return both / (areas[0].unsqueeze(1) + areas[1].unsqueeze(0) - both).clamp(min=_LEAST_NORM)
 
 
 def noise(shape: tuple[int, ...], spread: float = 1.0) -> tuple[torch.Tensor, torch.Tensor]:

@@ -8,6 +8,7 @@ METRICS = {
     "agreement": "the highest score is where the original network has its own; of maps, the share of such pixels",
     "miou": "mean intersection over union of the classes of pixels and their labels",
     "miou-agreement": "the same against the original network's classes",
+    "boxes": "the share of the boxes of a detector, (1, 4 + classes, boxes), that are the original's",
     "fidelity": "the share of the variance of the original's output that the output explains",
     "cosine": "of the angle to the original's output, for embeddings",
     "l1": "mean absolute difference from the original's output, for images",

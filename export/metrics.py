@@ -13,6 +13,7 @@ from .metric_modules import (
     L1,
     MOST_SUMS,
     Agreement,
+    Boxes,
     Cosine,
     Fidelity,
     MeanIoU,
@@ -34,6 +35,7 @@ MODULES: dict[str, type[MetricModule]] = {
     "agreement": Agreement,
     "miou": MeanIoU,
     "miou-agreement": MeanIoUAgreement,
+    "boxes": Boxes,
     "fidelity": Fidelity,
     "cosine": Cosine,
     "l1": L1,
@@ -91,6 +93,8 @@ def metric_program(wanted: str, shape: tuple[int, ...]) -> MetricProgram:
 def example_inputs(name: str, shape: tuple[int, ...], spread: float = 1.0) -> tuple[torch.Tensor, torch.Tensor]:
     """Inputs to export and verify a metric with, for outputs of `shape` with a standard deviation of `spread`."""
     output, other = noise(shape, spread)
+    if name == "boxes":
+        return _some_boxes(output), _some_boxes(output + 0.1 * other)
     if "label" in MODULES[name].operands:
         return output, _some_labels(output, other)
     # Of unrelated outputs most of them are 0, or as low as can be, whatever the program does.
@@ -103,6 +107,12 @@ def _some_labels(output: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
         return output.argmax(1)
     labels = (output + 0.5 * other).argmax(1)
     return torch.where(other.mean(1) > 0.5 * other.mean(1).std(), torch.full_like(labels, -100), labels)
+
+
+def _some_boxes(noise: torch.Tensor) -> torch.Tensor:
+    """Boxes that lie in one another's way, a few of them with high scores."""
+    places, sizes, scores = noise[:, :2], noise[:, 2:4], noise[:, 4:]
+    return torch.cat((4 * places, 4 + sizes.abs(), (2 * scores - 2).sigmoid()), 1)
 
 
 def _has_scores(shape: tuple[int, ...]) -> bool:
@@ -119,6 +129,8 @@ def _lacks(name: str, shape: tuple[int, ...]) -> str | None:
         if not (len(shape) >= 3 and _has_scores(shape)):
             return "maps of class scores (1, classes, height, width)"
         return None if 2 * shape[1] <= MOST_SUMS else f"at most {MOST_SUMS // 2} classes"
+    if name == "boxes" and not (len(shape) == 3 and shape[1] > 4):
+        return "boxes and their scores (1, 4 + classes, boxes)"
     return None if prod(shape) > 1 else "several numbers"
 
 

@@ -145,7 +145,49 @@ def test_si_snr_does_not_mind_scale_and_mean() -> None:
     assert score_of("si-snr", silence, given[1]) == score_of("si-snr", given[1], silence) == -20
 
 
+def boxes_by_loops(one: np.ndarray, other: np.ndarray) -> tuple[int, int]:
+    """The boxes of either that are in both, and all boxes, of (4 + classes, boxes)."""
+
+    def kept(output: np.ndarray) -> list[tuple[int, np.ndarray]]:
+        scores = output[4:].max(0)
+        best = [at for at in np.argsort(-scores)[:100] if scores[at] >= 0.25]
+        return [(int(output[4:, at].argmax()), output[:4, at]) for at in best]
+
+    def overlap(a: np.ndarray, b: np.ndarray) -> float:
+        sides = [
+            max(0.0, min(a[i] + a[i + 2] / 2, b[i] + b[i + 2] / 2) - max(a[i] - a[i + 2] / 2, b[i] - b[i + 2] / 2))
+            for i in range(2)
+        ]
+        both = sides[0] * sides[1]
+        return float(both / (a[2] * a[3] + b[2] * b[3] - both))
+
+    def is_in(box: tuple[int, np.ndarray], boxes: list[tuple[int, np.ndarray]]) -> bool:
+        return any(box[0] == each[0] and overlap(box[1], each[1]) >= 0.5 for each in boxes)
+
+    first, second = kept(one), kept(other)
+    matched = sum(is_in(box, second) for box in first) + sum(is_in(box, first) for box in second)
+    return matched, len(first) + len(second)
+
+
+@pytest.mark.parametrize("places", [30, 400])
+def test_boxes_are_matched_as_loops_do(places: int) -> None:
+    rng = np.random.default_rng(0)
+    shape = (IMAGES, 2, places)
+    scores = rng.random((IMAGES, 4, places)) ** 4
+    one = np.concatenate([rng.random(shape) * 40, 2 + rng.random(shape) * 12, scores], 1).astype(np.float32)
+    other = (one + rng.normal(size=one.shape) * np.array([1, 1, 1, 1, 0.1, 0.1, 0.1, 0.1])[:, None]).astype(np.float32)
+    expected = [boxes_by_loops(a, b) for a, b in zip(one, other)]
+    assert 0.2 < np.sum(expected, axis=0)[0] / np.sum(expected, axis=0)[1] < 0.95
+    given = torch.from_numpy(one), torch.from_numpy(other)
+    np.testing.assert_array_equal(sums_of("boxes", *given), expected)
+    assert score_of("boxes", given[0], given[0]) == 1
+    nothing = torch.zeros_like(given[0])
+    assert not sums_of("boxes", nothing, nothing).any(), "no boxes, nothing to compare"
+    assert score_of("boxes", nothing, given[1]) == 0
+
+
 PROGRAMS = [
+    ("boxes", (1, 7, 150)),
     ("top5", (1, 9)),
     ("top5", (1, 9, 5, 4)),
     ("miou", (1, 5, 6, 7)),
@@ -173,6 +215,7 @@ def test_every_program_is_exported_and_verified(name: str, shape: tuple[int, ...
         ("top5", (1, 5), "the scores of more than 5 classes along dimension 1"),
         ("miou", (1, 5), r"maps of class scores \(1, classes, height, width\): these have shape \(1, 5\)"),
         ("miou", (1, 2049, 4, 4), "needs outputs with at most 2048 classes"),
+        ("boxes", (1, 4, 100), r"needs outputs with boxes and their scores \(1, 4 \+ classes, boxes\)"),
         ("psnr", (1, 1), "'psnr' needs outputs with several numbers"),
         ("psnr=0", (1, 3, 8, 8), "metric 'psnr=0': l1 and psnr take a peak above 0, such as l1=255"),
         ("psnr=", (1, 3, 8, 8), "take a peak above 0"),

@@ -42,7 +42,7 @@ def test_metrics_are_those_asked_for_or_those_that_the_output_has(
         (
             "bleu",
             (1, 5),
-            "unknown metric 'bleu': choose from top1, top5, agreement, miou, miou-agreement, fidelity, cosine, l1",
+            "unknown metric 'bleu': choose from top1, top5, agreement, miou, miou-agreement, boxes, fidelity, cosine",
         ),
         ("top1", (1, 1, 8, 8), "'top1' needs outputs with class scores along dimension 1"),
         ("fidelity", (1, 1), r"'fidelity' needs outputs with several numbers: these have shape \(1, 1\)"),
