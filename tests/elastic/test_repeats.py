@@ -132,7 +132,7 @@ def exported(model: nn.Module, example: torch.Tensor) -> torch.export.ExportedPr
 
 def stretches_of(model: nn.Module, example: torch.Tensor) -> tuple[fx.GraphModule, list[Stretch]]:
     traced = trace(model.eval(), example)
-    return traced, discover(traced)
+    return discover(traced)
 
 
 def layers_in(traced: fx.GraphModule, stretch: Stretch) -> list[str]:

@@ -56,7 +56,7 @@ def elastify(
     if not isinstance(example, torch.Tensor) or example.dim() < 2 or example.dtype != torch.float32:
         raise ModelError("the example must be a float32 tensor, batch first, for instance of shape (1, 3, 224, 224)")
     traced = trace(module, example, output)
-    stretches = discover(traced)
+    traced, stretches = discover(traced)
     taps = taps_of(stretches)
     originals = [subgraph(traced, stretch) for stretch in stretches]
     names = [f"b{index:02d}" for index in range(len(stretches))]

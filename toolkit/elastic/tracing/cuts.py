@@ -37,7 +37,7 @@ class Cuts:
 
     def needed_after(self, node: fx.Node) -> list[fx.Node]:
         """What is still needed after a node, itself left out."""
-        return [held for at in _bits(self.alive[self.flow.index(node)]) if (held := self.flow[at]) is not node]
+        return [held for held in held_in(self.flow, self.alive[self.flow.index(node)]) if held is not node]
 
     def segments(self) -> list[tuple[fx.Node, ...]]:
         """The nodes between neighbouring cuts. The input itself (the first cut) belongs to none."""
@@ -50,8 +50,8 @@ def find_cuts(traced: fx.GraphModule) -> list[Cuts]:
     Raises ModelError when there are fewer than two inner places, naming what stays alive throughout, or when the model
     cannot be cut at its output.
     """
-    flow = _flow(traced.graph)
-    alive = _alive(flow)
+    flow = flow_of(traced.graph)
+    alive = alive_after(flow)
     weighted = [is_weighted(traced, node) for node in flow]
     choices = [(places, taps) for places, taps in _choices(flow, alive, weighted) if len(places) > 2]
     if not choices:
@@ -98,7 +98,7 @@ def _derivable(*at: Any) -> bool:
     return False
 
 
-def _flow(graph: fx.Graph) -> list[fx.Node]:
+def flow_of(graph: fx.Graph) -> list[fx.Node]:
     """The nodes that depend on the input, in order. Weights, constants and sizes are wherever they are needed."""
     fed: set[fx.Node] = set()
     for node in graph.nodes:
@@ -108,7 +108,7 @@ def _flow(graph: fx.Graph) -> list[fx.Node]:
     return [node for node in graph.nodes if node in fed and node.op != "output"]
 
 
-def _alive(flow: list[fx.Node]) -> list[int]:
+def alive_after(flow: Sequence[fx.Node]) -> list[int]:
     """After each node, which nodes are still needed: bit *i* stands for node *i*."""
     order = {node: index for index, node in enumerate(flow)}
     ends: list[int] = [0] * (len(flow) + 1)
@@ -130,7 +130,7 @@ def _choices(flow: list[fx.Node], alive: list[int], weighted: Sequence[bool]) ->
     """The cuts without taps, and those with the few sets of taps that separate the most layers with weights."""
     able = 0
     for index, node in enumerate(flow):
-        if _batched_floats(node) and not _changed_later(node):
+        if _batched_floats(node) and not changed_later(node):
             able |= 1 << index
     order = {node: index for index, node in enumerate(flow)}
     uses = [[order.get(user, len(flow)) for user in node.users] for node in flow]
@@ -173,6 +173,11 @@ def _places(alive: list[int], able: int, taps: int, uses: Sequence[Sequence[int]
     return [*places, last] if able >> last & 1 else []
 
 
+def held_in(flow: Sequence[fx.Node], alive: int) -> list[fx.Node]:
+    """The nodes that the bits of `alive_after` stand for."""
+    return [flow[at] for at in _bits(alive)]
+
+
 def _bits(mask: int) -> Iterable[int]:
     while mask:
         lowest = mask & -mask
@@ -185,7 +190,8 @@ def _score(places: list[int], weighted: Sequence[bool]) -> int:
     return sum(any(weighted[start + 1 : end + 1]) for start, end in pairwise(places))
 
 
-def _changed_later(node: fx.Node) -> bool:
+def changed_later(node: fx.Node) -> bool:
+    """Whether something is written into a tensor after it was made."""
     return any(user.target is operator.setitem and user.args[0] is node for user in node.users)
 
 

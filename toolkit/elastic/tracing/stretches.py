@@ -19,7 +19,11 @@ from torch import fx, nn
 from ...errors import ModelError
 from .canonical import is_live
 from .cuts import Cuts, find_cuts, is_derivable, is_weighted, mixes_channels, modules_of, path_of
+from .joining import with_joined_cuts
 from .repeats import repeats
+
+_ENOUGH = 0.5  # of the layers with weights in blocks with alternatives: no other cuts are looked for
+_BETTER = 2  # times as many must be in such blocks for cuts to be worth the copies that they cost
 
 
 @dataclass(frozen=True)
@@ -58,12 +62,39 @@ class _Place:
         return self.whole == self.touched
 
 
-def discover(traced: fx.GraphModule) -> list[Stretch]:
-    """The original blocks of a traced model, in order, from the input to the output.
+def discover(traced: fx.GraphModule) -> tuple[fx.GraphModule, list[Stretch]]:
+    """The original blocks of a traced model, in order, from the input to the output, and the graph that they are of.
 
-    Raises ModelError when there are fewer than two places to cut, naming what stays alive throughout, or when no
-    module repeats between them.
+    That is `traced`, or the same with cuts of several tensors (`joining`), where those of one tensor leave most layers
+    in blocks without alternatives, or none at all, and the others do not. Raises ModelError when there are fewer than
+    two places to cut, naming what stays alive throughout, or when no module repeats between them.
     """
+    stretches, refused = _tried(traced)
+    covered = _covered(traced, stretches)
+    if covered < _ENOUGH and (joined := with_joined_cuts(traced)) is not None:
+        others, _ = _tried(joined)
+        if _covered(joined, others) > _BETTER * covered:
+            return joined, others
+    if refused is not None:
+        raise refused
+    return traced, stretches
+
+
+def _tried(traced: fx.GraphModule) -> tuple[list[Stretch], ModelError | None]:
+    try:
+        return _discover(traced), None
+    except ModelError as error:
+        return [], error
+
+
+def _covered(traced: fx.GraphModule, stretches: Iterable[Stretch]) -> float:
+    """The share of the layers with weights that lie in blocks which may have alternatives."""
+    elastic = {node for stretch in stretches if stretch.elastic for node in stretch.nodes}
+    layers = [node in elastic for node in traced.graph.nodes if is_weighted(traced, node)]
+    return sum(layers) / max(1, len(layers))
+
+
+def _discover(traced: fx.GraphModule) -> list[Stretch]:
     best: tuple[int, Cuts, list[_Place]] | None = None
     for cuts in find_cuts(traced):
         units = _free(cuts, _units(traced, cuts))
