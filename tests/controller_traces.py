@@ -50,6 +50,7 @@ def traces() -> dict[str, Any]:
         _trace("slow from the start", edge, Budgets(8.24), lambda at, _: 2.0, 0.05, 1),
         _trace("overwhelmed", edge, Budgets(9.6), lambda at, _: 6.0 if at < 0.5 else 0.9, 0.1, 3),
         _trace("nothing fits", edge, Budgets(5.0), lambda at, _: 1.0, 0.05, 1),
+        _trace("alternates", edge, Budgets(10.0), _alternates, 0.03, 9),
         _trace("a wave", points(*SLOW), Budgets(155), lambda at, _: 2.0 if at % 6 < 3 else 1.0, 0.03, 70),
         _trace(
             "points that take long to load",
@@ -84,6 +85,11 @@ def _as_profiled(at_s: float, point: int) -> float:
 
 def _ramp(at_s: float, point: int) -> float:
     return 1.0 + at_s / 11
+
+
+def _alternates(at_s: float, point: int) -> float:
+    """As on a core that is shared for two fifths of the time, until it is not."""
+    return 1.9 if at_s < 5 and int(5 * at_s) % 5 in (1, 3) else 1.05
 
 
 def _biased(at_s: float, point: int) -> float:

@@ -15,6 +15,7 @@ constexpr double kMinuteS = 60;
 constexpr std::size_t kUps = 9;
 constexpr double kWaitS = 0.25, kLongestWaitS = 120;
 constexpr double kFailed = 4;
+constexpr std::size_t kFaultless = 8, kSparing = 4;
 constexpr double kSmall = 1.05, kSmallWaitS = 2;
 constexpr double kTriedS = 10;
 
@@ -132,16 +133,24 @@ bool Controller::decide(Kind kind) {
   }
   // Few inferences tell that the device is slower, but not how much: then what runs needs a margin as well.
   const std::optional<std::size_t> found = best(here, sure ? slowdown() : speed_.most());
-  const std::size_t to = found.value_or(0);
+  std::size_t to = found.value_or(0);
   cause_ = kind = in_direction(kind, to);
-  if (to == here) {
-    if ((kind == Kind::kSlower || kind == Kind::kFaster) && slowdown() == decision_.slowdown) return false;
-    return stay(found ? kind : Kind::kNothingFits);
-  }
   const auto first = switches_s_.begin() + (kSwitches - switched_);
   const std::size_t recent =
       std::count_if(first, switches_s_.end(), [&](double at_s) { return now_s_ - at_s < kMinuteS; });
   const bool careful = to > here && may(here, slowdown());
+  if (careful && kind != Kind::kBudget) {
+    if (sure) judge_try();
+    const std::size_t wanted = std::exchange(to, best_lately(here, to, recent));
+    if (to == here) {
+      again_s_ = now_s_ + kWaitS;
+      return stay(kind, wanted);
+    }
+  }
+  if (to == here) {
+    if ((kind == Kind::kSlower || kind == Kind::kFaster) && slowdown() == decision_.slowdown) return false;
+    return stay(found ? kind : Kind::kNothingFits);
+  }
   const std::size_t most = careful ? kUps : kSwitches - 1;
   if (recent > most) {
     again_s_ = switches_s_[kSwitches - 1 - most] + kMinuteS;
@@ -163,6 +172,29 @@ bool Controller::decide(Kind kind) {
   return switch_to(kind, to);
 }
 
+// The best point up to `best` that would have been within the budget in most of the last inferences, in the more of
+// them the more of this minute's switches are used up; `here` where there is none.
+std::size_t Controller::best_lately(std::size_t here, std::size_t best, std::size_t recent) const {
+  for (std::size_t at = best; at > here; --at) {
+    const auto [over, of] = over_lately(at, true);
+    if ((kSparing + recent) * over <= 2 * of && may(at, speed_.most())) return at;
+  }
+  return here;
+}
+
+// Now that a step up is possible again: was the last one that failed its point's own fault?
+void Controller::judge_try() {
+  if (!failed_) return;
+  const auto [over, of] = over_lately(*failed_, false);
+  if (kFaultless * over < of) wait_s_ = std::min(kFailed * wait_s_, kLongestWaitS);
+  failed_.reset();
+}
+
+// How many of the last inferences would have been over the budget as ones of `at`, and of how many.
+Speed::Above Controller::over_lately(std::size_t at, bool all_points) const {
+  return speed_.above(limit_ms() / points_[at].latency_ms, all_points);
+}
+
 // A slowdown that was worked out anew can go either way.
 Kind Controller::in_direction(Kind kind, std::size_t to) const {
   if (kind != Kind::kSlower && kind != Kind::kFaster) return kind;
@@ -182,8 +214,9 @@ bool Controller::switch_to(Kind says, std::size_t to) {
   const bool up = to > point();
   if (up) {
     tried_s_ = now_s_;
+    failed_.reset();
   } else if (tried_s_ && (cause_ == Kind::kSlower || cause_ == Kind::kNoise || cause_ == Kind::kLoad)) {
-    wait_s_ = std::min(kFailed * wait_s_, kLongestWaitS);
+    failed_ = point();
     tried_s_.reset();
   }
   switched_s_ = now_s_;

@@ -49,6 +49,9 @@ class Controller {
   std::optional<std::size_t> best(std::size_t here, double slowdown_here) const;
   double cost(std::size_t at, std::size_t other) const;
   bool decide(Kind kind);
+  std::size_t best_lately(std::size_t here, std::size_t best, std::size_t recent) const;
+  void judge_try();
+  Speed::Above over_lately(std::size_t at, bool all_points) const;
   Kind in_direction(Kind kind, std::size_t to) const;
   bool stay(Kind says, std::optional<std::size_t> tried = std::nullopt);
   bool switch_to(Kind says, std::size_t to);
@@ -62,8 +65,9 @@ class Controller {
   std::array<double, kSwitches> switches_s_{};  // the last ones, the oldest first
   std::size_t switched_ = 0;                    // how many of them there are
   double switched_s_ = -std::numeric_limits<double>::infinity();
-  double wait_s_;                  // from a switch to the next step up
-  std::optional<double> tried_s_;  // when it last stepped up, until that has proved right or wrong
+  double wait_s_;                      // from a switch to the next step up
+  std::optional<double> tried_s_;      // when it last stepped up, until that has proved right or wrong
+  std::optional<std::size_t> failed_;  // the point of a try that failed, until it is known by whose fault
   double again_s_ = std::numeric_limits<double>::infinity();  // when to try what had to wait
   Kind cause_ = Kind::kStart;                                 // of the latest decision
   Decision decision_;

@@ -20,6 +20,7 @@ constexpr double kNormal = 0.886226925452758;
 constexpr double kMad = 1.482602218505602;
 constexpr int kCold = 3, kYoung = 5;
 constexpr double kExtreme = 1.5;
+constexpr double kFar = 2;
 struct Sigmas {
   double percentile, sigmas;
 };
@@ -50,6 +51,14 @@ double Speed::most() const {
   return slowdown_ * (1 + kMargin * error_ / std::sqrt(static_cast<double>(sure_) / static_cast<double>(kGroup)));
 }
 
+Speed::Above Speed::above(double ratio, bool all_points) const {
+  const double far = ratio * (1 + kFar * std::max(kBand, noise_));
+  const std::size_t of = all_points ? recent_size_ : since_;
+  const auto end = recent_.begin() + recent_size_;
+  const auto over = std::count_if(end - of, end, [&](double each) { return each > far; });
+  return {static_cast<std::size_t>(over), of};
+}
+
 void Speed::require(double percentile) {
   percentile_ = percentile;
   tail_ = percentile_now();
@@ -57,6 +66,7 @@ void Speed::require(double percentile) {
 
 void Speed::switched(bool up) {
   forget(0);
+  since_ = 0;
   young_ = 0;
   least_ = kInfinite;
   trial_ = up;
@@ -72,6 +82,12 @@ Change Speed::observe(double ratio, bool of_another) {
     least_ = std::min(least_, by);
     if (young_ <= kCold) return Change::kNone;
   }
+  if (recent_size_ == recent_.size()) {
+    std::copy(recent_.begin() + 1, recent_.end(), recent_.begin());
+    --recent_size_;
+  }
+  recent_[recent_size_++] = ratio;
+  since_ = std::min(since_ + 1, recent_.size());
   if (size_ == kGroup) {
     std::copy(ratios_.begin() + 1, ratios_.end(), ratios_.begin());
     --size_;

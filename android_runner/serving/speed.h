@@ -23,6 +23,13 @@ class Speed {
   bool is_sure() const { return sure_ >= kSure; }
   double most() const;  // the slowdown to reckon with: surely no less than it is
 
+  // How many of the last ratios, of all points or of the one that runs, were above `ratio` by more than noise, and of
+  // how many.
+  struct Above {
+    std::size_t over, of;
+  };
+  Above above(double ratio, bool all_points) const;
+
   void require(double percentile);  // budgets are for another percentile from now on
   void switched(bool up);           // another point runs from now on; `up`: a slower one
   // After an inference that took so many times what was profiled. `of_another`: of a point that ran before, while the
@@ -57,9 +64,12 @@ class Speed {
   std::size_t up_run_ = 0, down_run_ = 0;  // and over how many ratios since they were 0
   std::array<double, 4 * kGroup> kept_{};  // ratios by the median of their group, oldest first
   std::size_t kept_size_ = 0;
-  int young_ = 0;       // inferences since the point that runs began to
-  double least_;        // of their ratios by the slowdown
-  bool trial_ = false;  // the first group of a point that was stepped up to
+  std::array<double, 2 * kGroup> recent_{};  // the last ratios, whatever has changed meanwhile, oldest first
+  std::size_t recent_size_ = 0;
+  std::size_t since_ = 0;  // of those, since the point that runs began to
+  int young_ = 0;          // inferences since the point that runs began to
+  double least_;           // of their ratios by the slowdown
+  bool trial_ = false;     // the first group of a point that was stepped up to
 };
 
 }  // namespace adaptivenet

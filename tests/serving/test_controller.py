@@ -289,6 +289,37 @@ def test_steps_up_that_fail_come_more_and_more_rarely() -> None:
     assert waits[-1] > 120
 
 
+@pytest.mark.parametrize("half_s", [0.25, 0.4, 0.8])
+def test_when_a_device_has_ceased_to_alternate_the_better_point_is_back_soon(half_s: float) -> None:
+    """As on a core that is shared for half of the time: its faster moments are no reason to use the switches up."""
+    for seed in range(6):
+        rng = random.Random(seed)
+        controller = Controller(points(3.6, 4.4, 7.4, 9.4), Budgets(11.3))
+        steps = list(serve(controller, lambda at_s: 2.3 if int(at_s / half_s) % 2 else 1.05, 60, 0.03, rng))
+        assert sum(step.ms > 11.3 for step in steps if step.ms) < 0.01 * len(steps)
+        ended_s = at_s = steps[-1].at_s
+        while controller.point != 3 and at_s < ended_s + 3:
+            _, at_s = run(controller, noisy(rng, 1.05, 0.03, 1), at_s)
+        assert controller.point == 3
+
+
+def test_a_device_that_becomes_slow_is_not_the_fault_of_the_point_that_was_tried() -> None:
+    """Slow for two seconds every eight: each time it is over, the better point is back as soon as the first time."""
+    rng = random.Random(0)
+    controller = Controller(points(8.0, 12.0, 20.0), Budgets(21.0))
+    at_s, back = 0.0, []
+    for _ in range(4):
+        for level, seconds in ((1.0, 6.0), (1.6, 2.0)):
+            began_s, until_s, was = at_s, at_s + seconds, controller.point
+            while at_s < until_s:
+                ran, at_s = run(controller, noisy(rng, level, 0.03, 1), at_s)
+                if level == 1.0 and was < ran[-1] == 2:
+                    back.append(at_s - began_s)
+                    was = 2
+    assert len(back) == 3
+    assert max(back) < 1.5
+
+
 def test_what_was_stepped_up_to_is_suspected() -> None:
     """3.4% over the profile is within the dead band of the first choice, but not of a point that is tried."""
     controller = Controller(points(5.0, 8.0), Budgets(8.05))

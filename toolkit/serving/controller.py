@@ -20,7 +20,9 @@ from .why import why
 _MINUTE_S, _SWITCHES = 60.0, 12  # at most so many switches in any minute
 _UPS = 9  # a step up needs a minute with at most so many: so the steps down that may follow are never refused
 _WAIT_S, _LONGEST_WAIT_S = 0.25, 120.0  # from a switch to the next step up,
-_FAILED = 4.0  # times as long after each that fails
+_FAILED = 4.0  # times as long after each that fails by the fault of its point
+_FAULTLESS = 8  # not the point's fault: one in so many inferences after it would have been over the budget as well
+_SPARING = 4  # a step up needs that of the last inferences no more than 2 / (this and the last minute's switches) would
 _SMALL, _SMALL_WAIT_S = 1.05, 2.0  # and at least so long to a point that is less than 5% slower: it gains little
 _TRIED_S = 10.0  # a step up from which time or load force a step down within so long has failed
 
@@ -49,6 +51,7 @@ class Controller:
         self._switched_s = -math.inf
         self._wait_s = _WAIT_S
         self._tried_s: float | None = None  # when it last stepped up, until that has proved right or wrong
+        self._failed: int | None = None  # the point of a try that failed, until it is known by whose fault
         self._again_s = math.inf  # when to try what had to wait
         best = self._best(0, 1.0)
         kind = Kind.NOTHING_FITS if best is None else Kind.START
@@ -153,12 +156,19 @@ class Controller:
         best = self._best(here, self._speed.slowdown if sure else self._speed.most)
         to = 0 if best is None else best
         self._cause = kind = self._in_direction(kind, to - here)
+        recent = sum(now_s - at_s < _MINUTE_S for at_s in self._switches_s)
+        careful = to > here and self._may(here, self._speed.slowdown)
+        if careful and kind is not Kind.BUDGET:
+            if sure:
+                self._judge_try()
+            wanted, to = to, self._best_lately(here, to, recent)
+            if to == here:
+                self._again_s = now_s + _WAIT_S
+                return self._stay(kind, wanted)
         if to == here:
             if kind in (Kind.SLOWER, Kind.FASTER) and self.slowdown == self.decision.slowdown:
                 return None
             return self._stay(kind if best is not None else Kind.NOTHING_FITS)
-        recent = sum(now_s - at_s < _MINUTE_S for at_s in self._switches_s)
-        careful = to > here and self._may(here, self._speed.slowdown)
         most = _UPS if careful else _SWITCHES - 1
         if recent > most:
             self._again_s = self._switches_s[-1 - most] + _MINUTE_S
@@ -176,6 +186,34 @@ class Controller:
             fastest = next(at for at in range(len(self.points)) if self._may(at, self._speed.most))
             return self._switch(kind if fastest == to else Kind.BOUNDED, fastest)
         return self._switch(kind, to)
+
+    def _best_lately(self, here: int, best: int, recent: int) -> int:
+        """The best point up to `best` that would have been within the budget in most of the last inferences, in the
+        more of them the more of this minute's switches are used up; `here` where there is none.
+
+        What the device alternates with is so taken for its state, not each of the two in turn.
+        """
+        for at in range(best, here, -1):
+            over, of = self._over_lately(at, all_points=True)
+            if (_SPARING + recent) * over <= 2 * of and self._may(at, self._speed.most):
+                return at
+        return here
+
+    def _judge_try(self) -> None:
+        """Now that a step up is possible again: was the last one that failed its point's own fault?
+
+        Where the point below was slow at times as well, the device had become slower, and the wait stays what it was.
+        """
+        if self._failed is None:
+            return
+        over, of = self._over_lately(self._failed, all_points=False)
+        if _FAULTLESS * over < of:
+            self._wait_s = min(_FAILED * self._wait_s, _LONGEST_WAIT_S)
+        self._failed = None
+
+    def _over_lately(self, at: int, all_points: bool) -> tuple[int, int]:
+        """How many of the last inferences would have been over the budget as ones of `at`, and of how many."""
+        return self._speed.above(self._limit_ms / self.points[at].latency_ms, all_points)
 
     def _in_direction(self, kind: Kind, up: int) -> Kind:
         """A slowdown that was worked out anew can go either way."""
@@ -196,9 +234,9 @@ class Controller:
     def _switch(self, says: Kind, to: int) -> Decision:
         up = to > self.point
         if up:
-            self._tried_s = self._now_s
+            self._tried_s, self._failed = self._now_s, None
         elif self._tried_s is not None and self._cause in _BY_TIME:
-            self._wait_s, self._tried_s = min(_FAILED * self._wait_s, _LONGEST_WAIT_S), None
+            self._failed, self._tried_s = self.point, None
         self._switched_s = self._now_s
         self._switches_s = [*self._switches_s[1 - _SWITCHES :], self._now_s]
         self.decision = self._decision(says, to)

@@ -43,6 +43,8 @@ _COLD = 3  # inferences after a start or a switch that are not counted: memory i
 _EXTREME = 1.5  # but five that are all so many times slower than believed, the cold ones among them, are no cold start
 _YOUNG = 5
 _KEPT = 4 * GROUP  # ratios from which a percentile is read
+_RECENT = 2 * GROUP  # ratios that are remembered whatever has changed meanwhile
+_FAR = 2.0  # sigma above something, from which a ratio is above it by more than noise
 _PERCENTILES = ((50.0, 0.0), (75.0, 0.6745), (90.0, 1.2816), (95.0, 1.6449), (99.0, 2.3263))  # in sigma, normal noise
 
 
@@ -77,6 +79,8 @@ class Speed:
         self._median = 0.0  # of the group before, when nothing has changed since
         self._jumps = 0.0  # how far it is from one group to the next, smoothed
         self._kept: list[float] = []  # ratios by the median of their group
+        self._recent: list[float] = []  # the last ratios, whatever has changed meanwhile
+        self._since = 0  # of those, since the point that runs began to
         self._young = 0  # inferences since the point that runs began to
         self._least = math.inf  # of their ratios by the slowdown
         self._trial = False  # the first group of a point that was stepped up to
@@ -96,7 +100,15 @@ class Speed:
     def switched(self, up: bool) -> None:
         """Another point runs from now on; `up`: a slower one."""
         self._forget(0)
+        self._since = 0
         self._young, self._least, self._trial, self._median = 0, math.inf, up, 0.0
+
+    def above(self, ratio: float, all_points: bool) -> tuple[int, int]:
+        """How many of the last ratios, of all points or of the one that runs, were above this one by more than noise,
+        and of how many."""
+        of = self._recent if all_points else self._recent[len(self._recent) - self._since :]
+        far = ratio * (1.0 + _FAR * max(BAND, self.noise))
+        return sum(each > far for each in of), len(of)
 
     def observe(self, ratio: float, of_another: bool = False) -> Change:
         """After an inference that took `ratio` times what was profiled, a positive number.
@@ -110,6 +122,10 @@ class Speed:
             self._least = min(self._least, by)
             if self._young <= _COLD:
                 return Change.NONE
+        if len(self._recent) == _RECENT:
+            del self._recent[0]
+        self._recent.append(ratio)
+        self._since = min(self._since + 1, _RECENT)
         if len(self._ratios) == GROUP:
             del self._ratios[0]
         self._ratios.append(ratio)

@@ -16,6 +16,8 @@ private const val UPS = 9
 private const val WAIT_S = 0.25
 private const val LONGEST_WAIT_S = 120.0
 private const val FAILED = 4.0
+private const val FAULTLESS = 8
+private const val SPARING = 4
 private const val SMALL = 1.05
 private const val SMALL_WAIT_S = 2.0
 private const val TRIED_S = 10.0
@@ -44,6 +46,7 @@ internal class Controller(private val points: List<Point>, private var budgets: 
     private var switchedS = -INFINITE
     private var waitS = WAIT_S // from a switch to the next step up
     private var triedS: Double? = null // when it last stepped up, until that has proved right or wrong
+    private var failed: Int? = null // the point of a try that failed, until it is known by whose fault
     private var againS = INFINITE // when to try what had to wait
     private var cause = Cause.START // of the latest decision
 
@@ -148,15 +151,24 @@ internal class Controller(private val points: List<Point>, private var budgets: 
         }
         // Few inferences tell that the device is slower, but not how much: then what runs needs a margin as well.
         val found = best(here, if (isSure) slowdown else speed.most)
-        val to = found ?: 0
+        var to = found ?: 0
         val kind = inDirection(given, to)
         cause = kind
+        val recent = switchesS.count { nowS - it < MINUTE_S }
+        val careful = to > here && may(here, slowdown)
+        if (careful && kind != Cause.BUDGET) {
+            if (isSure) judgeTry()
+            val wanted = to
+            to = bestLately(here, to, recent)
+            if (to == here) {
+                againS = nowS + WAIT_S
+                return stay(kind, wanted)
+            }
+        }
         if (to == here) {
             if ((kind == Cause.SLOWER || kind == Cause.FASTER) && slowdown == decision.slowdown) return false
             return stay(if (found != null) kind else Cause.NOTHING_FITS)
         }
-        val recent = switchesS.count { nowS - it < MINUTE_S }
-        val careful = to > here && may(here, slowdown)
         val most = if (careful) UPS else SWITCHES - 1
         if (recent > most) {
             againS = switchesS[switchesS.size - 1 - most] + MINUTE_S
@@ -177,6 +189,29 @@ internal class Controller(private val points: List<Point>, private var budgets: 
         return switchTo(kind, to)
     }
 
+    /**
+     * The best point up to [best] that would have been within the budget in most of the last inferences, in the more of
+     * them the more of this minute's switches are used up; [here] where there is none.
+     */
+    private fun bestLately(here: Int, best: Int, recent: Int): Int {
+        for (at in best downTo here + 1) {
+            val (over, of) = overLately(at, true)
+            if ((SPARING + recent) * over <= 2 * of && may(at, speed.most)) return at
+        }
+        return here
+    }
+
+    /** Now that a step up is possible again: was the last one that failed its point's own fault? */
+    private fun judgeTry() {
+        val (over, of) = overLately(failed ?: return, false)
+        if (FAULTLESS * over < of) waitS = min(FAILED * waitS, LONGEST_WAIT_S)
+        failed = null
+    }
+
+    /** How many of the last inferences would have been over the budget as ones of [at], and of how many. */
+    private fun overLately(at: Int, allPoints: Boolean): Pair<Int, Int> =
+        speed.above(limitMs / points[at].latencyMs, allPoints)
+
     /** A slowdown that was worked out anew can go either way. */
     private fun inDirection(kind: Cause, to: Int): Cause {
         if (kind != Cause.SLOWER && kind != Cause.FASTER) return kind
@@ -196,8 +231,9 @@ internal class Controller(private val points: List<Point>, private var budgets: 
         val isUp = to > point
         if (isUp) {
             triedS = nowS
+            failed = null
         } else if (triedS != null && (cause == Cause.SLOWER || cause == Cause.NOISE || cause == Cause.LOAD)) {
-            waitS = min(FAILED * waitS, LONGEST_WAIT_S)
+            failed = point
             triedS = null
         }
         switchedS = nowS

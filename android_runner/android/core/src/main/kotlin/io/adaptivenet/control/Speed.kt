@@ -32,6 +32,7 @@ private const val MAD = 1.482602218505602
 private const val COLD = 3
 private const val YOUNG = 5
 private const val EXTREME = 1.5
+private const val FAR = 2.0
 private val PERCENTILES = doubleArrayOf(50.0, 75.0, 90.0, 95.0, 99.0)
 private val SIGMAS = doubleArrayOf(0.0, 0.6745, 1.2816, 1.6449, 2.3263)
 
@@ -72,6 +73,9 @@ internal class Speed(private var percentile: Double) {
     private var downRun = 0
     private val kept = DoubleArray(4 * GROUP) // ratios by the median of their group, oldest first
     private var keptSize = 0
+    private val recent = DoubleArray(2 * GROUP) // the last ratios, whatever has changed meanwhile, oldest first
+    private var recentSize = 0
+    private var since = 0 // of those, since the point that runs began to
     private var young = 0 // inferences since the point that runs began to
     private var least = Double.POSITIVE_INFINITY // of their ratios by the slowdown
     private var trial = false // the first group of a point that was stepped up to
@@ -86,6 +90,16 @@ internal class Speed(private var percentile: Double) {
     val most: Double
         get() = if (slowdown == 1.0) 1.0 else slowdown * (1 + MARGIN * error / sqrt(sure.toDouble() / GROUP.toDouble()))
 
+    /**
+     * How many of the last ratios, of [allPoints] or of the one that runs, were above [ratio] by more than noise, and of
+     * how many.
+     */
+    fun above(ratio: Double, allPoints: Boolean): Pair<Int, Int> {
+        val far = ratio * (1 + FAR * max(BAND, noise))
+        val of = if (allPoints) recentSize else since
+        return (recentSize - of until recentSize).count { recent[it] > far } to of
+    }
+
     /** Budgets are for another percentile from now on. */
     fun require(percentile: Double) {
         this.percentile = percentile
@@ -95,6 +109,7 @@ internal class Speed(private var percentile: Double) {
     /** Another point runs from now on; [isUp]: a slower one. */
     fun switched(isUp: Boolean) {
         forget(0)
+        since = 0
         young = 0
         least = Double.POSITIVE_INFINITY
         trial = isUp
@@ -114,6 +129,12 @@ internal class Speed(private var percentile: Double) {
             least = min(least, by)
             if (young <= COLD) return Change.NONE
         }
+        if (recentSize == recent.size) {
+            recent.copyInto(recent, 0, 1, recent.size)
+            recentSize--
+        }
+        recent[recentSize++] = ratio
+        since = min(since + 1, recent.size)
         if (size == GROUP) {
             ratios.copyInto(ratios, 0, 1, GROUP)
             size--
