@@ -2,7 +2,8 @@
 
 FOLDER/pack is a pack of the 109 subnets of `packs.WIDE`, FOLDER/onnxruntime.json a profile of it, FOLDER/pictures.json
 pictures, and FOLDER/cases.json search spaces with what every subnet scores on every picture, and what the search of
-the host chooses for some latencies: that pack's, and random ones, in which alternatives take something from quality.
+the host chooses for some latencies: that pack's, the ResNet-20 of benchmarks/truth.py, and random ones, in which
+alternatives take something from quality.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from typing import Any
 import numpy as np
 from adaptivenet.toolkit import Settings, connect, profile
 from adaptivenet.toolkit.data import Dataset
-from adaptivenet.toolkit.graph.graph import Block, BlockGraph, Subnet
+from adaptivenet.toolkit.graph.graph import Block, BlockGraph, Cut, Subnet
 from adaptivenet.toolkit.graph.ticks import fastest_and_slowest, within
 from adaptivenet.toolkit.pack.pack import Artifact, BlockPack
 from adaptivenet.toolkit.pack.writer import Metric, PackWriter, describe
@@ -26,6 +27,7 @@ from adaptivenet.toolkit.search.evaluator import Evaluator
 from graphs import chain
 from packs import CLASSES, PREPROCESSING, WIDE, metric_programs, wide_programs
 
+RESNET = Path(__file__).resolve().parent.parent / "benchmarks" / "tables" / "cifar10-resnet20.npz"
 PICTURES = 128
 TIMES = 20  # evaluations a picture: as many as a profile takes
 TARGETS = 8
@@ -49,6 +51,17 @@ def pictures(seed: int) -> np.ndarray:
     rng = np.random.default_rng(seed)
     noise = rng.normal(0, 1, (PICTURES, 3, 16, 16))
     return (noise + rng.normal(0, 3, (PICTURES, 3, 1, 1))).astype(np.float32)
+
+
+def trained_network() -> tuple[BlockGraph, dict[str, float], np.ndarray]:
+    """The 3,906 subnets of a ResNet-20 whose alternatives were trained, the milliseconds of its blocks, and which
+    pictures each gets right, of those that the original does: bool (subnets, pictures). On these, that is agreement."""
+    with np.load(RESNET, allow_pickle=False) as archive:
+        document = json.loads(archive["document"].item())
+        cuts = [Cut(cut["index"], tuple(cut["shape"]), cut["dtype"]) for cut in document["cuts"]]
+        graph = BlockGraph(cuts, [Block(**block) for block in document["blocks"]], document["taps"])
+        hits = np.unpackbits(archive["hits"], axis=1, count=graph.count()).T.astype(bool)
+    return graph, document["milliseconds"], hits[:, hits[list(graph.paths()).index(graph.oracle)]]
 
 
 def random_space(seed: int) -> tuple[BlockGraph, dict[str, float], Scores]:
@@ -166,5 +179,10 @@ def write(folder: Path) -> None:
             cost = {block.name: (block.end - block.start) * (1 - (block.ratio or 0) / 2) for block in WIDE.blocks}
             cost |= {block.name: 1.3 for block in WIDE.blocks if block.kind == "merged"}
             cases.append(case(f"pack {seed}", WIDE, cost, scores))
+    graph, cost, hits = trained_network()
+    for seed in range(4):
+        some = np.random.default_rng(seed).choice(hits.shape[1], PICTURES, replace=False)
+        scores = dict(zip(graph.paths(), hits[:, some].astype(float), strict=True))
+        cases.append(case(f"trained network {seed}", graph, cost, scores))
     cases += [case(f"random {seed}", *random_space(seed)) for seed in range(8)]
     (folder / "cases.json").write_text(json.dumps({"cases": cases}))

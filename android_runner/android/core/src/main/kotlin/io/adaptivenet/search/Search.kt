@@ -2,15 +2,11 @@ package io.adaptivenet.search
 
 import io.adaptivenet.graph.BlockGraph
 import java.util.Random
-import kotlin.math.max
 
 private const val HALVINGS = 4 // a subnet's first heat is on a 16th of the pictures,
 private const val FEWEST = 32 // or a larger part of few
 private const val DRAWS = 24 // of what alternatives may lose
 private const val TOLERANCE = 0.0005 // of agreement, by which a better choice is not looked for
-private const val FEWEST_AT_ONCE = 2 // subnets of a target that are evaluated before the model is fitted again,
-private const val MOST_AT_ONCE = 6
-private const val AT_ONCE = 24 // of all targets
 
 /**
  * Looks for the subnets that agree most with the original within each of [targets] (milliseconds, by the [cost] of
@@ -36,7 +32,6 @@ internal class Search(
     private val random = Random(seed)
     private val heats = (HALVINGS downTo 0).map { 1 shl it }.filter { it == 1 || pictures >= FEWEST * it }
         .map { (pictures + it - 1) / it }
-    private val atOnce = (AT_ONCE / max(1, targets.size)).coerceIn(FEWEST_AT_ONCE, MOST_AT_ONCE)
     private val seen = LinkedHashMap<List<String>, DoubleArray>()
     private val alternatives = graph.alternatives.map { it.name }
     private val first = (listOf(graph.oracle) + first + alternatives.map { withOne(it) }).distinct()
@@ -128,7 +123,10 @@ internal class Search(
         }.distinct()
     }
 
-    /** What to show more pictures, those of all targets in turn; none where no other choice would be better. */
+    /**
+     * What to show more pictures, one for each target at most: what that says is learned before the next is chosen. None
+     * where no other choice would be better.
+     */
     private fun trials(): List<List<String>> {
         val models = models()
         val drawn = List(DRAWS) { models.one(random).let { model -> model to model.draw(random) } }
@@ -148,12 +146,10 @@ internal class Search(
                 }
             }
         }
-        val byTarget = targets.map { target ->
+        return targets.mapNotNull { target ->
             val fitting = contenders.indices.filter { isWithin(costs[it], target) }
             promising(fitting, contenders, expected, agreements)
-        }
-        val most = byTarget.maxOfOrNull { it.size } ?: 0
-        return (0 until most).flatMap { rank -> byTarget.mapNotNull { it.getOrNull(rank) } }.distinct()
+        }.distinct()
     }
 
     /** For one target: what is the best in most draws, where that promises more than what is the best so far. */
@@ -162,13 +158,13 @@ internal class Search(
         contenders: List<List<String>>,
         expected: List<Double>,
         agreements: List<List<Double>>,
-    ): List<List<String>> {
+    ): List<String>? {
         val leader = fitting.filter { contenders[it] in seen }.maxByOrNull { expected[it] }
-            ?: return fitting.map { contenders[it] }.take(atOnce)
+            ?: return fitting.firstOrNull()?.let { contenders[it] }
         val winners = agreements.map { drawn -> fitting.maxByOrNull { drawn[it] } ?: leader }
         val regret = winners.indices.sumOf { agreements[it][winners[it]] - agreements[it][leader] } / DRAWS
-        if (regret < TOLERANCE) return listOf(contenders[leader]).filter { !isDone(it) }
-        return winners.groupingBy { it }.eachCount().entries.sortedByDescending { it.value }
-            .map { contenders[it.key] }.filter { !isDone(it) }.take(atOnce)
+        if (regret < TOLERANCE) return contenders[leader].takeIf { !isDone(it) }
+        val wins = winners.filter { !isDone(contenders[it]) }.groupingBy { it }.eachCount()
+        return wins.maxByOrNull { it.value }?.let { contenders[it.key] }
     }
 }

@@ -55,10 +55,15 @@ class HostSearchTest {
         .map { (name, more) -> dynamicTest(name) { assertTrue(more >= -0.01, "$more") } }
 
     @Test
-    fun onRandomSpacesItIsWithinAPointOfTheHosts() {
-        val random = better.filterKeys { it.startsWith("random") }.values
-        assertTrue(random.average() >= -0.01, "$random")
-        assertTrue(random.min() >= -0.03, "$random")
+    fun ofATrainedNetworkItIsWithinAPointOfTheHosts(): Unit = requireWithinAPoint("trained network")
+
+    @Test
+    fun onRandomSpacesItIsWithinAPointOfTheHosts(): Unit = requireWithinAPoint("random")
+
+    private fun requireWithinAPoint(name: String) {
+        val found = better.filterKeys { it.startsWith(name) }.values
+        assertTrue(found.average() >= -0.01, "$found")
+        assertTrue(found.min() >= -0.03, "$found") // the mean is what is promised
     }
 
     @Test
