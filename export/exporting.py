@@ -27,7 +27,7 @@ from .bundle import in_words
 from .calibration import check_calibration, in_int8, write_calibration
 from .fusing import front_of, fuse
 from .jobs import jobs_of, tasks_of, versions
-from .metrics import choose_metrics, metric_program
+from .metrics import choose_metrics, metric_program, usual_metrics
 from .networks import with_networks
 from .workers import Answer, Program, run_tasks
 
@@ -245,11 +245,10 @@ def check_export(
         raise ExportError(f"unknown backends {unknown or '(none)'}: choose from {', '.join(BACKENDS)}")
     if jobs is not None and jobs < 1:
         raise ExportError(f"cannot export with {jobs} jobs: at least 1 is needed")
-    if metrics is None and len(supernet.outputs) > 1:
-        metrics = ("fidelity",)  # several tensors in a row are no class scores
-    chosen = choose_metrics(metrics, supernet.graph.cuts[-1].shape)
-    PackWriter(path, name or "", overwrite).check_path()
     names = supernet.classes if classes is None else checked_classes(classes, supernet.scores)
+    wanted = usual_metrics(supernet, names is not None) if metrics is None else metrics
+    chosen = choose_metrics(wanted, supernet.graph.cuts[-1].shape)
+    PackWriter(path, name or "", overwrite).check_path()
     check_fields({"name": _name(supernet, name), "classes": None if names is None else list(names)})
     if reuse is not None:
         _reusable(reuse)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from math import isfinite, prod
 
 import torch
+from adaptivenet.toolkit.elastic import Supernet
 from adaptivenet.toolkit.errors import ExportError
 
 from .metric_modules import (
@@ -42,6 +43,29 @@ MODULES: dict[str, type[MetricModule]] = {
     "psnr": Psnr,
     "si-snr": SiSnr,
 }
+
+
+def usual_metrics(supernet: Supernet, named: bool) -> tuple[str, ...]:
+    """What a network is scored by where nobody says it; `named`: its classes have names.
+
+    Without them, rows of length 1 with negative numbers among them are embeddings (`cosine`), and an output of as many
+    channels as the input's may be a picture as well as class scores (`top1` where there are labels, else `fidelity`).
+    For the rest see `choose_metrics`.
+    """
+    first, shape = supernet.graph.cuts[0].shape, supernet.graph.cuts[-1].shape
+    if len(supernet.outputs) > 1:
+        return ("fidelity",)  # several tensors in a row are no class scores
+    if not named and shape[1:2] == first[1:2] and len(shape) == len(first) > 2 and _has_scores(shape):
+        return "top1", "fidelity"
+    if not named and len(shape) == 2 and _has_scores(shape) and _gives_embeddings(supernet):
+        return ("cosine",)
+    return choose_metrics(None, shape)
+
+
+def _gives_embeddings(supernet: Supernet) -> bool:
+    with torch.no_grad():
+        rows = supernet(torch.cat([noise(supernet.graph.cuts[0].shape)[0] for _ in range(2)]))
+    return bool((rows < 0).any()) and torch.allclose(rows.norm(dim=1), torch.ones(len(rows)), atol=1e-3)
 
 
 def choose_metrics(wanted: Sequence[str] | None, shape: tuple[int, ...]) -> tuple[str, ...]:

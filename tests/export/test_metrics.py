@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from adaptivenet.export.exporting import check_export
 from adaptivenet.export.metric_modules import Fidelity, Top1
 from adaptivenet.export.metrics import choose_metrics, example_inputs
 from adaptivenet.export.programs import export_program
+from adaptivenet.toolkit.elastic import elastify, prune
 from adaptivenet.toolkit.errors import ExportError
 from adaptivenet.toolkit.graph.quality import Quality
 from hypothesis import given
 from hypothesis import strategies as st
+from torch import nn
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -34,6 +38,33 @@ def test_metrics_are_those_asked_for_or_those_that_the_output_has(
     wanted: Sequence[str] | None, shape: tuple[int, ...], chosen: tuple[str, ...]
 ) -> None:
     assert choose_metrics(wanted, shape) == chosen
+
+
+class Embedding(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return nn.functional.normalize(x.flatten(1), dim=1)
+
+
+@pytest.mark.parametrize(
+    ("end", "named", "metrics"),
+    [
+        (Embedding(), False, ("cosine",)),
+        (Embedding(), True, ("top1", "agreement")),
+        (nn.Sequential(nn.Flatten(), nn.Softmax(1)), False, ("top1", "agreement")),
+        (nn.Sequential(nn.Flatten(), nn.Linear(192, 5)), False, ("top1", "agreement")),
+        (nn.Identity(), False, ("top1", "fidelity")),
+        (nn.Identity(), True, ("top1", "agreement")),
+        (nn.Conv2d(3, 7, 1), False, ("top1", "agreement")),
+        (nn.Conv2d(3, 1, 1), False, ("fidelity",)),
+    ],
+)
+def test_what_a_network_is_scored_by_where_nobody_says_it(
+    end: nn.Module, named: bool, metrics: tuple[str, ...], tmp_path: Path
+) -> None:
+    body = nn.Sequential(*(nn.Sequential(nn.Conv2d(3, 6, 1), nn.ReLU(), nn.Conv2d(6, 3, 1)) for _ in range(3)))
+    supernet = elastify(nn.Sequential(body, end).eval(), torch.randn(1, 3, 8, 8), kinds=[prune(0.5)])
+    classes = [f"class {at}" for at in range(supernet.graph.cuts[-1].shape[1])] if named else None
+    assert check_export(supernet, tmp_path / "pack", classes=classes) == metrics
 
 
 @pytest.mark.parametrize(

@@ -72,7 +72,7 @@ def _front_notes(profile: Profile) -> list[str]:
     ms = decimals_for(profile)
     return [
         f"No point is near {ms(note['target_ms'])} ms (predicted): that of {ms(latency[tuple(note['beaten_by'])])} ms "
-        "is surely better than the best that was found there, on the pictures that both saw."
+        "(measured) was faster than the best that was found there, and is surely better, on the pictures that both saw."
         for note in profile.document.get("front_notes", [])
     ]
 
