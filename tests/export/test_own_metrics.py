@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import torch
 from adaptivenet.export import export_pack, metric
 from adaptivenet.export.cli import main as export
 from adaptivenet.export.metrics import choose_metrics, metric_program
+from adaptivenet.export.programs import export_program
 from adaptivenet.toolkit.cli.elastify import main as elastify
 from adaptivenet.toolkit.cli.profile import main as profile
 from adaptivenet.toolkit.data import Dataset
@@ -121,6 +123,7 @@ def module(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 
 
 SHAPE = (1, 5, 8, 8)
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.mark.parametrize("backend", ["onnx", "executorch"])
@@ -188,6 +191,18 @@ def test_functions_are_exported_for_every_engine(module: str, backend: str, tmp_
 def test_what_is_no_metric_is_refused_before_anything_is_exported(module: str, name: str, message: str) -> None:
     with pytest.raises(ExportError, match=message):
         choose_metrics([f"{module}:{name}"], SHAPE)
+
+
+@pytest.mark.parametrize("backend", ["onnx", "executorch"])
+def test_the_examples_of_the_page_are_exported(workplace: Path, backend: str) -> None:
+    (example,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "metrics.md").read_text("utf-8"), re.DOTALL)
+    (workplace / "from_the_page.py").write_text(example)
+    sys.path.append(str(workplace))
+    for name, text in (("within_a_tenth", "75.0%"), ("endpoint_error", "8.00 px")):
+        program = metric_program(f"from_the_page:{name}", SHAPE)
+        export_program(name, program.module, program.inputs, backend)
+        assert program.score.text(0.75) == text
+    sys.modules.pop("from_the_page")
 
 
 def test_modules_that_are_not_there_are_refused() -> None:
