@@ -73,6 +73,7 @@ def traces() -> dict[str, Any]:
         _trace("battery", held, Budgets(155), _as_profiled, 0.03, 40, _battery()),
         _trace("energy", held, Budgets(155, energy_mj=60), _as_profiled, 0.03, 2),
         _trace("load", held, Budgets(155), _as_profiled, 0.03, 40, _load()),
+        _trace("states", held, Budgets(155), _as_profiled, 0.03, 90, _states()),
         _trace("sensors that lie", held, Budgets(155), _as_profiled, 0.03, 20, _lies()),
         _trace("budgets", held, Budgets(155), lambda at, _: 1.0 if at < 15 else 1.4, 0.03, 30, _budgets()),
     ]
@@ -121,6 +122,17 @@ def _headroom() -> Iterable[dict[str, Any]]:
 
 def _battery() -> Iterable[dict[str, Any]]:
     return _said(1, 40, lambda at: Signals(battery=16.0 - at // 4, charging=at >= 30))
+
+
+def _states() -> Iterable[dict[str, Any]]:
+    """A thermal status that is severe from 5 to 30 s, and a battery saver from 60 to 80 s, each said all the time."""
+
+    def says(at_s: float) -> Signals:
+        if at_s < 50:
+            return Signals(headroom=1.0 if 5 <= at_s < 30 else 0.5, states=frozenset({"headroom"}))
+        return Signals(battery=14.0 if 60 <= at_s < 80 else 60.0, charging=False, states=frozenset({"battery"}))
+
+    return _said(1, 90, says)
 
 
 def _load() -> Iterable[dict[str, Any]]:
@@ -174,7 +186,7 @@ def _trace(
         while waiting and waiting[0]["at_s"] <= at_s:
             record = waiting.pop(0)
             if "signals" in record:
-                then(record, controller.sense(record["at_s"], Signals(**record["signals"])))
+                then(record, controller.sense(record["at_s"], Signals.from_json(record["signals"])))
             else:
                 then(record, controller.set_budget(record["at_s"], Budgets(**record["budgets"])))
         chosen = controller.point

@@ -276,7 +276,7 @@ adaptivenet_code adaptivenet_infer(adaptivenet_model* model, const void* input, 
 
 adaptivenet_signals adaptivenet_no_signals(void) {
   constexpr double kNothing = std::numeric_limits<double>::quiet_NaN();
-  return {kNothing, kNothing, kNothing, kNothing, kNothing, kNothing, -1, kNothing};
+  return {kNothing, kNothing, kNothing, kNothing, kNothing, kNothing, -1, kNothing, 0};
 }
 
 adaptivenet_code adaptivenet_observe(adaptivenet_model* model, const adaptivenet_signals* signals) {
@@ -287,7 +287,7 @@ adaptivenet_code adaptivenet_observe(adaptivenet_model* model, const adaptivenet
     const auto charging = signals->charging < 0 ? std::nullopt : std::optional(signals->charging != 0);
     model->model.sense({said(signals->free_mb), said(signals->pressure), said(signals->celsius),
                         said(signals->throttles_at), said(signals->headroom), said(signals->battery), charging,
-                        said(signals->waited)});
+                        said(signals->waited), signals->states});
   });
 }
 

@@ -32,6 +32,16 @@ struct Budgets {
   void require() const;
 };
 
+// Those of `Signals` whose values are believed or not, as bits.
+enum Sensor : unsigned {
+  kFreeMb = 1,
+  kPressure = 2,
+  kCelsius = 4,
+  kHeadroom = 8,
+  kBattery = 16,
+  kWaited = 32,
+};
+
 // What sensors say; what is not there says nothing. Values that cannot be are ignored.
 struct Signals {
   std::optional<double> free_mb = {};       // that programs may still take
@@ -42,6 +52,7 @@ struct Signals {
   std::optional<double> battery = {};       // percent
   std::optional<bool> charging = {};
   std::optional<double> waited = {};  // the share of the time for which the thread that infers waited for a processor
+  unsigned states = 0;  // the sensors whose value is a state, which may stand still for as long as it lasts
 };
 
 // Which point runs from now on, how much slower than profiled the device is, and why, in a word and in a line.

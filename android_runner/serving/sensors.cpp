@@ -41,7 +41,7 @@ std::vector<double> held(const std::vector<Point>& points) {
 Reading::Reading(double least, double most, bool high_alarms, double silent_s, double stuck_s)
     : least_(least), most_(most), high_alarms_(high_alarms), silent_s_(silent_s), stuck_s_(stuck_s) {}
 
-void Reading::give(double at_s, std::optional<double> value) {
+void Reading::give(double at_s, std::optional<double> value, bool state) {
   if (!value || !(*value >= least_ && *value <= most_)) return;  // NaN is neither
   if (given_ > 0 && at_s - seen_s_ > silent_s_) {
     given_ = 0;
@@ -54,15 +54,20 @@ void Reading::give(double at_s, std::optional<double> value) {
   before_ = last_;
   last_ = *value;
   seen_s_ = at_s;
+  state_ = state;
   given_ = std::min(2, given_ + 1);
 }
 
 std::optional<double> Reading::believed(double at_s) const {
+  if (state_) return at_s > until_s() ? std::nullopt : std::optional(last_);
   if (given_ < 2 || !moved_ || at_s > until_s()) return std::nullopt;
   return high_alarms_ ? std::min(last_, before_) : std::max(last_, before_);
 }
 
-double Reading::until_s() const { return moved_ ? std::min(seen_s_ + silent_s_, moved_s_ + stuck_s_) : kInfinite; }
+double Reading::until_s() const {
+  if (state_) return seen_s_ + silent_s_;
+  return moved_ ? std::min(seen_s_ + silent_s_, moved_s_ + stuck_s_) : kInfinite;
+}
 
 Sensors::Sensors(const std::vector<Point>& points)
     : count_(points.size()),
@@ -76,16 +81,17 @@ Sensors::Sensors(const std::vector<Point>& points)
       load_(0, 1, true, kSilentS, kStuckS) {}
 
 std::optional<Kind> Sensors::give(double at_s, const Signals& signals, std::size_t point) {
-  free_.give(at_s, signals.free_mb);
-  pressure_.give(at_s, signals.pressure);
   if (signals.throttles_at && *signals.throttles_at >= kLeastLimit && *signals.throttles_at <= kMostLimit) {
     throttles_at_ = signals.throttles_at;
   }
-  celsius_.give(at_s, signals.celsius);
-  headroom_.give(at_s, signals.headroom);
-  battery_.give(at_s, signals.battery);
   if (signals.charging) charging_ = *signals.charging;
-  load_.give(at_s, signals.waited);
+  const auto is_state = [&](Sensor sensor) { return (signals.states & sensor) != 0; };
+  free_.give(at_s, signals.free_mb, is_state(kFreeMb));
+  pressure_.give(at_s, signals.pressure, is_state(kPressure));
+  celsius_.give(at_s, signals.celsius, is_state(kCelsius));
+  headroom_.give(at_s, signals.headroom, is_state(kHeadroom));
+  battery_.give(at_s, signals.battery, is_state(kBattery));
+  load_.give(at_s, signals.waited, is_state(kWaited));
   return look(at_s, point);
 }
 

@@ -16,7 +16,8 @@ class Reading {
   // Values are from `least` to `most`; `high_alarms`: the high ones are feared, not the low ones.
   Reading(double least, double most, bool high_alarms, double silent_s, double stuck_s);
 
-  void give(double at_s, std::optional<double> value);
+  // `state`: the value may stand still, and the last one counts.
+  void give(double at_s, std::optional<double> value, bool state);
   std::optional<double> believed(double at_s) const;
   double until_s() const;  // when it is no longer believed unless it says something else
 
@@ -27,6 +28,7 @@ class Reading {
   double last_ = 0, before_ = 0;
   int given_ = 0;       // values since it was silent, 2 at most
   bool moved_ = false;  // since it was silent
+  bool state_ = false;  // what it said last
   double seen_s_ = 0, moved_s_ = 0;
 };
 

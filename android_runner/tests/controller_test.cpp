@@ -6,6 +6,8 @@
 #include <cmath>
 #include <fstream>
 #include <limits>
+#include <map>
+#include <string>
 
 #include "core/error.h"
 #include "core/json.h"
@@ -43,6 +45,11 @@ Signals signals_of(const Json& each) {
                   number(each, "battery"),
                   {},
                   number(each, "waited")};
+  if (each.contains("states")) {
+    const std::map<std::string, Sensor> bits = {{"free_mb", kFreeMb},    {"pressure", kPressure}, {"celsius", kCelsius},
+                                                {"headroom", kHeadroom}, {"battery", kBattery},   {"waited", kWaited}};
+    for (const Json& name : each["states"]) signals.states |= bits.at(name.get<std::string>());
+  }
   if (each.contains("charging")) signals.charging = each["charging"].get<bool>();
   return signals;
 }

@@ -54,6 +54,26 @@ def test_heat_takes_a_point_at_a_time_and_gives_it_back_when_it_is_gone() -> Non
     assert kinds(steps) == {Kind.HEAT}
 
 
+def test_a_state_may_stand_still_and_counts_at_once() -> None:
+    """Two minutes at the limit, said every second: a sensor would be taken for stuck. Then it is silent."""
+
+    def heat(at_s: float) -> Signals:
+        return Signals(headroom=1.0, states=frozenset({"headroom"})) if at_s < 200 else Signals()
+
+    steps = served(260, heat)
+    assert [at(steps, at_s) for at_s in (1, 11, 40, 199, 228, 232)] == [3, 2, 0, 0, 0, 4]
+    assert at(served(60, lambda at_s: Signals(headroom=1.0)), 50) == 4, "a sensor that has never moved"
+
+
+def test_states_are_written_and_read_as_names() -> None:
+    signals = Signals(headroom=1.0, battery=50.0, states=frozenset({"headroom", "battery"}))
+    assert signals.to_json() == {"headroom": 1.0, "battery": 50.0, "states": ["battery", "headroom"]}
+    assert Signals.from_json(signals.to_json()) == signals
+    for wrong in (["charging"], "headroom", [3]):
+        with pytest.raises(DataError, match="states must name sensors"):
+            Signals.from_json({"headroom": 1.0, "states": wrong})
+
+
 def test_headroom_is_heat_too() -> None:
     """In the dead band between 0.85 and 0.95 nothing changes."""
     steps = served(60, lambda at_s: Signals(headroom=(0.97 if at_s < 15 else 0.9) + at_s % 3 / 100))

@@ -69,6 +69,10 @@ class Budgets:
             raise BudgetError(f"a latency budget is for a percentile from 50 to 99: got {self.percentile!r}")
 
 
+SENSORS = ("free_mb", "pressure", "celsius", "headroom", "battery", "waited")
+"""Those of `Signals` whose values are believed or not."""
+
+
 @dataclass(frozen=True)
 class Signals:
     """What sensors say; None: this one says nothing. Values that cannot be are taken for None.
@@ -79,6 +83,9 @@ class Signals:
     Android's PowerManager.getThermalHeadroom. `battery` is in percent. `waited` is the share of the time, 0 to 1, for
     which the thread that infers waited for a processor: only to be given where the clock of the latencies, as the
     profile's, leaves that out.
+
+    `states` names those of these sensors whose value is a state, which may stand still for as long as it lasts: as
+    Android's thermal status, or its battery saver. Of others it is expected that they move.
     """
 
     free_mb: float | None = None
@@ -89,22 +96,30 @@ class Signals:
     battery: float | None = None
     charging: bool | None = None
     waited: float | None = None
+    states: frozenset[str] = frozenset()
 
     def to_json(self) -> dict[str, Any]:
         """The fields that say something."""
-        return {name: value for name, value in asdict(self).items() if value is not None}
+        document = {name: value for name, value in asdict(self).items() if value is not None and name != "states"}
+        return document | ({"states": sorted(self.states)} if self.states else {})
 
     @classmethod
     def from_json(cls, doc: Mapping[str, Any]) -> Signals:
         """Read what `to_json` wrote. Raises DataError for a field that is no signal, and a value that is no number."""
+        states = doc.get("states", [])
+        unknown = [name for name in states if name not in SENSORS] if isinstance(states, list) else states
+        if unknown or not isinstance(states, list):
+            raise DataError(f"states must name sensors, of {', '.join(SENSORS)}: got {unknown!r}")
         for name, value in doc.items():
+            if name == "states":
+                continue
             if name not in cls.__dataclass_fields__:
                 raise DataError(f"there is no signal {name!r}; there are {', '.join(cls.__dataclass_fields__)}")
             if isinstance(value, bool) != (name == "charging") or not isinstance(value, (int, float)):
                 raise DataError(
                     f"the signal {name} must be {'a yes or no' if name == 'charging' else 'a number'}: {value!r}"
                 )
-        return cls(**doc)
+        return cls(**{**doc, "states": frozenset(states)})
 
 
 @dataclass(frozen=True)

@@ -2,8 +2,9 @@
 
 A sensor can be dead or lie, so it is believed only while it behaves as one that lives: its values can be, one came
 recently, and they move; and of its last two values the less alarming one counts, so that one wrong value does nothing.
-A sensor that is not believed is taken for none. Heat takes away one point after the other, as the kernel's `step_wise`
-thermal governor does, with a dead band below; so do short memory and, once, a low battery.
+What is said to be a state need not move, and its last value counts. A sensor that is not believed is taken for none.
+Heat takes away one point after the other, as the kernel's `step_wise` thermal governor does, with a dead band below; so
+do short memory and, once, a low battery.
 """
 
 from __future__ import annotations
@@ -39,10 +40,12 @@ class Reading:
         self._last = self._before = 0.0
         self._given = 0  # values since it was silent, 2 at most
         self._moved = False  # since it was silent
+        self._state = False  # what it said last
         self._seen_s = self._moved_s = 0.0
 
-    def give(self, at_s: float, value: float | None) -> None:
-        """What the sensor says at a time; ignored where it says nothing, or what cannot be."""
+    def give(self, at_s: float, value: float | None, state: bool = False) -> None:
+        """What the sensor says at a time; ignored where it says nothing, or what cannot be. `state`: it may stand
+        still."""
         if value is None or not self._least <= value <= self._most:  # NaN is neither
             return
         if self._given > 0 and at_s - self._seen_s > self._silent_s:
@@ -50,11 +53,13 @@ class Reading:
         if self._given > 0 and value != self._last:
             self._moved, self._moved_s = True, at_s
         self._before, self._last = self._last, value
-        self._seen_s = at_s
+        self._seen_s, self._state = at_s, state
         self._given = min(2, self._given + 1)
 
     def believed(self, at_s: float) -> float | None:
-        """The less alarming of its last two values; None while it is dead, or may be."""
+        """The less alarming of its last two values, the last one of a state; None while it is dead, or may be."""
+        if self._state:
+            return None if at_s > self.until_s else self._last
         if self._given < 2 or not self._moved or at_s > self.until_s:
             return None
         return min(self._last, self._before) if self._high_alarms else max(self._last, self._before)
@@ -62,6 +67,8 @@ class Reading:
     @property
     def until_s(self) -> float:
         """When it is no longer believed unless it says something else."""
+        if self._state:
+            return self._seen_s + self._silent_s
         return min(self._seen_s + self._silent_s, self._moved_s + self._stuck_s) if self._moved else math.inf
 
 
@@ -93,16 +100,17 @@ class Sensors:
 
     def give(self, at_s: float, signals: Signals, point: int) -> Kind | None:
         """What the sensors say while `point` runs. What it changes, if anything."""
-        self._free.give(at_s, signals.free_mb)
-        self._pressure.give(at_s, signals.pressure)
         if signals.throttles_at is not None and _LEAST_LIMIT <= signals.throttles_at <= _MOST_LIMIT:
             self._throttles_at = signals.throttles_at
-        self._celsius.give(at_s, signals.celsius)
-        self._headroom.give(at_s, signals.headroom)
-        self._battery.give(at_s, signals.battery)
         if signals.charging is not None:
             self._charging = signals.charging
-        self._waited.give(at_s, signals.waited)
+        states = signals.states
+        self._free.give(at_s, signals.free_mb, "free_mb" in states)
+        self._pressure.give(at_s, signals.pressure, "pressure" in states)
+        self._celsius.give(at_s, signals.celsius, "celsius" in states)
+        self._headroom.give(at_s, signals.headroom, "headroom" in states)
+        self._battery.give(at_s, signals.battery, "battery" in states)
+        self._waited.give(at_s, signals.waited, "waited" in states)
         return self.look(at_s, point)
 
     def look(self, at_s: float, point: int) -> Kind | None:

@@ -146,6 +146,16 @@ ADAPTIVENET_API adaptivenet_code adaptivenet_infer(adaptivenet_model* model, con
                                                    adaptivenet_order order, void* output, size_t output_bytes,
                                                    adaptivenet_inference* inference);
 
+/* The sensors whose values are believed or not, as bits. */
+typedef enum adaptivenet_sensor {
+  ADAPTIVENET_FREE_MB = 1,
+  ADAPTIVENET_PRESSURE = 2,
+  ADAPTIVENET_CELSIUS = 4,
+  ADAPTIVENET_HEADROOM = 8,
+  ADAPTIVENET_BATTERY = 16,
+  ADAPTIVENET_WAITED = 32
+} adaptivenet_sensor;
+
 /* What sensors say now. NaN, and -1 for `charging`: says nothing. docs/adapting.md has what is believed of them. The
  * latencies of inferences need not be told. */
 typedef struct adaptivenet_signals {
@@ -157,6 +167,7 @@ typedef struct adaptivenet_signals {
   double battery;      /* percent */
   int charging;        /* 0 or 1 */
   double waited;       /* the share of the time, 0 to 1, for which the thread that infers waited for a processor */
+  unsigned states;     /* of adaptivenet_sensor: those whose value is a state, which may stand still while it lasts */
 } adaptivenet_signals;
 
 /* Signals that say nothing. */

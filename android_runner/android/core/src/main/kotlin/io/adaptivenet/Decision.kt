@@ -55,6 +55,9 @@ public data class Budgets @JvmOverloads constructor(
     }
 }
 
+/** Those of [Signals] whose values are believed or not. */
+public enum class Sensor { FREE_MB, PRESSURE, CELSIUS, HEADROOM, BATTERY, WAITED }
+
 /** What the sensors of the device say; null says nothing. Values that cannot be are ignored (docs/adapting.md). */
 public data class Signals @JvmOverloads constructor(
     /** Memory that programs may still take, in 10^6 bytes. */
@@ -72,6 +75,11 @@ public data class Signals @JvmOverloads constructor(
     public val charging: Boolean? = null,
     /** The share of the time for which the thread that infers waited for a processor, 0 to 1. */
     public val waited: Double? = null,
+    /**
+     * The sensors whose value is a state, which may stand still for as long as it lasts: as Android's thermal status. Of
+     * others it is expected that they move.
+     */
+    public val states: Set<Sensor> = emptySet(),
 )
 
 /** Which point runs from now on, how much slower than profiled the device is, and why, in a word and in a line. */

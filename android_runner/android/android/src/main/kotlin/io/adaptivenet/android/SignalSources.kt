@@ -1,5 +1,6 @@
 package io.adaptivenet.android
 
+import io.adaptivenet.Sensor
 import io.adaptivenet.Signals
 import kotlin.math.max
 import kotlin.math.min
@@ -34,36 +35,23 @@ internal interface Power {
     fun isSaving(): Boolean?
 }
 
-/**
- * A value that Android states, for a controller that believes no sensor that stands still: every other time it is a hair
- * larger.
- */
-internal class Stated {
-    private var isOdd = false
-
-    fun of(value: Double): Double {
-        isOdd = !isOdd
-        return if (isOdd) value * (1 + 1e-6) else value
-    }
-}
-
 /** Heat: the headroom, or the status where that is worse or there never is a headroom. */
 internal class HeatSource(private val thermometer: Thermometer) : SignalSource {
-    private val stated = Stated()
     private var hasHeadroom = false
 
     override fun read(): Signals? {
         val measured = thermometer.headroom()?.takeIf { it.isFinite() && it >= 0 }
         val byStatus = thermometer.status()?.let { OF_STATUS[it.coerceIn(OF_STATUS.indices)] }
         if (measured != null) hasHeadroom = true
-        val headroom = when {
-            byStatus != null && byStatus >= CALM && (measured == null || measured < byStatus) -> stated.of(byStatus)
+        return when {
+            byStatus != null && byStatus >= CALM && (measured == null || measured < byStatus) -> stated(byStatus)
             // Of a status that is no reason for anything the headroom knows better, also when it is not told every time.
-            hasHeadroom -> measured
-            else -> byStatus?.let { stated.of(it) }
+            hasHeadroom -> measured?.let { Signals(headroom = it) }
+            else -> byStatus?.let { stated(it) }
         }
-        return headroom?.let { Signals(headroom = it) }
     }
+
+    private fun stated(headroom: Double) = Signals(headroom = headroom, states = setOf(Sensor.HEADROOM))
 
     private companion object {
         /** Where the headroom would be: it is 1 where the status becomes severe. */
@@ -80,7 +68,6 @@ internal class MemorySource(
     private val memory: Memory,
     private val nanoTime: () -> Long = System::nanoTime,
 ) : SignalSource {
-    private val stated = Stated()
     private var pressure = 0.0
     private var saidNs = 0L
 
@@ -107,7 +94,8 @@ internal class MemorySource(
         val now = synchronized(this) { if (isOver()) 0.0 else pressure }
         return Signals(
             freeMb = memory.free()?.let { it / 1e6 },
-            pressure = if (now > 0) stated.of(min(now, MOST)) else 0.0,
+            pressure = now,
+            states = setOf(Sensor.PRESSURE),
         )
     }
 
@@ -121,18 +109,17 @@ internal class MemorySource(
         const val BACKGROUND = 40
         const val COMPLETE = 80
         const val LASTS_NS = 15_000_000_000L // a call is an event; the share of waiting that it stands for is of 10 s
-        const val MOST = 99.9 // with the hair, still a share
     }
 }
 
 /** Energy: the battery's charge; where Android saves energy, as if it were low. */
 internal class EnergySource(private val power: Power) : SignalSource {
-    private val stated = Stated()
-
     override fun read(): Signals? {
         val percent = power.percent()?.takeIf { it in 1..100 }?.toDouble()
         // Whoever switches the saver on while the device charges wants it to charge.
-        if (power.isSaving() == true) return Signals(battery = stated.of(min(percent ?: LOW, LOW)), charging = false)
+        if (power.isSaving() == true) {
+            return Signals(battery = min(percent ?: LOW, LOW), charging = false, states = setOf(Sensor.BATTERY))
+        }
         val charging = power.isCharging()
         return if (percent == null && charging == null) null else Signals(battery = percent, charging = charging)
     }
@@ -153,5 +140,15 @@ internal fun together(all: List<Signals>): Signals = all.fold(Signals()) { one, 
         battery = one.battery ?: other.battery,
         charging = one.charging ?: other.charging,
         waited = one.waited ?: other.waited,
+        states = one.states + (other.states - one.told()),
     )
+}
+
+private fun Signals.told(): Set<Sensor> = buildSet {
+    if (freeMb != null) add(Sensor.FREE_MB)
+    if (pressure != null) add(Sensor.PRESSURE)
+    if (celsius != null) add(Sensor.CELSIUS)
+    if (headroom != null) add(Sensor.HEADROOM)
+    if (battery != null) add(Sensor.BATTERY)
+    if (waited != null) add(Sensor.WAITED)
 }

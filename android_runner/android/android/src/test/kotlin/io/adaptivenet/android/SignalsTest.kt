@@ -1,9 +1,9 @@
 package io.adaptivenet.android
 
+import io.adaptivenet.Sensor
 import io.adaptivenet.Signals
 import org.junit.jupiter.api.Assertions.assertEquals
 import org.junit.jupiter.api.Assertions.assertFalse
-import org.junit.jupiter.api.Assertions.assertNotEquals
 import org.junit.jupiter.api.Assertions.assertNull
 import org.junit.jupiter.api.Assertions.assertTrue
 import org.junit.jupiter.api.Test
@@ -51,18 +51,19 @@ class SignalsTest {
     }
 
     @Test
-    fun `what Android states moves, or no controller would believe it`() {
-        val hot = heat(null, 3)
-        assertNotEquals(hot.read(), hot.read())
-        val saving = energy(80, false, true)
-        assertNotEquals(saving.read(), saving.read())
+    fun `what Android states is a state, what it measures is none`() {
+        assertEquals(Signals(headroom = 1.0, states = setOf(Sensor.HEADROOM)), heat(null, 3).read())
+        assertEquals(Signals(headroom = 1.2), heat(1.2, 3).read())
+        assertEquals(setOf(Sensor.BATTERY), energy(80, false, true).read()?.states)
+        val measured = Signals(headroom = 0.7)
+        assertEquals(measured, together(listOf(measured, Signals(headroom = 1.0, states = setOf(Sensor.HEADROOM)))))
     }
 
     @Test
     fun `calls to give memory back are pressure for a while, and a hidden window is none`() {
         var nowNs = 0L
         val memory = MemorySource({ 740_000_000L }, { nowNs })
-        assertEquals(Signals(freeMb = 740.0, pressure = 0.0), memory.read())
+        assertEquals(Signals(freeMb = 740.0, pressure = 0.0, states = setOf(Sensor.PRESSURE)), memory.read())
         assertFalse(memory.trim(20))
         assertEquals(0.0, memory.read().pressure)
         assertTrue(memory.trim(15))

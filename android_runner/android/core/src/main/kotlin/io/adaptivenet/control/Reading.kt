@@ -18,10 +18,12 @@ internal class Reading(
     private var before = 0.0
     private var given = 0 // values since it was silent, 2 at most
     private var moved = false // since it was silent
+    private var state = false // what it said last
     private var seenS = 0.0
     private var movedS = 0.0
 
-    fun give(atS: Double, value: Double?) {
+    /** [isState]: the value may stand still, and the last one counts. */
+    fun give(atS: Double, value: Double?, isState: Boolean) {
         if (value == null || !(value >= least && value <= most)) return // NaN is neither
         if (given > 0 && atS - seenS > silentS) {
             given = 0
@@ -34,14 +36,21 @@ internal class Reading(
         before = last
         last = value
         seenS = atS
+        state = isState
         given = min(2, given + 1)
     }
 
     fun believed(atS: Double): Double? {
+        if (state) return if (atS > untilS) null else last
         if (given < 2 || !moved || atS > untilS) return null
         return if (highAlarms) min(last, before) else max(last, before)
     }
 
     /** When it is no longer believed unless it says something else. */
-    val untilS: Double get() = if (moved) min(seenS + silentS, movedS + stuckS) else Double.POSITIVE_INFINITY
+    val untilS: Double
+        get() = when {
+            state -> seenS + silentS
+            moved -> min(seenS + silentS, movedS + stuckS)
+            else -> Double.POSITIVE_INFINITY
+        }
 }

@@ -2,6 +2,7 @@ package io.adaptivenet.control
 
 import io.adaptivenet.Cause
 import io.adaptivenet.Point
+import io.adaptivenet.Sensor
 import io.adaptivenet.Signals
 import kotlin.math.abs
 import kotlin.math.max
@@ -89,14 +90,15 @@ internal class Sensors(points: List<Point>) {
 
     /** What the sensors say while [point] runs. What it changes, if anything. */
     fun give(atS: Double, signals: Signals, point: Int): Cause? {
-        free.give(atS, signals.freeMb)
-        pressure.give(atS, signals.pressure)
         signals.throttlesAt?.let { if (it in LEAST_LIMIT..MOST_LIMIT) throttlesAt = it }
-        celsius.give(atS, signals.celsius)
-        headroom.give(atS, signals.headroom)
-        battery.give(atS, signals.battery)
         signals.charging?.let { charging = it }
-        load.give(atS, signals.waited)
+        val states = signals.states
+        free.give(atS, signals.freeMb, Sensor.FREE_MB in states)
+        pressure.give(atS, signals.pressure, Sensor.PRESSURE in states)
+        celsius.give(atS, signals.celsius, Sensor.CELSIUS in states)
+        headroom.give(atS, signals.headroom, Sensor.HEADROOM in states)
+        battery.give(atS, signals.battery, Sensor.BATTERY in states)
+        load.give(atS, signals.waited, Sensor.WAITED in states)
         return look(atS, point)
     }
 

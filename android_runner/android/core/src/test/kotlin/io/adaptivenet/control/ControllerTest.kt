@@ -5,6 +5,7 @@ import io.adaptivenet.Budgets
 import io.adaptivenet.Cause
 import io.adaptivenet.DeviceException
 import io.adaptivenet.Point
+import io.adaptivenet.Sensor
 import io.adaptivenet.Signals
 import io.adaptivenet.contains
 import io.adaptivenet.double
@@ -12,6 +13,7 @@ import io.adaptivenet.get
 import io.adaptivenet.int
 import io.adaptivenet.items
 import io.adaptivenet.json.Json
+import io.adaptivenet.json.text
 import io.adaptivenet.numberOrNull
 import io.adaptivenet.string
 import io.adaptivenet.vectors
@@ -45,6 +47,7 @@ class ControllerTest {
         each.numberOrNull("battery"),
         if ("charging" in each) (each["charging"] as Json.Flag).value else null,
         each.numberOrNull("waited"),
+        if ("states" in each) each["states"].items.map { Sensor.valueOf(checkNotNull(it.text).uppercase()) }.toSet() else emptySet(),
     )
 
     private fun give(controller: Controller, record: Json): Boolean {
