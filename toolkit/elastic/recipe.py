@@ -25,6 +25,7 @@ from ..errors import ModelError
 
 _PLAIN = (bool, int, float, str, type(None))
 _MODULE_INTERNALS = set(vars(nn.Module())) | {"_is_full_backward_hook", "_source_modules"}
+_OF_WEIGHTS = {"_flat_weights", "_flat_weight_refs"}  # a recurrent layer's second list of its parameters
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _PATH = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*")
 # What calls or makes a function has no place in a file that is only data.
@@ -95,6 +96,9 @@ def from_json(doc: Mapping[str, Any], values: Mapping[str, torch.Tensor], name: 
                 module.register_buffer(leaf, value)
             else:
                 module.register_parameter(leaf, nn.Parameter(value, requires_grad=value.is_floating_point()))
+        for module in root.modules():
+            if isinstance(module, nn.RNNBase):
+                module._init_flat_weights()
         ops = [entry["op"] for entry in doc["nodes"]]
         inputs = ops.count("placeholder")
         if not inputs or ops[:inputs] != ["placeholder"] * inputs or ops[-1] != "output":
@@ -135,7 +139,8 @@ def _module_json(path: str, module: nn.Module) -> dict[str, Any]:
         )
     if module._forward_hooks or module._forward_pre_hooks:
         raise ModelError(f"{path!r} has a hook, which is code and cannot be saved as data: remove it from the model")
-    attributes = {key: value for key, value in vars(module).items() if key not in _MODULE_INTERNALS}
+    left_out = _MODULE_INTERNALS | (_OF_WEIGHTS if isinstance(module, nn.RNNBase) else set())
+    attributes = {key: value for key, value in vars(module).items() if key not in left_out}
     return {
         "class": f"{kind.__module__}.{kind.__qualname__}",
         "attributes": {key: _encode(value, f"{path}.{key}") for key, value in attributes.items()},

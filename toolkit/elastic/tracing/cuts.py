@@ -19,7 +19,7 @@ from torch import fx, nn
 
 from ...errors import ModelError
 
-WEIGHTED = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose2d, nn.Linear, nn.MultiheadAttention)
+WEIGHTED = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose2d, nn.Linear, nn.MultiheadAttention, nn.RNNBase)
 _WEIGHTED_FUNCTIONS = {torch.conv1d, torch.conv2d, torch.conv3d, torch.conv_transpose2d, nn.functional.linear}
 _MOST_TAPS = 16
 _CHOICES = 32  # sets of taps to look at closely
