@@ -84,7 +84,21 @@ class Cells(nn.Module):
         return out
 
 
-CASES = [(Waves, (2, 20), 3), (Streams, (3, 16, 16), 15), (Cells, (3, 16, 16), 4)]
+class TimeFirst(nn.Module):
+    """A transformer as torch has it by default: time, batch, features."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Linear(4, 16)
+        self.layers = nn.TransformerEncoder(nn.TransformerEncoderLayer(16, 2, 32), 5, enable_nested_tensor=False)
+        self.last = nn.Linear(16, 5)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        out: torch.Tensor = self.last(self.layers(self.first(x).transpose(0, 1)).mean(0))
+        return out
+
+
+CASES = [(Waves, (2, 20), 3), (Streams, (3, 16, 16), 15), (Cells, (3, 16, 16), 4), (TimeFirst, (12, 4), 3)]
 
 
 @pytest.mark.parametrize(("make", "shape", "elastic"), CASES, ids=lambda case: getattr(case, "__name__", None))

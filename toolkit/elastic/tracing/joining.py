@@ -3,7 +3,8 @@
 Networks of parallel streams (HRNet), of two kinds of tokens (TNT), cells that read the two before them (NASNet), chains
 that add up what each block found beside what they pass on (WaveNet): nowhere does one tensor carry everything, but
 again and again the same few do. There they are written into one row for each input, which the next block takes apart
-again. It costs a copy at each such cut, which is measured with the blocks; the network as one program has none.
+again. So is a single tensor whose batch does not come first, as in a transformer over (time, batch, features). It costs
+a copy at each such cut, which is measured with the blocks; the network as one program has none.
 """
 
 from __future__ import annotations
@@ -50,7 +51,7 @@ def _places(flow: Sequence[fx.Node]) -> list[tuple[int, list[fx.Node]]]:
     looks like one of the other places is one as well.
     """
     needed = [[node for node in held_in(flow, alive) if node is not flow[0]] for alive in alive_after(flow)]
-    able = {at: held for at, held in enumerate(needed[:-1]) if 2 <= len(held) <= _MOST and all(map(_is_rows, held))}
+    able = {at: held for at, held in enumerate(needed[:-1]) if _can_be_joined(held)}
     lowest = set()
     falling = False  # whether fewer are needed here than before
     for at in range(1, len(flow) - 1):
@@ -66,14 +67,21 @@ def _looks(held: Sequence[fx.Node]) -> tuple[object, ...]:
     return tuple((operation_name(node.target), tuple(node.meta["alone"])) for node in held)
 
 
-def _is_rows(node: fx.Node) -> bool:
-    """Whether a tensor is as many numbers for each input, one input after the other."""
-    if node.meta["dtype"] != "float32" or changed_later(node):
-        return False
+def _can_be_joined(held: Sequence[fx.Node]) -> bool:
+    """Whether these are no more than a few tensors of a batch, and no ordinary cut."""
+    axes = [_batch_axis(node) for node in held[: _MOST + 1]]
+    return 1 <= len(axes) <= _MOST and None not in axes and axes != [0]
+
+
+def _batch_axis(node: fx.Node) -> int | None:
+    """The axis along which a tensor has one input after the other, with as many numbers for each."""
+    if node.meta["dtype"] != "float32" or changed_later(node) or 0 in node.meta["alone"]:
+        return None
     one, (two, three) = node.meta["alone"], node.meta["seen"]
-    return bool(one) and all(
-        tuple(at[1:]) == tuple(one[1:]) and at[0] == batch * one[0] for batch, at in ((2, two), (3, three))
-    )
+    for axis, side in enumerate(one):
+        if all(shape == (*one[:axis], batch * side, *one[axis + 1 :]) for batch, shape in ((2, two), (3, three))):
+            return axis
+    return None
 
 
 def _join(
@@ -85,25 +93,46 @@ def _join(
     order: dict[fx.Node, int],
 ) -> None:
     """Joins what is `held` after the node `last`, and lets all that comes later read the parts."""
+    axes = [_batch_axis(node) or 0 for node in held]
     widths = [prod(node.meta["alone"]) for node in held]
     with graph.inserting_before(last.next):
         rows = []
-        for node, width in zip(held, widths):
-            rows.append(graph.call_method("reshape", (now.get(node, node), -1, width)))
+        for node, axis, width in zip(held, axes, widths):
+            first = graph.call_method("transpose", (now.get(node, node), 0, axis)) if axis else now.get(node, node)
+            rows.append(graph.call_method("reshape", (first, -1, width)))
+            if axis:
+                first.meta = _turned(node, axis, last)
             _note(rows[-1], (width,), last)
         joined = graph.call_function(torch.cat, (rows, 1))
         _note(joined, (sum(widths),), last)
         start = 0
-        for node, width in zip(held, widths):
+        for node, axis, width in zip(held, axes, widths):
             part = graph.call_function(operator.getitem, (joined, (slice(None), slice(start, start + width))))
             _note(part, (width,), following)
-            again = graph.call_method("reshape", (part, -1, *node.meta["alone"][1:]))
-            again.meta = {**node.meta, "nn_module_stack": following.meta.get("nn_module_stack")}
+            turned = _turned(node, axis, following)
+            again = graph.call_method("reshape", (part, -1, *turned["alone"][1:]))
+            again.meta = turned
+            if axis:
+                again = graph.call_method("transpose", (again, 0, axis))
+                again.meta = _turned(node, 0, following)
             before, now[node] = now.get(node, node), again
             for user in list(before.users):
                 if order.get(user, -1) > order[last]:
                     user.replace_input_with(before, again)
             start += width
+
+
+def _turned(node: fx.Node, axis: int, beside: fx.Node) -> dict[str, Any]:
+    """What is noted on a tensor after its first axis has changed places with another one."""
+
+    def turned(shape: Sequence[int]) -> tuple[int, ...]:
+        sides = list(shape)
+        sides[0], sides[axis] = sides[axis], sides[0]
+        return tuple(sides)
+
+    two, three = map(turned, node.meta["seen"])
+    noted = {"alone": turned(node.meta["alone"]), "seen": (two, three)}
+    return {**node.meta, **noted, "nn_module_stack": beside.meta.get("nn_module_stack")}
 
 
 def _note(node: fx.Node, shape: tuple[int, ...], beside: fx.Node) -> None:
