@@ -146,5 +146,6 @@ def _of_sound(name: str) -> tuple[nn.Module, tuple[int, ...]]:
     if name == "conformer":
         return OfLengths(models.Conformer(80, 4, 256, 4, 31)), (1, 100, 80)
     if name == "emformer":
-        return OfLengths(models.Emformer(256, 4, 512, 4, 16)), (1, 96, 256)
+        of = {"left_context_length": 30, "right_context_length": 4}  # those of torchaudio.models.emformer_rnnt_base
+        return OfLengths(models.Emformer(256, 4, 512, 4, 16, **of)), (1, 100, 256)
     raise ModelError(f"torchaudio's {name} has several inputs of its own, or was added since 2.11")

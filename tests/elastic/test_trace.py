@@ -39,6 +39,13 @@ def by_size_of_batch(self: Written, x: torch.Tensor) -> torch.Tensor:
     return x.view(n * c, h * w).softmax(-1).reshape(n, -1, h, w).expand(n, c, h, w)
 
 
+def by_lengths(self: Written, x: torch.Tensor) -> torch.Tensor:
+    lengths = torch.full((x.shape[0],), x.shape[3])
+    mask = torch.arange(int(lengths.max().item())).expand(x.shape[0], x.shape[3]) < lengths.unsqueeze(1)
+    places = torch.ones(1).repeat(x.shape[0], 1).view(x.shape[0], 1, 1, 1)
+    return x * mask[:, None, None, :] + places
+
+
 def reads_a_number(self: Written, x: torch.Tensor) -> torch.Tensor:
     return x * x.abs().max().item()
 
@@ -47,7 +54,7 @@ def maximum(self: Written, x: torch.Tensor) -> torch.Tensor:
     return x - x.max(dim=1, keepdim=True).values
 
 
-@pytest.mark.parametrize("function", [by_shape, by_type, by_size_of_batch, reads_a_number, maximum])
+@pytest.mark.parametrize("function", [by_shape, by_type, by_size_of_batch, by_lengths, reads_a_number, maximum])
 def test_what_depends_on_shapes_alone_is_followed(function: Callable[..., Any]) -> None:
     model = Written(function)
     traced = trace(model, EXAMPLE)

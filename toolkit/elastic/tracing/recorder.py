@@ -129,6 +129,19 @@ def _with_sizes(function: Callable[..., torch.Tensor]) -> Callable[..., torch.Te
     return made
 
 
+def _method_with_sizes(name: str) -> Callable[..., Any]:
+    """A method of tensors that are not recorded, as those that a model makes of plain numbers, given recorded sizes."""
+    method: Callable[..., torch.Tensor] = getattr(torch.Tensor, name)
+
+    def made(tensor: torch.Tensor, *sizes: Any, **options: Any) -> Any:
+        recorded = next((size for size in sizes if type(size) is _Value), None)
+        if recorded is None:
+            return method(tensor, *sizes, **options)
+        return recorded.tracer.create_proxy("call_method", name, (tensor, *sizes), options)
+
+    return made
+
+
 def _with_data(function: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
     """A tensor from recorded numbers, which are then those of the example."""
 
@@ -160,17 +173,23 @@ def torch_that_takes_recorded_values() -> Iterator[None]:
     """Replaces, while a model is traced, the few functions of torch that cannot be given a recorded value."""
     replaced: list[tuple[Any, str, Any]] = [(torch.autograd.Function, "apply", classmethod(_apply))]
     replaced += [(torch, name, _with_sizes(getattr(torch, name))) for name in ("zeros", "ones", "empty")]
+    replaced += [
+        (torch.Tensor, name, _method_with_sizes(name)) for name in ("expand", "repeat", "reshape", "tile", "view")
+    ]
     replaced.append((torch, "tensor", _with_data(torch.tensor)))
     script = torch.jit.ScriptFunction
     replaced.append((script, "__call__", _not_scripted(script.__call__)))
-    before = [(owner, name, vars(owner)[name]) for owner, name, _ in replaced]
+    before = [(owner, name, vars(owner).get(name)) for owner, name, _ in replaced]  # None: it is inherited
     try:
         for owner, name, value in replaced:
             setattr(owner, name, value)
         yield
     finally:
         for owner, name, value in before:
-            setattr(owner, name, value)
+            if value is None:
+                delattr(owner, name)
+            else:
+                setattr(owner, name, value)
 
 
 class Tracer(fx.Tracer):
