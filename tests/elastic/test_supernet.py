@@ -209,7 +209,7 @@ PROGRAM = ("blocks", 0, "program")
             "not one of torch.nn",
         ),
         (set_path(*PROGRAM, "modules", "stem", "class", value="torch.nn.modules.conv.Tensor"), "not one of torch.nn"),
-        (set_path(*PROGRAM, "modules", "stem", "class", value="torch.nn.modules.rnn.LSTM"), "does not run"),
+        (set_path(*PROGRAM, "modules", "stem", "class", value="torch.nn.modules.rnn.LSTM"), "is damaged"),
         (set_path(*PROGRAM, "modules", "stem", "attributes", "forward", value=1), "sets 'forward' on Conv2d"),
         (set_path(*PROGRAM, "modules", "stem", "attributes", "__class__", value=1), "sets '__class__' on Conv2d"),
         (set_path(*PROGRAM, "modules", "stem", "attributes", "_parameters", value={"dict": {}}), "sets '_parameters'"),

@@ -64,6 +64,7 @@ print("done")
 
 # As Ctrl-C would at any moment, very often.
 INTERRUPTED = """
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a test may be run where interrupts are ignored
 struck, begun = 0, False  # no lock: an interrupt within one may leave it taken
 
 def strike():
