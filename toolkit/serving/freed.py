@@ -31,7 +31,9 @@ def give_freed_memory_back() -> None:
             break
     for piece in pieces[:-1]:
         malloc.free(piece)
-    malloc.malloc_trim(0)
+    ctypes.CDLL(None).malloc_trim(
+        ctypes.c_size_t(0)
+    )  # without the interpreter's lock: in a large process it takes a while
     for piece in pieces[-1:]:
         malloc.free(piece)
 
@@ -47,8 +49,8 @@ class _Mallinfo2(ctypes.Structure):
 
 @cache
 def _glibc() -> ctypes.PyDLL | None:
-    """The process's malloc, where it is glibc's. Calls keep the interpreter's lock, since to take it again after each
-    of some thousand short ones would make them wait for what infers."""
+    """The process's malloc, where it is glibc's. Calls by this keep the interpreter's lock: to take it again after
+    each of some thousand short ones would make them wait for what infers."""
     if sys.platform != "linux":
         return None
     process = ctypes.PyDLL(None)
@@ -56,6 +58,5 @@ def _glibc() -> ctypes.PyDLL | None:
         return None
     process.malloc.restype, process.malloc.argtypes = ctypes.c_void_p, [ctypes.c_size_t]
     process.free.restype, process.free.argtypes = None, [ctypes.c_void_p]
-    process.malloc_trim.argtypes = [ctypes.c_size_t]
     process.mallinfo2.restype = _Mallinfo2
     return process
