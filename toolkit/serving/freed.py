@@ -31,9 +31,8 @@ def give_freed_memory_back() -> None:
             break
     for piece in pieces[:-1]:
         malloc.free(piece)
-    ctypes.CDLL(None).malloc_trim(
-        ctypes.c_size_t(0)
-    )  # without the interpreter's lock: in a large process it takes a while
+    # Without the interpreter's lock: in a large process it takes a while.
+    ctypes.CDLL(None).malloc_trim(ctypes.c_size_t(0))
     for piece in pieces[-1:]:
         malloc.free(piece)
 
