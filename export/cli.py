@@ -18,7 +18,7 @@ from .metric_names import METRICS, is_own
 _METRICS = (
     "; ".join(f"{name}: {what}" for name, what in METRICS.items())
     + "; l1=PEAK, psnr=PEAK: of values that reach to another peak than 1; package.module:function: your own, see "
-    "docs/metrics.md. (default: top1 and agreement for class scores, else fidelity)"
+    "docs/metrics.md. (default: top1 and agreement for class scores, else see there)"
 )
 _CALIBRATED_ON = 64  # pictures
 

@@ -83,9 +83,8 @@ def export_pack(
 
     `sample` is one real input of cut 0's shape: the features that it gives at every cut are what the programs are
     verified on (a fixed random input when None). `metrics` are those of `metric_names`, such as `miou` or `psnr=255`,
-    and functions of your own, `package.module:function` (see `own_metrics`). By default they are `top1` and `agreement`
-    for one output of several numbers along dimension 1, which is taken for class scores; else, and where the network
-    answers with several tensors, `fidelity`.
+    and functions of your own, `package.module:function` (see `own_metrics`); by default they are what
+    `usual_metrics` tells from the output: `top1` and `agreement` for class scores, else mostly `fidelity`.
     `preprocessing` and `classes` (by default the supernet's) go into the pack. `jobs` worker processes export side by
     side (by default one a core). Programs of the pack at `reuse` (with `overwrite`, by default, the pack that is being
     replaced) that were made from the same block by the same exporters are taken over. `progress(done, total, what)` is

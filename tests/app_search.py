@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import math
-import random
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -24,7 +23,7 @@ from adaptivenet.toolkit.pack.pack import Artifact, BlockPack
 from adaptivenet.toolkit.pack.writer import Metric, PackWriter, describe
 from adaptivenet.toolkit.search import Result, Surrogate
 from adaptivenet.toolkit.search.evaluator import Evaluator
-from graphs import chain
+from graphs import space
 from packs import CLASSES, PREPROCESSING, WIDE, metric_programs, wide_programs
 
 RESNET = Path(__file__).resolve().parent.parent / "benchmarks" / "tables" / "cifar10-resnet20.npz"
@@ -69,19 +68,7 @@ def random_space(seed: int) -> tuple[BlockGraph, dict[str, float], Scores]:
 
     Pictures that are hard for one subnet are hard for others.
     """
-    rng = random.Random(seed)
-    length, extra = 8, []
-    for number in range(14):
-        start = rng.randrange(length)
-        end = min(length, start + rng.choice([1, 1, 2, 3]))
-        kind = "pruned" if end == start + 1 else "merged"
-        extra.append(Block(f"{kind}{number}", start, end, kind))
-    graph = chain(length, tuple(extra))
-    cost = {block.name: rng.uniform(2, 6) for block in graph.blocks if block.kind == "original"}
-    takes = dict.fromkeys(cost, 0.0)
-    for block in extra:
-        cost[block.name] = rng.uniform(0.3, 0.95) * sum(cost[name] for name in graph.replaced_by(block))
-        takes[block.name] = rng.uniform(0.005, 0.12)
+    graph, cost, takes = space(seed)
     difficulty = np.random.default_rng(seed).permutation(PICTURES) / PICTURES
     scores = {}
     for path in graph.paths():

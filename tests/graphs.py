@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import random
 from collections.abc import Mapping
 
 from adaptivenet.toolkit.graph.graph import Block, BlockGraph, Cut, Subnet
@@ -36,6 +37,24 @@ def block_graphs(draw: st.DrawFn, max_blocks: int = 5, max_alternatives: int = 7
     for precision in draw(st.sets(st.sampled_from(["float32", "int8"]))):
         blocks.append(Block(f"whole-{precision}", 0, length, "whole", precision=precision))
     return BlockGraph(cuts, draw(st.permutations(blocks)), taps)
+
+
+def space(seed: int, length: int = 8, alternatives: int = 14) -> tuple[BlockGraph, dict[str, float], dict[str, float]]:
+    """A random graph of some hundreds of paths, the milliseconds of each block, and what each takes from quality."""
+    rng = random.Random(seed)
+    extra = []
+    for number in range(alternatives):
+        start = rng.randrange(length)
+        end = min(length, start + rng.choice([1, 1, 2, 3]))
+        kind = "pruned" if end == start + 1 else "merged"
+        extra.append(Block(f"{kind}{number}", start, end, kind))
+    graph = chain(length, tuple(extra))
+    cost = {block.name: rng.uniform(2, 6) for block in graph.blocks if block.kind == "original"}
+    taken = dict.fromkeys(cost, 0.0)
+    for block in extra:
+        cost[block.name] = rng.uniform(0.3, 0.95) * sum(cost[name] for name in graph.replaced_by(block))
+        taken[block.name] = rng.uniform(0.005, 0.12)
+    return graph, cost, taken
 
 
 def whole_costs(graph: BlockGraph) -> st.SearchStrategy[dict[str, float]]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import math
-import random
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -19,30 +18,12 @@ from adaptivenet.toolkit.graph.ticks import fastest_and_slowest, within
 from adaptivenet.toolkit.pack.pack import BlockPack
 from adaptivenet.toolkit.plan.plan import Plan, compile_plan
 from adaptivenet.toolkit.search import Annealing, Evolutionary, Random, Result, Strategy, Surrogate, Trial, search
-from graphs import block_graphs, chain, costed_graphs, real_costs, total
+from graphs import block_graphs, chain, costed_graphs, real_costs, space, total
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 Quality = Callable[[Subnet], float]
 Scores = Callable[[Subnet, int], np.ndarray]
-
-
-def space(seed: int, length: int = 8, alternatives: int = 14) -> tuple[BlockGraph, dict[str, float], dict[str, float]]:
-    """A random graph of some hundreds of paths, the milliseconds of each block, and what each takes from quality."""
-    rng = random.Random(seed)
-    extra = []
-    for number in range(alternatives):
-        start = rng.randrange(length)
-        end = min(length, start + rng.choice([1, 1, 2, 3]))
-        kind = "pruned" if end == start + 1 else "merged"
-        extra.append(Block(f"{kind}{number}", start, end, kind))
-    graph = chain(length, tuple(extra))
-    cost = {block.name: rng.uniform(2, 6) for block in graph.blocks if block.kind == "original"}
-    taken = dict.fromkeys(cost, 0.0)
-    for block in extra:
-        cost[block.name] = rng.uniform(0.3, 0.95) * sum(cost[name] for name in graph.replaced_by(block))
-        taken[block.name] = rng.uniform(0.005, 0.12)
-    return graph, cost, taken
 
 
 def grid(graph: BlockGraph, cost: Mapping[str, float], steps: int = 9) -> list[float]:
