@@ -1,7 +1,7 @@
 """Which models become elastic: one of every family in timm, all of torchvision's that see pictures, and every third of
 other packages'.
 
-    python -m benchmarks.coverage [--quick] [--library timm] [--only NAME] [--jobs 2] [--report FILE]
+    python -m benchmarks.coverage [--quick] [--library timm] [--only NAME] [--jobs 2] [--report FILE] [--answers FILE]
 
 Every model is built with random weights at the input size of its library, and made elastic by one call. A row says
 what came out: cuts, taps, original blocks and how many of them have alternatives, all blocks, subnets, the error of the
@@ -15,7 +15,9 @@ They stand in families.json, which `--list-families` makes anew. Detectors are t
 the others, others.py says; of them only those count whose package is installed: `pip install transformers torchaudio
 segmentation-models-pytorch`. A model may take 15 minutes and three quarters of the memory, over the number of jobs.
 `options_per_block` is the mean, over the elastified families, of alternatives over original blocks that have any.
-`--quick` tries every fifth family, three subnets of each and three exports, and leaves the rest out. One run of
+`--quick` tries every fifth family, three subnets of each and three exports, and leaves the rest out. With `--answers`
+every answer is kept in a file as it comes, and a model that has one there is not tried again: a run that was stopped
+goes on, and a large model can be tried in a call of its own. One run of
 counts, no timings to repeat: `seconds` is what one elastify call took on one thread of the machine as it was.
 """
 
@@ -187,15 +189,32 @@ def is_elastified(task: dict[str, Any], answer: dict[str, Any]) -> bool:
     )
 
 
+def _known(kept: str | None, tasks: Sequence[dict[str, Any]]) -> dict[int, dict[str, Any]]:
+    """The answers that a file has of these tasks."""
+    if kept is None or not Path(kept).exists():
+        return {}
+    lines = [json.loads(line) for line in Path(kept).read_text().splitlines()]
+    return {tasks.index(line["task"]): line["answer"] for line in lines if line["task"] in tasks}
+
+
 @click.command()
 @click.option("--quick", is_flag=True, help="A fifth of timm's families; at most 10 minutes on 2 cores.")
 @click.option("--library", type=click.Choice(["timm", "torchvision", "others"]), help="Only the models of this one.")
 @click.option("--only", multiple=True, help="Only this model, as the table names it; may be repeated.")
 @click.option("--jobs", type=click.IntRange(min=1), default=2, show_default=True, help="Processes, of one thread each.")
 @click.option("--report", type=click.Path(), help="Write the table here as Markdown.")
+@click.option("--answers", "kept", type=click.Path(), help="Keep the answers here, and try no model that has one.")
 @click.option("--list-families", "listing", is_flag=True, help="Make families.json from the installed timm, and stop.")
 @reports_errors
-def main(quick: bool, library: str | None, only: tuple[str, ...], jobs: int, report: str | None, listing: bool) -> None:
+def main(
+    quick: bool,
+    library: str | None,
+    only: tuple[str, ...],
+    jobs: int,
+    report: str | None,
+    kept: str | None,
+    listing: bool,
+) -> None:
     """Print the figures as the last line, one json object."""
     console = Console()
     if listing:
@@ -215,15 +234,20 @@ def main(quick: bool, library: str | None, only: tuple[str, ...], jobs: int, rep
         tasks += [{"name": name, "side": None, "subnets": 20, "export": False} for name in others.names()]
     tasks = [task for task in tasks if (not only or task["name"] in only) and library in (None, library_of(task))]
     tasks.sort(key=lambda task: (LIBRARIES.index(library_of(task)), task["side"] or 0))  # the slow ones last
-    answers: dict[int, dict[str, Any]] = {}
+    answers = _known(kept, tasks)
+    missing = [index for index in range(len(tasks)) if index not in answers]
 
-    def note(index: int, answer: dict[str, Any]) -> None:
+    def note(number: int, answer: dict[str, Any]) -> None:
+        index = missing[number]
         answers[index] = answer
+        if kept:
+            with open(kept, "a") as file:
+                file.write(json.dumps({"task": tasks[index], "answer": answer}) + "\n")
         console.say(
             f"{len(answers)}/{len(tasks)}  " + "  ".join(cell for cell in _row(tasks[index]["name"], answer) if cell)
         )
 
-    run(tasks, jobs, note)
+    run([tasks[index] for index in missing], jobs, note)
     rows = [HEAD, *(_row(task["name"], answers[index]) for index, task in enumerate(tasks))]
     click.echo(table(rows, right=range(1, 9)))
     if report:
