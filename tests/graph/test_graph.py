@@ -73,6 +73,39 @@ def test_head_reads_every_tap_once() -> None:
     assert {block.name: of_input.reads(block) for block in of_input.blocks} == {"o0": (0,), "whole": (0,), "o1": (1, 0)}
 
 
+def test_a_block_reads_its_start_then_earlier_cuts_ascending() -> None:
+    extra = (Block("p2", 2, 3, "pruned", reads=(0, 1)), Block("p3", 3, 4, "pruned", reads=(0, 2)))
+    graph = chain(4, (*extra, Block("whole", 0, 4, "whole")), taps=(1, 2))
+    reads = {block.name: graph.reads(block) for block in graph.blocks}
+    assert reads == {
+        **{"o0": (0,), "o1": (1,), "o2": (2,), "p2": (2, 0, 1), "whole": (0,)},
+        **{"o3": (3, 1, 2), "p3": (3, 0, 1, 2)},
+    }
+    assert graph.kept == (0, 1, 2)
+    assert graph.without(["p2", "p3"]).kept == (1, 2)
+    assert chain(3).kept == ()
+    for same in (graph.with_losses({"p2": 0.5}), graph.of_blocks, pickle.loads(pickle.dumps(graph))):
+        assert same["p2"].reads == (0, 1)
+    assert graph["p2"].quantised().reads == (0, 1)
+    other = BlockGraph(graph.cuts, (replace(block, reads=()) for block in graph.blocks), graph.taps)
+    assert other != graph
+    assert Block("b", 2, 3, "pruned", reads=[0, 1]) == Block("b", 2, 3, "pruned", reads=(0, 1))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("reads", [(2,), (0, 2), (3,), (1, 0), (0, 0), (-1,)])
+def test_block_refuses_to_read_what_is_not_before_it(reads: tuple[int, ...]) -> None:
+    with pytest.raises(GraphError, match=r"'b' starts at cut 2 and reads cuts \[.*\] besides: they must be ascending"):
+        Block("b", 2, 3, "pruned", reads=reads)
+
+
+def test_no_block_jumps_over_a_cut_that_another_reads() -> None:
+    reader = Block("p2", 2, 3, "pruned", reads=(0, 1))
+    with pytest.raises(GraphError, match="'m0' jumps over cut 1, which is one that other blocks read"):
+        chain(4, (reader, MERGED))
+    graph = chain(3, (reader, Block("whole", 0, 3, "whole"), Block("m1", 1, 3, "merged")))
+    assert graph.kept == (0, 1)
+
+
 def test_graph_refuses_wrong_cuts() -> None:
     block = Block("o0", 0, 1, "original")
     for indices in ([0, 2], [1, 2], [1, 0], [0, 0], [0], []):
@@ -192,7 +225,9 @@ def test_paths_are_all_subnets_and_counted(graph: BlockGraph) -> None:
     for path in paths:
         assert graph.subnet(path) == path
         assert {0, graph.end} <= set(path.cuts)
-        assert len(path) == 1 or set(graph.taps) <= set(path.cuts)
+        assert len(path) == 1 or set(graph.kept) <= set(path.cuts)
+        at = {0, *path.cuts}
+        assert all(set(graph.reads(graph[name])) <= at for name in path)
 
 
 @given(block_graphs(max_blocks=3, max_alternatives=4))

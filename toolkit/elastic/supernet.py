@@ -98,7 +98,7 @@ class Supernet(nn.Module):
                 module = self.blocks[name]
                 features[block.end] = module(*(readable(module, features[cut]) for cut in self.graph.reads(block)))
             yield block, features[block.end]
-            features = {cut: features[cut] for cut in (*self.graph.taps, block.end) if cut in features}
+            features = {cut: features[cut] for cut in (*self.graph.kept, block.end) if cut in features}
 
     def features(self, x: torch.Tensor) -> list[torch.Tensor]:
         """The original model's feature at every cut, the input first."""

@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import pairwise
 from math import prod
 from typing import Any
 
@@ -57,7 +58,8 @@ class Block:
     network as one program), `also` (another network, as one program), or the name of a kind of the user's own.
     `precision` is `float32`, or `int8` for a block that is quantised inside: cuts stay what they are. `twin_of` is the
     float32 block that an int8 one was quantised from, by name; a pack need not have that. `source` is the place in the
-    model that it was made from.
+    model that it was made from. `reads` are the cuts that it takes besides `start`, ascending, each below it: a mask or
+    a time step that came with the input, an earlier feature.
     `params` and `macs` (multiply-accumulates at batch 1) are counted, not measured. `loss` is the local distillation
     loss: the squared error of the block's output over the variance of the original feature, None before training.
     """
@@ -73,8 +75,10 @@ class Block:
     loss: float | None = None
     precision: str = "float32"
     twin_of: str | None = None
+    reads: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "reads", tuple(self.reads))  # JSON has lists, which do not hash
         if not _NAME.fullmatch(self.name):
             raise GraphError(
                 f"block name {self.name!r}: at most 64 letters, digits, '-' and '_', a letter or digit first"
@@ -91,6 +95,12 @@ class Block:
             raise GraphError(f"block {self.name!r} goes from cut {self.start} to cut {self.end}; it must go forward")
         if self.kind == "original" and self.end != self.start + 1:
             raise GraphError(f"original block {self.name!r} spans {self.end - self.start} cuts; it must span one")
+        below = (-1, *self.reads, self.start)
+        if any(cut <= before for before, cut in pairwise(below)):
+            raise GraphError(
+                f"block {self.name!r} starts at cut {self.start} and reads cuts {list(self.reads)} besides: they must "
+                "be ascending, and before its start"
+            )
 
     @property
     def is_original(self) -> bool:
@@ -145,9 +155,10 @@ class BlockGraph:
 
     `taps` are cuts before the last that a head (what ends at the last cut) reads, so that a path visits all of them;
     cut 0 is one where heads read the input itself. A block from the first cut to the last is no head: it reads the
-    input only, and jumps over all taps. Raises GraphError when the cuts are not numbered 0..N, a name occurs twice, the
-    original blocks are not one chain, another block jumps over a tap, a `whole` or `also` block does not go from the
-    first cut to the last, or the twin of an int8 block is here and no float32 block between the same cuts.
+    input only, and jumps over all taps, and over all cuts that a block names in its `reads`. Raises GraphError when the
+    cuts are not numbered 0..N, a name occurs twice, the original blocks are not one chain, another block jumps over
+    such a cut, a `whole` or `also` block does not go from the first cut to the last, or the twin of an int8 block is
+    here and no float32 block between the same cuts.
     """
 
     def __init__(self, cuts: Sequence[Cut], blocks: Iterable[Block], taps: Iterable[int] = ()) -> None:
@@ -175,9 +186,10 @@ class BlockGraph:
                     f"block {block.name!r} says that it was quantised from {twin.name!r}, which is no float32 block "
                     f"from cut {block.start} to cut {block.end}"
                 )
-            for tap in self.taps:
-                if block.start < tap < block.end and (block.start, block.end) != (0, self.end):
-                    raise GraphError(f"block {block.name!r} jumps over cut {tap}, which is a tap")
+            for cut in self.kept:
+                if block.start < cut < block.end and (block.start, block.end) != (0, self.end):
+                    what = "a tap" if cut in self.taps else "one that other blocks read"
+                    raise GraphError(f"block {block.name!r} jumps over cut {cut}, which is {what}")
         starts = [block.start for block in self.blocks if block.is_original]
         if starts != list(range(self.end)):
             raise GraphError(f"there must be one original block from each cut to the next: they start at {starts}")
@@ -243,13 +255,19 @@ class BlockGraph:
         """The path with these block names. Raises GraphError when it is not one."""
         return Subnet(self, names)
 
+    @cached_property
+    def kept(self) -> tuple[int, ...]:
+        """The cuts whose features are kept for later blocks: the taps, and what blocks name in their `reads`."""
+        return tuple(sorted({*self.taps, *(cut for block in self.blocks for cut in block.reads)}))
+
     def reads(self, block: Block) -> tuple[int, ...]:
-        """The cuts whose features `block` takes, in order: where it starts, then, for a head, every tap.
+        """The cuts whose features `block` takes, in order: where it starts, then its `reads` and, for a head, every
+        tap, ascending.
 
         A head is a block that ends at the last cut and does not start at the first.
         """
         taps = self.taps if block.end == self.end and block.start else ()
-        return (block.start, *(tap for tap in taps if tap != block.start))
+        return (block.start, *sorted({*block.reads, *taps} - {block.start}))
 
     def in_float32(self, block: Block) -> Block | None:
         """The float32 block that an int8 one was quantised from; None for any other, and where that is not here."""

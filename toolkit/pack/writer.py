@@ -24,7 +24,7 @@ from typing import Any
 from ..atomic import check_folder, new_folder
 from ..data.preprocessing import Preprocessing
 from ..errors import PackError
-from ..graph.graph import BlockGraph
+from ..graph.graph import Block, BlockGraph
 from ..graph.score import SHARE, Score
 from .manifest import FORMAT, MANIFEST, VERSION, manifest_digest
 from .pack import BLOBS, SUFFIXES, Artifact, BlockPack
@@ -69,7 +69,7 @@ def describe(
         "cuts": [{**asdict(cut), "shape": list(cut.shape)} for cut in graph.cuts],
         "taps": list(graph.taps),
         **({"outputs": [{"name": name, "shape": list(shape)} for name, shape in outputs]} if len(outputs) > 1 else {}),
-        "blocks": [{**asdict(block), "artifacts": _to_json(artifacts[block.name])} for block in graph.blocks],
+        "blocks": [{**_facts(block), "artifacts": _to_json(artifacts[block.name])} for block in graph.blocks],
         "metrics": {
             name: {
                 "operands": list(metric.operands),
@@ -84,6 +84,13 @@ def describe(
         **({} if trained_on is None else {"trained_on": trained_on.to_text()}),
         "provenance": dict(provenance or {}),
     }
+
+
+def _facts(block: Block) -> dict[str, Any]:
+    """What a block is, with what it reads besides where it starts only where there is some: older readers refuse it."""
+    facts = asdict(block)
+    reads = list(facts.pop("reads"))
+    return {**facts, "reads": reads} if reads else facts
 
 
 def _goes_without(metric: Metric) -> bool:
