@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from itertools import pairwise
+from typing import Any
 
 from adaptivenet.toolkit.elastic import Supernet
 from adaptivenet.toolkit.errors import ExportError, GraphError, ProfileError
@@ -18,11 +19,11 @@ from adaptivenet.toolkit.graph.profiled import is_added, subnets_in
 from adaptivenet.toolkit.profiling.profile import Profile
 from torch import nn
 
-from .networks import one_program
+from .networks import one_program, reads_of
 
 
 def stretches_of(graph: BlockGraph, subnets: Iterable[Sequence[str]]) -> list[tuple[str, ...]]:
-    """The stretches of blocks that the subnets and the oracle only take together, of one precision, between taps.
+    """The stretches of blocks that the subnets and the oracle only take together, of one precision, between kept cuts.
 
     Networks that are one program are left out. Raises GraphError for what is no subnet.
     """
@@ -34,7 +35,7 @@ def stretches_of(graph: BlockGraph, subnets: Iterable[Sequence[str]]) -> list[tu
             takers.setdefault(name, set()).add(at)
 
     def apart(one: Block, other: Block) -> bool:
-        return takers[one.name] != takers[other.name] or one.precision != other.precision or one.end in graph.taps
+        return takers[one.name] != takers[other.name] or one.precision != other.precision or one.end in graph.kept
 
     ends = {one.end for path in paths for one, other in pairwise(map(graph.__getitem__, path)) if apart(one, other)}
     found: dict[tuple[str, ...], None] = {}
@@ -94,21 +95,21 @@ def fuse(supernet: Supernet, graph: BlockGraph, subnets: Sequence[Sequence[str]]
         parts = [graph[name] for name in stretch]
         floats = tuple(part.twin_of or part.name for part in parts)
         if floats not in blocks:
-            start, end, loss = new[parts[0].start], new[parts[-1].end], _sum(part.loss for part in parts)
+            start, end = new[parts[0].start], new[parts[-1].end]
+            place: dict[str, Any] = {"start": start, "end": end, "reads": [new[cut] for cut in reads_of(parts)]}
             if len(parts) == 1:
-                own = replace(parts[0], name=floats[0], start=start, end=end, precision="float32", twin_of=None)
+                own = replace(parts[0], name=floats[0], precision="float32", twin_of=None, **place)
                 modules[own.name] = supernet.blocks[own.name]
             else:
                 taken = {*modules, *(block.name for block in graph.blocks)}
                 own = Block(
                     _free(f"f{parts[0].start:02d}-{parts[-1].end:02d}", taken),
-                    start,
-                    end,
-                    _kind(parts, end - start),
-                    ", ".join(floats),
+                    kind=_kind(parts, end - start),
+                    source=", ".join(floats),
                     params=sum(part.params for part in parts),
                     macs=sum(part.macs for part in parts),
-                    loss=loss,
+                    loss=_sum(part.loss for part in parts),
+                    **place,
                 )
                 modules[own.name] = one_program(supernet, floats)
             blocks[floats] = own

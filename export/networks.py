@@ -48,6 +48,11 @@ def with_networks(supernet: Supernet, also: Mapping[str, nn.Module | str] | None
     )
 
 
+def reads_of(blocks: Sequence[Block]) -> tuple[int, ...]:
+    """The `reads` of consecutive blocks as one: what they name of the cuts before their start, ascending."""
+    return tuple(sorted({cut for block in blocks for cut in block.reads if cut < blocks[0].start}))
+
+
 def one_program(supernet: Supernet, path: Sequence[str]) -> fx.GraphModule:
     """The blocks of a path as one module. It leads from one cut to a later one, and takes what such a block reads.
 
@@ -56,9 +61,9 @@ def one_program(supernet: Supernet, path: Sequence[str]) -> fx.GraphModule:
     """
     graph = supernet.graph
     blocks = [graph[name] for name in path]
-    reads = graph.reads(Block("joined", blocks[0].start, blocks[-1].end, "joined"))
+    joined = Block("joined", blocks[0].start, blocks[-1].end, "joined", reads=reads_of(blocks))
     program, root = fx.Graph(), nn.Module()
-    features = {cut: program.placeholder(f"cut{cut}") for cut in reads}
+    features = {cut: program.placeholder(f"cut{cut}") for cut in graph.reads(joined)}
     for at, block in enumerate(blocks):
         module = supernet.blocks[block.name]
         if not isinstance(module, fx.GraphModule):

@@ -2,8 +2,9 @@
 
 Each is FOLDER/NAME/pack, and for every engine beside it ENGINE.json, a profile with invented latencies, and
 ENGINE-answers.json: inputs, and what a session in Python answers for every subnet of the front. `tiny` and `wide` are
-those of packs.py, `taps` has a head that reads three depths, `int8` whole networks and blocks in int8. FOLDER/search is
-what app_search.py writes. What is there already is kept while it was made by the same modules and versions.
+those of packs.py, `taps` has a head that reads three depths, `reads` blocks that read the input and the first cut as
+well, `int8` whole networks and blocks in int8. FOLDER/search is what app_search.py writes. What is there already is
+kept while it was made by the same modules and versions.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from adaptivenet.toolkit.graph.quality import Quality
 from adaptivenet.toolkit.pack.pack import Artifact, BlockPack
 from adaptivenet.toolkit.pack.writer import PackWriter, describe
 from exported_packs import export_pack as export_programs
+from gated import gated
 from packs import CLASSES, GRAPH, PREPROCESSING, WIDE, block_programs, wide_programs
 from small_training import Small
 from tapped import tapped
@@ -109,7 +111,10 @@ def main(folder: Path) -> None:
     """Writes everything to `folder`; the stamp comes last."""
     modules = [
         Path(__file__),
-        *(Path(__file__).parent / f"{name}.py" for name in ("packs", "tapped", "small_training", "app_search")),
+        *(
+            Path(__file__).parent / f"{name}.py"
+            for name in ("packs", "tapped", "gated", "small_training", "app_search")
+        ),
     ]
     packages = [version(each) for each in ("executorch", "torch", "onnx", "onnxruntime")]
     stamp = hashlib.sha256("\n".join([path.read_text() for path in modules] + packages).encode()).hexdigest()
@@ -128,6 +133,9 @@ def main(folder: Path) -> None:
 
     taps = export_pack(tapped(), folder / "taps" / "pack", jobs=1, metrics=())
     write(folder / "taps", taps, [*taps.graph.paths()][:8])
+
+    reads = export_pack(gated(), folder / "reads" / "pack", jobs=1, metrics=())
+    write(folder / "reads", reads, [*reads.graph.paths()])
 
     int8 = int8_pack(folder / "int8" / "pack")
     oracle = int8.graph.oracle

@@ -18,22 +18,28 @@ def chain(length: int, extra: tuple[Block, ...] = (), taps: tuple[int, ...] = ()
 
 @st.composite
 def block_graphs(draw: st.DrawFn, max_blocks: int = 5, max_alternatives: int = 7) -> BlockGraph:
-    """Up to 6 cuts of random shapes and dtypes, up to 7 merged or pruned blocks, perhaps with taps.
+    """Up to 6 cuts of random shapes and dtypes, up to 7 merged or pruned blocks, perhaps with taps or `reads`.
 
     Perhaps with whole networks as one program. At most some hundreds of paths, so that a test can list them all.
     """
     length = draw(st.integers(1, max_blocks))
-    taps = draw(st.sets(st.integers(0, length - 1), max_size=2)) if length > 1 else set()
+    earlier = st.sets(st.integers(0, length - 1), max_size=2)
+    taps = draw(earlier) if length > 1 else set()
+    kept = draw(earlier) if length > 1 and draw(st.booleans()) else set()
     shapes = st.tuples(st.just(1), st.integers(1, 9), st.integers(1, 4), st.integers(1, 4))
     dtypes = st.sampled_from(["float32", "float16", "uint8"])
     cuts = [Cut(index, draw(shapes), draw(dtypes)) for index in range(length + 1)]
-    blocks = [Block(f"o{at}", at, at + 1, "original") for at in range(length)]
+
+    def reads(start: int) -> tuple[int, ...]:
+        return tuple(cut for cut in sorted(kept) if cut < start and draw(st.booleans()))
+
+    blocks = [Block(f"o{at}", at, at + 1, "original", reads=reads(at)) for at in range(length)]
     for number in range(draw(st.integers(0, max_alternatives))):
         start = draw(st.integers(0, length - 1))
-        furthest = min([tap for tap in taps if tap > start], default=length)
+        furthest = min([cut for cut in taps | kept if cut > start], default=length)
         end = draw(st.integers(start + 1, furthest))
         kind = "pruned" if end == start + 1 else "merged"
-        blocks.append(Block(f"{kind}{number}", start, end, kind))
+        blocks.append(Block(f"{kind}{number}", start, end, kind, reads=reads(start)))
     for precision in draw(st.sets(st.sampled_from(["float32", "int8"]))):
         blocks.append(Block(f"whole-{precision}", 0, length, "whole", precision=precision))
     return BlockGraph(cuts, draw(st.permutations(blocks)), taps)

@@ -159,6 +159,12 @@ def manifest_changes(rng: random.Random) -> Iterator[tuple[str, list[Change]]]:
         (["blocks", 4, "precision"], ["float32", "int4"]),
         (["blocks", 4, "twin_of"], ["o1", "p0", "not-here", "no name", None]),
         (["taps"], [[2], [0], [4], [1, 1], [], [4294967297], [3, 1]]),
+        (
+            ["blocks", 2, "reads"],
+            [[0], [0, 1], [], [1, 0], [0, 0], [2], [3], [-1], [4294967297], [0.0], ["0"], None, 0],
+        ),
+        (["blocks", 3, "reads"], [[0, 1], [2], [1, 2]]),
+        (["blocks", 6, "reads"], [[0], [0, 1]]),
         ([*onnx, "max_abs_error"], [1e-4, 1.1e-4, None]),
         ([*onnx, "made_from"], [None, "0" * 64, "0" * 64 + "\n", "0" * 63, ""]),
         ([*onnx, "snr_db"], [None, 12.5, -3, "loud"]),

@@ -1,5 +1,8 @@
 #include "core/graph.h"
 
+#include <algorithm>
+#include <iterator>
+#include <set>
 #include <utility>
 
 #include "core/error.h"
@@ -22,6 +25,9 @@ BlockGraph::BlockGraph(std::vector<TensorType> cuts, std::vector<Block> blocks, 
     }
     if (at > 0 && taps_[at] <= taps_[at - 1]) throw GraphError("taps must be ascending and different");
   }
+  std::set<int> kept(taps_.begin(), taps_.end());
+  for (const Block& block : blocks) kept.insert(block.reads.begin(), block.reads.end());
+  kept_.assign(kept.begin(), kept.end());
   oracle_.resize(static_cast<std::size_t>(end()));
   for (Block& block : blocks) {
     const std::string what = "block " + quote(block.name);
@@ -37,10 +43,19 @@ BlockGraph::BlockGraph(std::vector<TensorType> cuts, std::vector<Block> blocks, 
       throw GraphError(what + " is a whole network and must go from the first cut to the last: it goes from " +
                        cut_name(block.start) + " to " + cut_name(block.end));
     }
-    for (const int tap : taps_) {
-      if (block.start < tap && tap < block.end && !from_end_to_end) {
-        throw GraphError(what + " jumps over " + cut_name(tap) + ", which is a tap");
+    int before = -1;
+    for (const int cut : block.reads) {
+      if (cut <= before || cut >= block.start) {
+        throw GraphError(what + " starts at " + cut_name(block.start) + " and reads " + cut_name(cut) +
+                         " besides: such cuts must be ascending, and before its start");
       }
+      before = cut;
+    }
+    const auto jumped = std::upper_bound(kept_.begin(), kept_.end(), block.start);
+    if (jumped != kept_.end() && *jumped < block.end && !from_end_to_end) {
+      const bool is_tap = std::binary_search(taps_.begin(), taps_.end(), *jumped);
+      throw GraphError(what + " jumps over " + cut_name(*jumped) + ", which is " +
+                       (is_tap ? "a tap" : "one that other blocks read"));
     }
     if (block.original) {
       if (block.end != block.start + 1) throw GraphError(what + " is original and must span one cut");
@@ -71,10 +86,12 @@ const Block& BlockGraph::block(const std::string& name) const {
 
 std::vector<int> BlockGraph::reads(const Block& block) const {
   std::vector<int> cuts = {block.start};
-  if (block.end != end() || block.start == 0) return cuts;
-  for (const int tap : taps_) {
-    if (tap != block.start) cuts.push_back(tap);
+  if (block.end != end() || block.start == 0) {
+    cuts.insert(cuts.end(), block.reads.begin(), block.reads.end());
+    return cuts;
   }
+  std::set_union(block.reads.begin(), block.reads.end(), taps_.begin(), taps_.end(), std::back_inserter(cuts));
+  cuts.erase(std::remove(cuts.begin() + 1, cuts.end(), block.start), cuts.end());
   return cuts;
 }
 

@@ -236,6 +236,7 @@ void block(const Place& place) {
                  {"loss", nullable<at_least_zero>, Presence::kOptional},
                  {"precision", precision, Presence::kOptional},
                  {"twin_of", nullable<identifier>, Presence::kOptional},
+                 {"reads", list<index, 0, 1024>, Presence::kOptional},
                  {"artifacts", artifacts}});
 }
 

@@ -61,6 +61,7 @@ BlockGraph graph_from(const Json& manifest) {
     const bool is_float = block.value("precision", "float32") == "float32";
     blocks.push_back({block.at("name").get<std::string>(), index_from(block.at("start")), index_from(block.at("end")),
                       kind == "original" && is_float, kind == "whole" || kind == "also"});
+    for (const Json& cut : block.value("reads", Json::array())) blocks.back().reads.push_back(index_from(cut));
   }
   require_twins(manifest.at("blocks"));
   // The manifest may name taps in any order, and twice.

@@ -186,21 +186,24 @@ void Session::require_image(const TensorView& image) const {
 
 std::map<int, Tensor> Session::oracle_features(const TensorView& image, const std::set<int>& cuts,
                                                const Programs& programs) {
-  std::map<int, Tensor> features;
+  std::map<int, Tensor> found;
   const auto* bytes = image.data;
-  features[0] = {image.type, {bytes, bytes + adaptivenet::bytes_of(image.type)}};
-  if (cuts.empty()) return features;
-  const Subnet& oracle = pack_.graph().oracle();
-  FeaturePtr feature = engine_->feature(image, assembler_.layout(oracle.front()));
-  // Blocks that are not loaded already are loaded one at a time and dropped. The head, which reads taps, is never run.
+  found[0] = {image.type, {bytes, bytes + adaptivenet::bytes_of(image.type)}};
+  if (cuts.empty()) return found;
+  const BlockGraph& graph = pack_.graph();
+  std::map<int, FeaturePtr> features = {{0, engine_->feature(image, assembler_.layout(graph.oracle().front()))}};
+  // Blocks that are not loaded already are loaded one at a time and dropped. The head is never run.
   for (int cut = 1; cut <= *cuts.rbegin(); ++cut) {
-    const std::string& name = oracle[cut - 1];
-    const auto found = programs.find(name);
-    const ProgramPtr loaded = found != programs.end() ? found->second : assembler_.load(name);
-    feature = loaded->run(std::span(&feature, 1), true);
-    if (cuts.contains(cut)) features[cut] = engine_->tensor(*feature);
+    const std::string& name = graph.oracle()[cut - 1];
+    const auto there = programs.find(name);
+    const ProgramPtr loaded = there != programs.end() ? there->second : assembler_.load(name);
+    std::vector<FeaturePtr> operands;
+    for (const int read : graph.reads(graph.block(name))) operands.push_back(features.at(read));
+    features[cut] = loaded->run(operands, true);
+    if (cuts.contains(cut)) found[cut] = engine_->tensor(*features[cut]);
+    if (!std::binary_search(graph.kept().begin(), graph.kept().end(), cut - 1)) features.erase(cut - 1);
   }
-  return features;
+  return found;
 }
 
 }  // namespace adaptivenet

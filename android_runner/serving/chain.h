@@ -16,7 +16,7 @@ using ProgramPtr = std::shared_ptr<Program>;
 using Programs = std::map<std::string, ProgramPtr>;
 
 // The cuts whose features consecutive blocks must be given, in the order in which they are first read, each with the
-// block that does: the cut where they start, and the taps that their head reads from before there.
+// block that does: the cut where they start, and what they read from before there.
 std::vector<std::pair<int, std::string>> first_readers(const BlockGraph& graph, const Subnet& names);
 
 // Consecutive blocks with their programs loaded: a single block, a subnet, or a part of one. It keeps them loaded. It

@@ -42,6 +42,35 @@ TEST(Graph, HeadsReadTheTaps) {
   EXPECT_EQ(graph(1).reads(graph(1).block("o0")), (std::vector<int>{0}));
 }
 
+Block reader(const std::string& name, int start, int end, std::vector<int> reads) {
+  return {name, start, end, false, false, std::move(reads)};
+}
+
+TEST(Graph, ABlockReadsItsStartThenEarlierCutsAscending) {
+  const BlockGraph made = graph(4, {reader("p2", 2, 3, {0, 1}), reader("p3", 3, 4, {0, 2})}, {1, 2});
+  EXPECT_EQ(made.reads(made.block("p2")), (std::vector<int>{2, 0, 1}));
+  EXPECT_EQ(made.reads(made.block("p3")), (std::vector<int>{3, 0, 1, 2}));
+  EXPECT_EQ(made.reads(made.block("o2")), (std::vector<int>{2}));
+  EXPECT_EQ(made.kept(), (std::vector<int>{0, 1, 2}));
+  EXPECT_EQ(graph(3).kept(), std::vector<int>{});
+  const BlockGraph first = graph(2, {reader("p1", 1, 2, {0})}, {0, 1});
+  EXPECT_EQ(first.reads(first.block("p1")), (std::vector<int>{1, 0}));
+}
+
+TEST(Graph, RefusesToReadWhatIsNotBeforeABlock) {
+  const std::vector<std::vector<int>> wrong = {{2}, {0, 2}, {3}, {1, 0}, {0, 0}, {-1}};
+  for (const std::vector<int>& reads : wrong) {
+    EXPECT_TRUE(says(refused(4, {reader("x", 2, 3, reads)}), "must be ascending, and before its start"));
+  }
+}
+
+TEST(Graph, NoBlockJumpsOverWhatAnotherReads) {
+  const Block p2 = reader("p2", 2, 3, {0, 1});
+  EXPECT_TRUE(says(refused(4, {p2, {"m0", 0, 2}}), "'m0' jumps over cut 1, which is one that other blocks read"));
+  EXPECT_TRUE(says(refused(4, {p2, {"m0", 0, 2}}, {1}), "'m0' jumps over cut 1, which is a tap"));
+  EXPECT_NO_THROW(graph(3, {p2, {"whole", 0, 3, false, true}, {"m1", 1, 3}}));
+}
+
 TEST(Graph, ANetworkReadsTheInputAloneAndJumpsOverTaps) {
   const BlockGraph made = graph(3, {{"whole", 0, 3, false, true}}, {1, 2});
   EXPECT_EQ(made.reads(made.block("whole")), (std::vector<int>{0}));

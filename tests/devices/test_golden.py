@@ -36,6 +36,7 @@ from adaptivenet.toolkit.pack.pack import BlockPack
 from adaptivenet.toolkit.plan.plan import Plan, compile_plan
 from adaptivenet.toolkit.search import Evaluator
 from engines import THIN, plan_of
+from gated import gated
 from packs import edit_manifest
 from phones import WAYS, address_by
 from runners import bundle_for
@@ -72,6 +73,15 @@ def connect_or_skip(address: str) -> Device:
 def tapped_pack(tmp_path_factory: pytest.TempPathFactory, one_thread: None) -> BlockPack:
     path = tmp_path_factory.mktemp("packs") / "tapped"
     return export_pack(tapped(), path, name="tapped", metrics=METRICS, classes=TAPPED_CLASSES, jobs=1)
+
+
+@pytest.fixture(scope="module")
+def gated_pack(tmp_path_factory: pytest.TempPathFactory, one_thread: None) -> BlockPack:
+    return export_pack(gated(), tmp_path_factory.mktemp("packs") / "gated", metrics=("fidelity", "cosine"), jobs=1)
+
+
+def rows_for(pack: BlockPack, count: int) -> np.ndarray:
+    return np.random.default_rng(7).normal(size=(count, *pack.graph.cuts[0].shape[1:])).astype(np.float32)
 
 
 class Scoring(nn.Module):
@@ -137,6 +147,28 @@ def test_every_subnet_gives_the_same_output(device: Device, tiny_pack: BlockPack
 
 def test_a_head_with_taps_gives_the_same_output(device: Device, tapped_pack: BlockPack, pictures: np.ndarray) -> None:
     check_outputs(device, tapped_pack, pictures[:2] / 10, list(tapped_pack.graph.paths())[::3])
+
+
+def test_blocks_that_read_earlier_cuts_give_the_same_output(device: Device, gated_pack: BlockPack) -> None:
+    check_outputs(device, gated_pack, rows_for(gated_pack, 2), list(gated_pack.graph.paths()))
+
+
+def test_blocks_that_read_earlier_cuts_get_the_same_scores(
+    device: Device, gated_pack: BlockPack, tmp_path: Path
+) -> None:
+    """In one plan, and in plans that begin from what earlier ones kept."""
+    np.savez(tmp_path / "rows.npz", images=rows_for(gated_pack, 4))
+    data = open_data(tmp_path / "rows.npz", None, None, gated_pack.graph.cuts[0])
+    paths = list(gated_pack.graph.paths())
+    check_scores(device, gated_pack, compile_plan(gated_pack.graph, paths, gated_pack.metrics), data, tolerance=1e-4)
+    with device.open(gated_pack) as session, connect(REFERENCE).open(gated_pack) as reference:
+        ours, theirs = (Evaluator(each, gated_pack.metrics, 1 << 22) for each in (session, reference))
+        for seed in range(3):
+            subnets = random.Random(seed).sample(paths, 4)
+            found, expected = (each.evaluate(subnets, data) for each in (ours, theirs))
+            for metric, sums in expected.sums.items():
+                np.testing.assert_allclose(found.sums[metric], sums, rtol=0, atol=1e-4)
+            assert found.block_runs == expected.block_runs
 
 
 def test_fifty_subnets_get_the_same_scores(
@@ -325,6 +357,18 @@ def test_blocks_of_maps_and_taps_are_timed_within_their_chains(device: Device, t
     with device.open(tapped_pack) as session:
         in_situ = session.samples_in_situ(subnets, rounds=2, warmup=1)
     lists = [len(subnet) if session.stamps_cuts else 1 for subnet in subnets]
+    assert [[len(times) for times in blocks] for blocks in in_situ] == [[2] * count for count in lists]
+
+
+def test_blocks_that_read_earlier_cuts_are_timed_alone_and_within_their_chains(
+    device: Device, gated_pack: BlockPack
+) -> None:
+    chains = [*((block.name,) for block in gated_pack.graph.blocks), ("b2", "b3-late"), *gated_pack.graph.paths()]
+    with device.open(gated_pack) as session:
+        latencies = session.measure(chains, rounds=2, warmup=1)
+        in_situ = session.samples_in_situ(chains, rounds=2, warmup=1)
+    assert all(latency.median_ms > 0 for latency in latencies)
+    lists = [len(chain) if session.stamps_cuts else 1 for chain in chains]
     assert [[len(times) for times in blocks] for blocks in in_situ] == [[2] * count for count in lists]
 
 

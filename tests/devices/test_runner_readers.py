@@ -39,7 +39,7 @@ if not CHECK.exists():
         allow_module_level=True,
     )
 
-# Two taps, heads of several lengths, and blocks of every kind.
+# Two taps, heads of several lengths, blocks of every kind, and some that read cuts besides where they start.
 GRAPH = BlockGraph(
     [
         Cut(0, (1, 3, 16, 16)),
@@ -50,11 +50,14 @@ GRAPH = BlockGraph(
         Cut(5, (1, 5)),
     ],
     [
-        *(Block(f"o{at}", at, at + 1, "original", f"features.{at}", params=10 * at, macs=100) for at in range(5)),
+        *(
+            Block(f"o{at}", at, at + 1, "original", f"features.{at}", params=10 * at, macs=100, reads=reads)
+            for at, reads in enumerate([(), (), (0, 1), (), (0,)])
+        ),
         Block("p0", 0, 1, "pruned", ratio=0.5, loss=0.125),
         Block("m1", 1, 3, "merged", loss=0.0),
         Block("s1", 1, 2, "skip"),
-        Block("m3", 3, 5, "merged"),
+        Block("m3", 3, 5, "merged", reads=(0, 1)),
         Block("p4", 4, 5, "pruned", ratio=1.0),
     ],
     [1, 3],

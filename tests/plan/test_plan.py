@@ -107,20 +107,28 @@ def test_memory_is_what_the_plan_says_and_nothing_is_left(request: Request) -> N
 def test_a_slot_is_freed_by_its_last_reader(request: Request) -> None:
     """Between the last instruction that reads a slot and its Free there are only other Frees.
 
-    The input, which heads may read at any time, waits until the end."""
+    The input waits until the end where blocks behind the first cut read it, and what else is kept until a head has run.
+    """
     graph, subnets, metrics = request
     instructions = compile_plan(graph, subnets, metrics).instructions
     last_read: dict[int, int] = {}
+    at = {INPUT: 0}
     for number, instruction in enumerate(instructions):
         match instruction:
-            case Run(_, sources, _):
+            case Run(name, sources, target):
                 last_read.update(dict.fromkeys(sources, number))
+                at[target] = graph[name].end
             case Score(_, _, operands):
                 last_read.update(dict.fromkeys(operands, number))
             case Free(slot):
                 between = instructions[last_read.pop(slot) + 1 : number]
-                to_the_end = slot in _oracle_slots(instructions, graph) or (slot == INPUT and 0 in graph.taps)
-                assert to_the_end or all(isinstance(other, Free) for other in between)
+                to_the_end = slot in _oracle_slots(instructions, graph) or (slot == INPUT and 0 in graph.kept)
+                if at[slot] in graph.kept and not to_the_end:
+                    *_, before = (other for other in instructions[:number] if not isinstance(other, Free))
+                    assert isinstance(before, Run)
+                    assert graph[before.block].end == graph.end
+                else:
+                    assert to_the_end or all(isinstance(other, Free) for other in between)
 
 
 def _oracle_slots(instructions: Sequence[Run | Score | Free], graph: BlockGraph) -> set[int]:
@@ -153,7 +161,7 @@ def test_no_other_order_of_children_needs_less_memory(request: Request, seed: in
         peaks = [waiting + size(prefix)]
         for child in children:
             peaks.append(waiting + size(prefix) + size(child))
-            stays = child is not children[-1] or (graph[prefix[-1]].end if prefix else 0) in graph.taps
+            stays = child is not children[-1] or (graph[prefix[-1]].end if prefix else 0) in graph.kept
             peaks.append(walk(child, waiting + (size(prefix) if stays else 0)))
         return max(peaks)
 

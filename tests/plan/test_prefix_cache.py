@@ -14,7 +14,7 @@ import pytest
 from adaptivenet.toolkit.devices.local.interpreter import runs_to_copy
 from adaptivenet.toolkit.errors import FeaturesLost, PlanError
 from adaptivenet.toolkit.graph.graph import Block, BlockGraph, Cut, Subnet
-from adaptivenet.toolkit.plan.plan import Drop, Keep, Plan, Recall, Run, Score, compile_plan
+from adaptivenet.toolkit.plan.plan import Drop, Free, Keep, Plan, Recall, Run, Score, compile_plan
 from adaptivenet.toolkit.plan.prefix_cache import PrefixCache
 from adaptivenet.toolkit.plan.prefix_worth import Worth
 from adaptivenet.toolkit.search import Evaluator
@@ -175,6 +175,21 @@ def test_taps_are_recalled_with_what_is_behind_them() -> None:
     del kept[1]  # without a tap, its path is run anew
     plan = compile_plan(graph, [("o0", "o1", "o2", "p3")], ALONE, kept=kept, keep=kept)
     assert [step.block for step in plan.instructions if isinstance(step, Run)] == ["o1", "o2", "p3"]
+
+
+def test_what_blocks_read_is_recalled_with_what_is_behind_it() -> None:
+    graph = chain(4, (Block("p2", 2, 3, "pruned", reads=(0, 1)), Block("p3", 3, 4, "pruned")))
+    kept = {0: ("o0",), 1: ("o0", "o1")}
+    plan = compile_plan(graph, [("o0", "o1", "p2", "p3")], ALONE, kept=kept, keep=kept)
+    assert [str(step) for step in plan.instructions[:3]] == [
+        "Recall(key=0, slot=2)",
+        "Recall(key=1, slot=3)",
+        "Run(block='p2', sources=(3, 0, 2), target=4)",
+    ]
+    assert plan.instructions[-1] == Free(0)
+    del kept[0]
+    plan = compile_plan(graph, [("o0", "o1", "p2", "p3")], ALONE, kept=kept, keep=kept)
+    assert [step.block for step in plan.instructions if isinstance(step, Run)] == ["o0", "o1", "p2", "p3"]
 
 
 def test_what_is_kept_of_all_pieces_shares_the_limit() -> None:

@@ -1,4 +1,4 @@
-"""Plans for heads that read several features: they wait as long as a head needs them, and no longer."""
+"""Plans for blocks that read several features: these wait as long as a block may need them, and no longer."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Mix(nn.Module):
 
 @st.composite
 def requests(draw: st.DrawFn) -> tuple[BlockGraph, list[Subnet]]:
-    graph = draw(block_graphs().filter(lambda graph: graph.taps))
+    graph = draw(block_graphs().filter(lambda graph: graph.kept))
     return graph, draw(st.lists(st.sampled_from(list(graph.paths())), min_size=1, max_size=8))
 
 

@@ -227,9 +227,9 @@ class Session(MeasuresCosts, ABC):
         device falls on all of them alike; the first `warmup` rounds are not counted. A chain runs once more just before
         it is timed: so what ran before does not matter, and its blocks lie in the caches as they do when it serves. Its
         input is the feature that the oracle has at the cut where the chain starts, computed from `sample` (shape and
-        dtype of cut 0) or, without one, from noise; a head is also given the oracle's features at the taps before its
-        chain. What starts at cut 0 is timed from the caller's array, what ends at the last cut to a new array, as
-        `infer` is. Raises GraphError for a chain that is not one, DataError for a sample that does not fit.
+        dtype of cut 0) or, without one, from noise; blocks are also given the oracle's features at what they read from
+        before their chain. What starts at cut 0 is timed from the caller's array, what ends at the last cut to a new
+        array, as `infer` is. Raises GraphError for a chain that is not one, DataError for a sample that does not fit.
         """
         self._ready()
         check_rounds(rounds)

@@ -14,6 +14,12 @@ Prefix = tuple[str, ...]
 """How a path begins, from cut 0 on: the blocks that made a feature."""
 
 
+def kept_before(graph: BlockGraph, prefix: Prefix) -> list[Prefix]:
+    """The prefixes that end on the way of `prefix` at cuts that later blocks may read, in the order of the cuts."""
+    ends = [graph[name].end for name in prefix[:-1]]
+    return [prefix[: at + 1] for at, end in enumerate(ends) if end in graph.kept]
+
+
 @dataclass(frozen=True)
 class Checked:
     """What the instructions of a plan come to; the fields mean what they mean in `Plan`."""

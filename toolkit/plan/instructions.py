@@ -19,7 +19,7 @@ MOST_KEY = 2**31 - 1
 class Run:
     """Run `block` on the features in the slots `sources`; its output goes to slot `target`, which is empty.
 
-    The sources are in the order of `BlockGraph.reads`: one, and for a head the taps as well.
+    The sources are in the order of `BlockGraph.reads`: one, and what the block reads of earlier cuts.
     """
 
     block: str

@@ -59,8 +59,8 @@ class Plan:
     """A checked program that scores `subnets[k]` by every one of `metrics`.
 
     `slots` is one more than the highest slot number. `peak_bytes` is the most feature memory in use at once for one
-    image, the input, the taps and what is kept of it included, the label not; while a block runs, its inputs and its
-    output count. `block_runs` is the number of `Run` instructions.
+    image, the input, what later blocks read and what is kept of it included, the label not; while a block runs, its
+    inputs and its output count. `block_runs` is the number of `Run` instructions.
 
     `kept` says what the device must have kept before, of every image: under each key, the feature that these blocks
     made; `keeps` is the same for afterwards, and `kept_bytes` the larger of their sizes for one image. A plan whose

@@ -14,7 +14,7 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping
 
 from ..graph.graph import BlockGraph
-from .check import Prefix
+from .check import Prefix, kept_before
 
 _CERTAIN = 40.0  # so many children that one of them is sure to come
 _COPYING = 5  # multiply-accumulates in the time in which a byte is copied, about
@@ -43,8 +43,8 @@ class Worth:
     def choose(self, made: Collection[Prefix], kept: Collection[Prefix], limit_bytes: int) -> list[Prefix]:
         """What to keep, of prefixes that are `made` or `kept` already: greedily, what saves most for each byte.
 
-        A prefix is kept with the taps on its way, without which no head can be run behind it. One that is made must
-        save more than copying it takes. Everything together has at most `limit_bytes`.
+        A prefix is kept with what blocks behind it may read of the cuts on its way. One that is made must save more
+        than copying it takes. Everything together has at most `limit_bytes`.
         """
         available = {*made, *kept}
         self._stays = set(kept)
@@ -102,12 +102,10 @@ class Worth:
         return nodes
 
     def _together(self, prefix: Prefix) -> list[Prefix]:
-        """The prefix after the taps on its way, as far as they are not kept yet."""
-        if not self._graph.taps:
+        """The prefix after those on its way that must be kept with it, as far as they are not kept yet."""
+        if not self._graph.kept:
             return [prefix]
-        ends = [self._graph[name].end for name in prefix[:-1]]
-        taps = [prefix[: at + 1] for at, end in enumerate(ends) if end in self._graph.taps]
-        return [each for each in (*taps, prefix) if each not in self._kept]
+        return [each for each in (*kept_before(self._graph, prefix), prefix) if each not in self._kept]
 
     def _bytes(self, prefix: Prefix) -> int:
         return self._size[prefix[-1]]

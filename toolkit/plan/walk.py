@@ -2,8 +2,9 @@
 
 Paths laid over each other form a trie. Walking it depth first runs every distinct prefix once, while features wait in
 numbered slots for the branches that still need them. A prefix whose feature is kept already is not run: what lies
-behind it is walked from there. A head reads several slots: where it starts, and the taps, which wait for the last head
-that reads them. The input waits until the end where heads read it, as whatever begins at a kept prefix may need it.
+behind it is walked from there. A block may read several slots: where it starts, and what is kept for it of the cuts
+before (`BlockGraph.kept`), which waits until the last head has run. The input waits until the end where blocks behind
+the first cut read it, as whatever begins at a kept prefix may need it.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from dataclasses import dataclass, field
 from itertools import count
 
 from ..graph.graph import BlockGraph, Subnet
-from .check import Prefix
+from .check import Prefix, kept_before
 from .instructions import INPUT, LABEL, Drop, Free, Instruction, Keep, Recall, Run, Score
 
 
@@ -60,7 +61,7 @@ class _Walk:
         self.instructions: list[Instruction] = []
         self._kept, self._keep = kept, keep
         self._new = {prefix: key for prefix, key in keep.items() if prefix not in kept}
-        self._heads_read_input = 0 in graph.taps
+        self._input_is_read_later = 0 in graph.kept
         self._unused = count(2)
         self._freed: list[int] = []
         self._oracle_slot = -1
@@ -76,7 +77,7 @@ class _Walk:
         starts: list[_Node] = []
         if self._prune(root, starts):
             starts.append(root)
-        elif not self._heads_read_input:
+        elif not self._input_is_read_later:
             self._free(INPUT)
         for start in starts:
             self._measure(start)
@@ -85,7 +86,7 @@ class _Walk:
             self._walk_from(start)
         if self._oracle_is_read:
             self._free(self._oracle_slot)
-        if self._heads_read_input:
+        if self._input_is_read_later:
             self.instructions.append(Free(INPUT))
         self._drop(set(self._kept) - set(self._keep))
 
@@ -97,13 +98,8 @@ class _Walk:
             node = node.children[name]
         return node
 
-    def _taps(self, prefix: Prefix) -> list[Prefix]:
-        """What a head behind `prefix` reads besides the input, in the order of the cuts."""
-        ends = [self.graph[name].end for name in prefix[:-1]]
-        return [prefix[: at + 1] for at, end in enumerate(ends) if end in self.graph.taps]
-
     def _is_start(self, node: _Node) -> bool:
-        return node.prefix in self._kept and all(tap in self._kept for tap in self._taps(node.prefix))
+        return node.prefix in self._kept and all(each in self._kept for each in kept_before(self.graph, node.prefix))
 
     def _prune(self, node: _Node, starts: list[_Node]) -> bool:
         """Whether anything is left to do behind a node, or there, once what begins at kept prefixes is taken away.
@@ -135,7 +131,7 @@ class _Walk:
         """Note, bottom up, the most bytes that the walk from a node on needs, the node's own feature included."""
         own = self.graph.cuts[node.cut].bytes
         *others, last = sorted(map(self._measure, node.children.values())) or [0]
-        if node.cut in self.graph.taps:
+        if node.cut in self.graph.kept:
             node.need = own + last
             return node.need
         outputs = [self.graph.cuts[child.cut].bytes for child in node.children.values()]
@@ -147,10 +143,10 @@ class _Walk:
         if not start.prefix:
             self._visit(start, {0: INPUT}, (), on_oracle)
             return
-        taps = self._taps(start.prefix) if start.children else []
-        held = {self.graph[prefix[-1]].end: self._recall(prefix) for prefix in (*taps, start.prefix)}
-        given = {0: INPUT} if self._heads_read_input else {}
-        self._visit(start, given | held, tuple(held[self.graph[prefix[-1]].end] for prefix in taps), on_oracle)
+        before = kept_before(self.graph, start.prefix) if start.children else []
+        held = {self.graph[prefix[-1]].end: self._recall(prefix) for prefix in (*before, start.prefix)}
+        given = {0: INPUT} if self._input_is_read_later else {}
+        self._visit(start, given | held, tuple(held[self.graph[prefix[-1]].end] for prefix in before), on_oracle)
 
     def _in_order(self, node: _Node, on_oracle: bool) -> Iterator[tuple[str, _Node, bool]]:
         """The children, those on the oracle's path marked.
@@ -169,13 +165,13 @@ class _Walk:
             yield name, node.children[name], is_oracle(name)
 
     def _visit(self, node: _Node, held: Mapping[int, int], to_free: tuple[int, ...], on_oracle: bool) -> None:
-        """Walk on from a node. `held` are the slots of its own cut and of the taps before it, by cut.
+        """Walk on from a node. `held` are the slots of its own cut and of what is kept of the cuts before it, by cut.
 
         Of these, `to_free` are the slots that nobody reads after what is walked from here: its last run frees them.
         """
         if not node.children:
             self._finish(node, held[node.cut], to_free, on_oracle)
-        waiting = {cut: slot for cut, slot in held.items() if cut in self.graph.taps}
+        waiting = {cut: slot for cut, slot in held.items() if cut in self.graph.kept}
         left = len(node.children)
         for name, child, still_on_oracle in self._in_order(node, on_oracle):
             target = self._empty_slot()
@@ -185,7 +181,7 @@ class _Walk:
                 self.instructions.append(Keep(target, self._new[child.prefix]))
             left -= 1
             ending = () if left else (*to_free, held[node.cut])
-            # Only the head reads the taps, so that they wait until it has run.
+            # Any block up to the head may read what is kept, so that it waits until that has run.
             over = [slot for slot in ending if block.end == self.graph.end or slot not in waiting.values()]
             for slot in over:
                 self._free(slot)
@@ -222,6 +218,6 @@ class _Walk:
     def _free(self, slot: int) -> None:
         if slot != INPUT:
             heapq.heappush(self._freed, slot)
-        elif self._heads_read_input:
+        elif self._input_is_read_later:
             return
         self.instructions.append(Free(slot))

@@ -117,7 +117,7 @@ def held_out(batches: Sequence[torch.Tensor]) -> tuple[list[torch.Tensor], list[
 def teacher(supernet: Supernet, batches: Sequence[torch.Tensor]) -> Iterator[tuple[int, list[Features]]]:
     """For every cut after the first: the features of all batches, those that are still needed; empty for the others."""
     graph = supernet.graph
-    until = {cut.index: cut.index + 1 for cut in graph.cuts} | dict.fromkeys(graph.taps, graph.end)
+    until = {cut.index: cut.index + 1 for cut in graph.cuts} | dict.fromkeys(graph.kept, graph.end)
     for block in graph.blocks:
         until[block.start] = max(until[block.start], block.end)
     features = [[batch] for batch in batches]

@@ -108,7 +108,7 @@ def _typed(types: Sequence[TensorType]) -> str:
 
 def first_readers(graph: BlockGraph, blocks: Sequence[Block]) -> dict[int, Block]:
     """The cuts whose features consecutive blocks must be given, in the order in which they are first read, and which
-    block that is: the cut where they start, and the taps that their head reads from before there."""
+    block that is: the cut where they start, and what they read from before there."""
     made = {block.end for block in blocks}
     readers: dict[int, Block] = {}
     for block in blocks:

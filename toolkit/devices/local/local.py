@@ -330,15 +330,16 @@ class LocalSession(Session):
 
     def _oracle_features(self, sample: NDArray[Any], cuts: set[int], programs: Programs) -> dict[int, NDArray[Any]]:
         """The oracle's features at `cuts`. Blocks that are not in `programs` are loaded one at a time and dropped."""
-        feature: Tensor = self._engine.tensor(sample, self._assembler.layout(self._graph.oracle[0]))
-        features = {0: sample}
-        for name in self._graph.oracle[: max(cuts, default=0)]:
-            program = programs.get((name,)) or self._block(name)
-            feature = program((feature,))
-            cut = self._graph[name].end
-            if cut in cuts:
-                features[cut] = self._engine.array(feature)
-        return features
+        graph = self._graph
+        features: dict[int, Tensor] = {0: self._engine.tensor(sample, self._assembler.layout(graph.oracle[0]))}
+        found = {0: sample}
+        for name in graph.oracle[: max(cuts, default=0)]:
+            block, program = graph[name], programs.get((name,)) or self._block(name)
+            features[block.end] = program([features[cut] for cut in graph.reads(block)])
+            if block.end in cuts:
+                found[block.end] = self._engine.array(features[block.end])
+            features = {cut: features[cut] for cut in (*graph.kept, block.end) if cut in features}
+        return found
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,8 @@ import io.adaptivenet.json.quote
 
 /**
  * An edge of the search space, from the cut [start] to the cut [end]. [isOriginal]: a block of the pretrained network
- * in float32; [isNetwork]: a whole network as one program.
+ * in float32; [isNetwork]: a whole network as one program; [reads]: the cuts that it takes besides its start, ascending,
+ * each below it.
  */
 internal data class Block(
     val name: String,
@@ -13,6 +14,7 @@ internal data class Block(
     val end: Int,
     val isOriginal: Boolean = false,
     val isNetwork: Boolean = false,
+    val reads: List<Int> = emptyList(),
 )
 
 /**
@@ -21,11 +23,15 @@ internal data class Block(
  *
  * Throws [GraphException] unless: there are at least 2 cuts; every block goes forward and ends at a cut that exists; no
  * name comes twice; exactly one original block leads from each cut to the next, and none further; taps are cuts before the last,
- * ascending and different; no block jumps over one, but from the first cut to the last; so does every network.
+ * ascending and different; what a block reads besides its start is before that, ascending and different; no block jumps over
+ * a tap or what another reads so, but from the first cut to the last; so does every network.
  */
 internal class BlockGraph(val cuts: List<TensorType>, blocks: List<Block>, val taps: List<Int>) {
     /** The index of the last cut. */
     val end: Int = cuts.size - 1
+
+    /** The cuts whose features are kept for later blocks, ascending: the taps, and what blocks read besides their start. */
+    private val kept: List<Int> = (taps + blocks.flatMap { it.reads }).toSortedSet().toList()
 
     /** The original network. */
     val oracle: List<String>
@@ -83,8 +89,17 @@ internal class BlockGraph(val cuts: List<TensorType>, blocks: List<Block>, val t
                     "it goes from cut $start to cut $last",
             )
         }
-        taps.firstOrNull { it in (start + 1) until last && !fromEndToEnd }?.let {
-            throw GraphException("$what jumps over cut $it, which is a tap")
+        block.reads.forEachIndexed { at, cut ->
+            if (cut <= (block.reads.getOrNull(at - 1) ?: -1) || cut >= start) {
+                throw GraphException(
+                    "$what starts at cut $start and reads cut $cut besides: " +
+                        "such cuts must be ascending, and before its start",
+                )
+            }
+        }
+        kept.firstOrNull { it in (start + 1) until last && !fromEndToEnd }?.let {
+            val which = if (it in taps) "a tap" else "one that other blocks read"
+            throw GraphException("$what jumps over cut $it, which is $which")
         }
         if (block.isOriginal && last != start + 1) throw GraphException("$what is original and must span one cut")
     }
@@ -96,11 +111,13 @@ internal class BlockGraph(val cuts: List<TensorType>, blocks: List<Block>, val t
         ?: throw GraphException("there is no block ${quote(name)} in this graph of ${blocks.size} blocks")
 
     /**
-     * The cuts whose features a block takes: its start, and for a head the taps as well. A head ends at the last cut
-     * and does not start at the first.
+     * The cuts whose features a block takes: its start, then, ascending, what it reads besides and, for a head, the taps.
+     * A head ends at the last cut and does not start at the first.
      */
-    fun reads(block: Block): List<Int> =
-        if (block.end != end || block.start == 0) listOf(block.start) else listOf(block.start) + (taps - block.start)
+    fun reads(block: Block): List<Int> {
+        val read = if (block.end != end || block.start == 0) emptyList() else taps
+        return listOf(block.start) + ((block.reads + read).toSortedSet() - block.start)
+    }
 
     /** Throws [GraphException] unless [names] are a path from the first cut to the last. */
     fun requireSubnet(names: List<String>) {

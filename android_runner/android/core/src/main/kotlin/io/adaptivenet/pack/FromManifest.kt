@@ -82,6 +82,7 @@ private fun graphOf(manifest: Json.Fields): BlockGraph {
             indexOf(block.whole("end")),
             isOriginal = block.line("kind") == "original" && block.isFloat,
             isNetwork = block.line("kind") == "whole" || block.line("kind") == "also",
+            reads = if (block["reads"] == null) emptyList() else block.list("reads").map { indexOf(it.asWhole()) },
         )
     }
     // The manifest may name taps in any order, and twice.

@@ -96,6 +96,7 @@ private val block = fields(
     Field("loss", nullable(atLeastZero), isOptional = true),
     Field("precision", oneOf("float32", "int8"), isOptional = true),
     Field("twin_of", nullable(name), isOptional = true),
+    Field("reads", list(index, 0, 1024), isOptional = true),
     Field("artifacts", artifacts),
 )
 

@@ -48,7 +48,7 @@ class ServingTest {
     private fun bytesOf(blocks: Collection<String>) = blocks.toSet().sumOf { tiny.blobOf(it).length() }
 
     @TestFactory
-    fun answersAsPythonDoes(): List<DynamicTest> = listOf("tiny", "taps", "int8").map { name ->
+    fun answersAsPythonDoes(): List<DynamicTest> = listOf("tiny", "taps", "reads", "int8").map { name ->
         dynamicTest(name) {
             val packed = Packed(name, "executorch", "executorch")
             packed.open().use { model ->

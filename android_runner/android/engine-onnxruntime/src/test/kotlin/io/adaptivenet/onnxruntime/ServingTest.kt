@@ -40,7 +40,7 @@ class ServingTest {
     private fun AdaptiveModel.settled() = assertTrue(await(60_000))
 
     @TestFactory
-    fun answersAsPythonDoes(): List<DynamicTest> = listOf("tiny", "wide", "taps", "int8").map { name ->
+    fun answersAsPythonDoes(): List<DynamicTest> = listOf("tiny", "wide", "taps", "reads", "int8").map { name ->
         dynamicTest(name) {
             val packed = Packed(name, "onnxruntime", "onnx")
             packed.open().use { model ->
