@@ -112,7 +112,7 @@ def test_a_pack_says_what_blocks_read(net: Supernet, pack: BlockPack) -> None:
         else:
             assert again.reads(block) == net.graph.reads(net.graph[block.twin_of or block.name])
     said = {block["name"]: block.get("reads") for block in pack.manifest["blocks"]}
-    assert (said["b0"], said["b1"], said["b3-late"], said["b3-late-int8"]) == (None, [0], [0, 1], [0, 1])
+    assert (said["b0"], said["b1"], said["b3-late"], said["b2-int8"]) == (None, [0], [0, 1], [0])
     for artifact in pack.artifacts():
         assert artifact.max_abs_error is None or artifact.max_abs_error <= (artifact.tolerance or 0)
 
@@ -175,13 +175,14 @@ def test_a_bundle_keeps_what_blocks_read(net: Supernet, pack: BlockPack, rows: t
 def test_a_fused_block_reads_what_its_parts_read(net: Supernet, rows: torch.Tensor) -> None:
     full = with_networks(net)
     graph = BlockGraph(full.graph.cuts, [*full.graph.blocks, *in_int8(full)], full.graph.taps)
-    made = fuse(full, graph, [LATE, ("whole",)])
+    merged = ("b0", "b1-m2", "b3-late")
+    made = fuse(full, graph, [merged, ("whole",)])
     assert [cut.shape for cut in made.graph.cuts] == [GRAPH.cuts[at].shape for at in (0, 1, 4)]
     reads = {block.source: block.reads for block in made.graph.blocks if block.start}
-    assert reads == {"b1, b2, b3": (0,), "b1-p50, b2, b3-late": (0,)}
+    assert reads == {"b1, b2, b3": (0,), "b1-m2, b3-late": (0,)}
     paths = list(made.graph.paths())
     assert len(paths) == 3
-    for subnet in (net.graph.oracle, LATE, ("whole",)):
+    for subnet in (net.graph.oracle, merged, ("whole",)):
         with torch.no_grad():
             torch.testing.assert_close(made.supernet(rows, made.path(subnet)), full(rows, subnet))
     whole_row = fuse(net, net.graph, [])

@@ -12,7 +12,7 @@ import pytest
 import torch
 from adaptivenet.toolkit.elastic import Supernet, elastify, prune
 from adaptivenet.toolkit.errors import TrainingError
-from adaptivenet.toolkit.graph.graph import Subnet
+from adaptivenet.toolkit.graph.graph import Block, BlockGraph, Subnet
 from adaptivenet.toolkit.training.arriving import fit_arriving
 from adaptivenet.toolkit.training.beginning import expected
 from adaptivenet.toolkit.training.initialise import initialise
@@ -20,7 +20,9 @@ from adaptivenet.toolkit.training.losses import relative_error
 from adaptivenet.toolkit.training.subnet_draws import SubnetDraws
 from adaptivenet.toolkit.training.thinning import thin
 from adaptivenet.toolkit.training.train import train
+from gated import PICTURE, STEP, gated
 from small_training import SETTINGS, Killed, Noise, assert_bit_exact, killed_at, supernet, teacher, weights
+from torch import fx, nn
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -70,6 +72,32 @@ def test_what_no_other_alternative_comes_before_stays_as_it_is_and_so_does_the_t
     assert all(net.graph[name].start > first and net.graph[name].kind == "pruned" for name in changed)
     assert losses.keys() == {block.name for block in net.alternatives()}
     assert told == [(done + 1, len(losses)) for done in range(len(losses))]
+
+
+class Shifted(nn.Module):
+    """A convolution that a time step shifts, and a last layer that can be fitted."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.shift, self.out = nn.Conv2d(8, 8, 3, 2, 1), nn.Linear(STEP, 8), nn.Conv2d(8, 12, 1)
+
+    def forward(self, x: torch.Tensor, row: torch.Tensor) -> torch.Tensor:
+        return self.out(torch.relu(self.conv(x) + self.shift(row[:, PICTURE:]).unsqueeze(-1).unsqueeze(-1)))
+
+
+def test_a_block_that_reads_the_input_is_fitted_to_what_arrives_and_one_that_reads_features_is_not() -> None:
+    plain = gated()
+    graph = BlockGraph(plain.graph.cuts, [*plain.graph.blocks, Block("b2-own", 2, 3, "own", reads=(0,))])
+    net = plain.with_blocks(graph, {**dict(plain.blocks.items()), "b2-own": fx.symbolic_trace(Shifted().eval())})
+    rows = [torch.randn(16, PICTURE + STEP, generator=torch.Generator().manual_seed(seed)) for seed in range(8)]
+    initialise(net, rows)
+    before, late = weights(net), graph.subnet(("b0", "b1-p50", "b2-own", "b3-late"))
+    apart = error(net, late, rows[0], 3)
+    losses = fit_arriving(net, rows, [late, graph.subnet(("b0", "b1-p50", "b2", "b3"))])
+    assert losses.keys() == {block.name for block in net.alternatives()}
+    changed = {name.split(".")[1] for name, value in weights(net).items() if not torch.equal(value, before[name])}
+    assert changed == {"b2-own"}
+    assert error(net, late, rows[0], 3) < apart
 
 
 def test_subnets_of_one_alternative_and_no_time_change_nothing() -> None:

@@ -37,7 +37,8 @@ def fit_arriving(
     over all of them: few subnets, which the blocks can be right for, are better than many (see docs/training.md). A fit
     that makes the error worse on what is held out is undone. The local losses (on the teacher's own features, held out)
     may rise by it. Blocks whose turn comes after `until` (of `time.monotonic`), and those that no subnet reaches by way
-    of another alternative, stay as they are. Blocks that read several cuts do, too.
+    of another alternative, stay as they are. Blocks that read several cuts do, too, unless all but their
+    start are the input.
     """
     most = max(1, _MOST_IMAGES // len(batches))
     fitting, held = held_out([batch[:most] for batch in batches])
@@ -53,11 +54,11 @@ def fit_arriving(
                     continue
                 given: list[Example] = [([found[at] for at in graph.reads(block)], found) for found in features]
                 arriving: list[list[Example]] = [
-                    [([way.arrived[block.start]], found) for way in along if block.start in way.arrived]
+                    [(way.given(graph.reads(block), found), found) for way in along if block.start in way.arrived]
                     for along, found in zip(ways, features, strict=True)
                 ]
                 to_fit, to_judge = [*chain(*arriving[:first])], [*chain(*arriving[first:])]
-                if to_fit and len(graph.reads(block)) == 1 and time.monotonic() < until:
+                if to_fit and {*graph.reads(block)} <= {block.start, 0} and time.monotonic() < until:
                     work = Work(supernet, block, fixed, given[:first] + to_fit, given[first:] + to_judge)
                     work.loss()
                     work.take(fit)
@@ -82,8 +83,14 @@ class _Way:
         """Runs the block that ends at `cut`, if one does, and forgets what no block reads behind it."""
         graph = self._supernet.graph
         block = self._ending_at.get(cut)
-        if block is not None and cut < graph.end and (block.start in self.arrived or not block.is_original):
-            read = self.arrived.get(block.start, found[block.start])
-            self.arrived[cut] = self._supernet.blocks[block.name](read)
-        for at in [at for at in self.arrived if max(other.end for other in graph.leaving[at]) <= cut]:
-            del self.arrived[at]
+        if block is not None and cut < graph.end:
+            reads = graph.reads(block)
+            if not block.is_original or not self.arrived.keys().isdisjoint(reads):
+                self.arrived[cut] = self._supernet.blocks[block.name](*self.given(reads, found))
+        for at in list(self.arrived):
+            if max(other.end for other in graph.blocks if at in (other.start, *other.reads)) <= cut:
+                del self.arrived[at]
+
+    def given(self, reads: Sequence[int], found: Features) -> list[torch.Tensor]:
+        """What a block is given at the cuts that it reads."""
+        return [self.arrived.get(at, found[at]) for at in reads]
