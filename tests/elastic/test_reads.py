@@ -113,8 +113,6 @@ def test_a_pack_says_what_blocks_read(net: Supernet, pack: BlockPack) -> None:
             assert again.reads(block) == net.graph.reads(net.graph[block.twin_of or block.name])
     said = {block["name"]: block.get("reads") for block in pack.manifest["blocks"]}
     assert (said["b0"], said["b1"], said["b3-late"], said["b2-int8"]) == (None, [0], [0, 1], [0])
-    for artifact in pack.artifacts():
-        assert artifact.max_abs_error is None or artifact.max_abs_error <= (artifact.tolerance or 0)
 
 
 @pytest.mark.parametrize("address", ENGINES)
