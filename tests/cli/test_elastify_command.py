@@ -75,6 +75,25 @@ def test_factorised_blocks_are_made_where_they_are_asked_for(workplace: Path) ->
     assert "cannot factorise to 2.0: a share" in error_of(call(elastify, *arguments, "--lowrank", "2"))
 
 
+def test_what_is_over_the_patience_is_named(workplace: Path) -> None:
+    arguments = ("flower_model:build", "--size", "32", "--dry-run")
+    assert document_of(call(elastify, *arguments, "--json"))["left_out"] == {}
+    result = call(elastify, *arguments, "--json", "--patience", "60,0.2")
+    assert list(document_of(result)["left_out"]) == ["b01-p25", "b01-p50", "b02-p25", "b02-p50"]
+    assert re.findall(r"^left out (\S+) of (.*)$", result.stderr, re.MULTILINE)[0] == (
+        "b01-p25",
+        "2: it needs about 0.242 MB of memory (--patience)",
+    )
+    assert "no alternative of a block of" in error_of(call(elastify, *arguments, "--patience", "60,0.001", "--no-skip"))
+
+
+@pytest.mark.parametrize("value", ["0", "-1", "60,0", "60,", "1,2,3", "nan", "long"])
+def test_a_patience_is_seconds_and_megabytes(value: str, workplace: Path) -> None:
+    result = call(elastify, "flower_model:build", "--dry-run", "--patience", value)
+    assert result.exit_code == 2
+    assert f"{value!r} is neither seconds nor seconds and megabytes, such as 60 or 60,500" in result.stderr
+
+
 @pytest.mark.parametrize("recipe", ["ours", "uniform", "front", "paper", "naive"])
 def test_elastify_ends_with_a_table_of_quality(recipe: str, workplace: Path) -> None:
     arguments = [

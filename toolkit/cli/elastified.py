@@ -49,6 +49,7 @@ def document(supernet: Supernet, trained: Trained | None, validation: Validation
         "cuts": [{"index": cut.index, "shape": list(cut.shape), "dtype": cut.dtype} for cut in graph.cuts],
         "blocks": [dict(vars(block)) for block in graph.blocks],
         "subnets": graph.count(),
+        "left_out": dict(supernet.left_out),
         "training": None if trained is None else asdict(trained),
         "validation": None if validation is None else asdict(validation),
     }

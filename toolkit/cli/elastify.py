@@ -15,7 +15,7 @@ from .training import Clock, check_places, lasting, open_pictures, shown, with_o
 
 _OF_MAKING = {
     "weights", "classes", "labels", "size", "shape", "preprocessing", "output", "merge", "prune", "lowrank", "skip",
-    "recipe", "storage", "explained",
+    "recipe", "storage", "explained", "patience",
 }  # fmt: skip
 _LABELS_HELP = "The folder in --data with label maps (default: labels, masks and other usual names)."
 
@@ -57,6 +57,16 @@ def _storage(context: click.Context, parameter: click.Parameter, value: str | No
     if not (math.isfinite(times) and times > 1):
         raise click.BadParameter(f"{value!r} is neither a number above 1 nor 'all'")
     return times
+
+
+def _patience(context: click.Context, parameter: click.Parameter, value: str) -> tuple[float, float]:
+    try:
+        seconds, megabytes = map(float, value.split(",")) if "," in value else (float(value), math.inf)
+    except ValueError:
+        seconds, megabytes = math.nan, math.nan
+    if not (seconds > 0 and megabytes > 0):
+        raise click.BadParameter(f"{value!r} is neither seconds nor seconds and megabytes, such as 60 or 60,500")
+    return seconds, megabytes
 
 
 def _finite(context: click.Context, parameter: click.Parameter, value: float | None) -> float | None:
@@ -108,6 +118,14 @@ def _finite(context: click.Context, parameter: click.Parameter, value: float | N
     "--lowrank", default="", callback=_numbers(float), help="Shares of their MACs that factorised layers keep."
 )
 @click.option("--skip/--no-skip", default=True, show_default=True, help="Let blocks that keep the shape be left out.")
+@click.option(
+    "--patience",
+    metavar="SECONDS[,MB]",
+    default="300",
+    show_default=True,
+    callback=_patience,
+    help="Leave out an alternative that takes longer to be made, or more memory as far as one can tell before.",
+)
 @click.option(
     "--recipe",
     type=click.Choice(["ours", "uniform", "front", "paper", "naive"]),
@@ -189,6 +207,7 @@ def main(
     prune: tuple[float, ...],
     lowrank: tuple[float, ...],
     skip: bool,
+    patience: tuple[float, float],
     as_json: bool,
     blocks: bool,
     dry_run: bool,
@@ -222,6 +241,7 @@ def main(
     from ..elastic.explain import explain
     from ..elastic.models import current_folder_last
     from ..elastic.own_pictures import find_preprocessing
+    from ..elastic.patience import Patience
     from ..training.parallel import is_first_worker
     from ..training.validate import check
 
@@ -248,8 +268,17 @@ def main(
         *map(kinds_of.lowrank, lowrank),
         *([kinds_of.skip()] if skip else []),
     ]
-    supernet = elastify(module, example_input(*shape), kinds=kinds, output=output, preprocessing=prepared)
+    supernet = elastify(
+        module,
+        example_input(*shape),
+        kinds=kinds,
+        output=output,
+        preprocessing=prepared,
+        patience=Patience(*patience),
+    )
     supernet.source = model
+    for name, why in supernet.left_out.items():
+        say(f"left out {name} of {why} (--patience)")
     if options["classes"]:
         supernet.classes = tuple(read_classes(options["classes"], supernet.scores))
     elif supernet.scores is not None:

@@ -3,6 +3,18 @@
 from .kinds import Kind, lowrank, merge, prune, skip
 from .making import elastify
 from .models import example_input, load_model
+from .patience import Patience
 from .supernet import Supernet
 
-__all__ = ["Kind", "Supernet", "elastify", "example_input", "load_model", "lowrank", "merge", "prune", "skip"]
+__all__ = [
+    "Kind",
+    "Patience",
+    "Supernet",
+    "elastify",
+    "example_input",
+    "load_model",
+    "lowrank",
+    "merge",
+    "prune",
+    "skip",
+]

@@ -28,7 +28,8 @@ class Kind:
     """One way to make an alternative.
 
     `name` is the block's kind, `make` the function, `length` how many blocks in a row it replaces. `tag` is what the
-    names of its blocks end in, the kind's name unless given; `ratio` is noted on the blocks.
+    names of its blocks end in, the kind's name unless given; `ratio` is noted on the blocks. `copies` is how many times
+    the memory of a block's weights it takes to make one, at most and about.
     """
 
     name: str
@@ -36,6 +37,7 @@ class Kind:
     length: int = 1
     tag: str = ""
     ratio: float | None = None
+    copies: float = 3
 
 
 def merge(length: int) -> Kind:
@@ -45,7 +47,7 @@ def merge(length: int) -> Kind:
     """
     if length < 2:
         raise ModelError(f"cannot merge {length}: a merged block replaces at least 2")
-    return Kind("merged", _merged, length, f"m{length}")
+    return Kind("merged", _merged, length, f"m{length}", copies=1)
 
 
 def prune(ratio: float) -> Kind:
@@ -77,7 +79,7 @@ def lowrank(ratio: float) -> Kind:
 
 def skip() -> Kind:
     """Nothing in place of a block that keeps its input's shape: the feature passes through."""
-    return Kind("skip", _skipped)
+    return Kind("skip", _skipped, copies=0)
 
 
 def trainable_copy(block: fx.GraphModule) -> fx.GraphModule:
@@ -101,6 +103,11 @@ def _merged(span: Sequence[fx.GraphModule], features: Sequence[torch.Tensor]) ->
 @lru_cache(maxsize=1)  # the ratios of one block come one after another
 def _pruner(block: fx.GraphModule, shape: tuple[int, ...]) -> Pruner:
     return Pruner(trainable_copy(block), shape)
+
+
+def forget_blocks() -> None:
+    """Lets go of what is kept of the block that was pruned last."""
+    _pruner.cache_clear()
 
 
 def _skipped(span: Sequence[fx.GraphModule], features: Sequence[torch.Tensor]) -> fx.GraphModule | None:

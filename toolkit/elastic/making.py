@@ -15,15 +15,18 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from ..data.preprocessing import Preprocessing
 from ..errors import ModelError
+from ..freed import give_freed_memory_back
 from ..graph.graph import Block, BlockGraph, Cut
 from .defaults import ordinary_defaults
-from .kinds import Kind, merge, prune, skip
+from .kinds import Kind, forget_blocks, merge, prune, skip
 from .models import load_model, unwrapped
+from .patience import OutOfPatience, Patience, bytes_needed, check_memory, within
 from .supernet import Supernet, checked_classes
 from .tracing.stretches import Stretch, discover, subgraph, taps_of
 from .tracing.trace import trace
 
 DEFAULT_KINDS = (merge(2), merge(3), prune(0.25), prune(0.5), skip())
+DEFAULT_PATIENCE = Patience()
 
 
 @ordinary_defaults()
@@ -35,6 +38,7 @@ def elastify(
     output: str | None = None,
     preprocessing: Preprocessing | None = None,
     classes: Sequence[str] | None = None,
+    patience: Patience = DEFAULT_PATIENCE,
 ) -> Supernet:
     """Makes a pretrained model elastic.
 
@@ -43,10 +47,11 @@ def elastify(
     input, batch first, for instance of shape (1, 3, 224, 224). Every block gets an alternative of each of the `kinds`
     that its shapes allow. `output` names the tensor to keep where the model answers with several ("out"); without it
     all are kept, flattened and joined. `preprocessing` says how a picture becomes an input; it travels with the
-    supernet and its packs, as do `classes`, the names of the classes. The model itself is not changed. Raises
+    supernet and its packs, as do `classes`, the names of the classes. An alternative for which the `patience` is not
+    enough is left out, and named in `left_out` of the supernet. The model itself is not changed. Raises
     ModelError when the model cannot be traced or cut, saying where and why, when a kind makes a module that does not
-    lead from its first cut to its last, when no block allows an alternative of any kind, or when there is not one name
-    for each class.
+    lead from its first cut to its last, when no block allows an alternative of any kind, when there is not one name
+    for each class, when an original block takes longer than the patience, or when there is not enough memory.
     """
     tags = [(kind.tag or kind.name, kind.length) for kind in kinds]
     if len(set(tags)) < len(tags):
@@ -56,15 +61,18 @@ def elastify(
     if not isinstance(example, torch.Tensor) or example.dim() < 2 or example.dtype != torch.float32:
         raise ModelError("the example must be a float32 tensor, batch first, for instance of shape (1, 3, 224, 224)")
     traced = trace(module, example, output)
+    give_freed_memory_back()
     traced, stretches = discover(traced)
     taps = taps_of(stretches)
     originals = [subgraph(traced, stretch) for stretch in stretches]
     names = [f"b{index:02d}" for index in range(len(stretches))]
     blocks = [Block(name, index, index + 1, "original", stretches[index].source) for index, name in enumerate(names)]
     plain = Supernet(BlockGraph(_cuts(stretches), blocks, taps), dict(zip(names, originals)), source, preprocessing)
-    with torch.no_grad():
-        features = plain.features(example[:1])
-    modules: dict[Block, nn.Module] = dict(zip(blocks, originals))
+    features = _features(plain, example[:1], patience)
+    modules: dict[Block, nn.Module] = {
+        counted(block, made, features, plain.graph.reads(block)): made for block, made in zip(blocks, originals)
+    }
+    left_out: dict[str, str] = {}
     for start in range(len(stretches)):
         for kind in kinds:
             end = start + kind.length
@@ -72,30 +80,58 @@ def elastify(
                 continue
             if any(start < tap < end for tap in taps):
                 continue
-            made = kind.make(originals[start:end], features[start : end + 1])
-            if made is None or _is_there(modules, start, end, kind.name, made):
+            span = originals[start:end]
+            name, place = f"{names[start]}-{kind.tag or kind.name}", _source(stretches[start:end])
+            needed = bytes_needed(span, kind.copies)
+            if needed > patience.megabytes * 1e6:
+                left_out[name] = f"{place}: it needs about {needed / 1e6:.3g} MB of memory"
                 continue
-            block = Block(
-                f"{names[start]}-{kind.tag or kind.name}",
-                start,
-                end,
-                kind.name,
-                _source(stretches[start:end]),
-                kind.ratio,
-            )
-            modules[block] = made.eval()
+            check_memory(f"the block {name} of {source}", needed)
+            try:
+                with within(patience.seconds):
+                    made = kind.make(span, features[start : end + 1])
+                    if made is None or _is_there(modules, start, end, kind.name, made):
+                        continue
+                    made.eval()
+                    block = Block(name, start, end, kind.name, place, kind.ratio)
+                    modules[counted(block, made, features, plain.graph.reads(block))] = made
+            except OutOfPatience:
+                left_out[name] = f"{place}: it takes more than {patience.seconds:g} s"
+    forget_blocks()
     if kinds and len(modules) == len(blocks):
-        raise ModelError(_rigid(source, stretches, kinds))
-    known = [counted(block, made, features, plain.graph.reads(block)) for block, made in modules.items()]
-    graph = BlockGraph(plain.graph.cuts, known, taps)
+        raise ModelError(_rigid(source, stretches, kinds, left_out))
+    graph = BlockGraph(plain.graph.cuts, list(modules), taps)
     supernet = Supernet(graph, {block.name: made for block, made in modules.items()}, source, preprocessing)
+    supernet.left_out = left_out
     supernet.outputs = tuple(traced.meta["outputs"])
     supernet.classes = None if classes is None else checked_classes(classes, supernet.scores)
     return supernet
 
 
-def _rigid(source: str, stretches: Sequence[Stretch], kinds: Sequence[Kind]) -> str:
+def _features(plain: Supernet, example: torch.Tensor, patience: Patience) -> list[torch.Tensor]:
+    """The feature at every cut. Raises ModelError when a block takes too long."""
+    features = [example]
+    running = plain.walk(example)
+    for name in plain.graph.oracle:
+        try:
+            with torch.no_grad(), within(patience.seconds):
+                features.append(next(running)[1])
+        except OutOfPatience:
+            raise ModelError(
+                f"the original block {name} ({plain.graph[name].source or 'its own operations'}) takes more than "
+                f"{patience.seconds:g} s for one input: give --patience more seconds, or a smaller input"
+            ) from None
+    return features
+
+
+def _rigid(source: str, stretches: Sequence[Stretch], kinds: Sequence[Kind], left_out: Mapping[str, str]) -> str:
     """Why a model of which no block got an alternative cannot be made elastic, in a line."""
+    if left_out:
+        name, why = next(iter(left_out.items()))
+        return (
+            f"no alternative of a block of {source} is within the limits of --patience: {len(left_out)} are left out, "
+            f"the first of them {name} of {why}; give it more"
+        )
 
     def shape(node: fx.Node) -> str:
         return "×".join(map(str, node.meta["seen"][0][1:]))

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save
+from safetensors.torch import load_file, save_file
 from torch import nn
 
 from ..atomic import check_folder, new_folder, write_file
@@ -35,7 +35,8 @@ class Supernet(nn.Module):
     was made from, `preprocessing` how a picture becomes its input (None: unknown, or the input is no picture).
     `outputs` are the names and the shapes at batch size 1 of what the last cut holds: of one tensor, or of several,
     flattened and joined. `classes` are the names of the classes (None: unknown, or there are none). `trained_on`
-    remembers the pictures that it was trained on (None: unknown, or not trained).
+    remembers the pictures that it was trained on (None: unknown, or not trained). `left_out` names the alternatives
+    that were not made, and why, when it was (`Patience`); it is not saved.
     """
 
     def __init__(
@@ -52,6 +53,7 @@ class Supernet(nn.Module):
         self.outputs: tuple[tuple[str, tuple[int, ...]], ...] = (("", graph.cuts[-1].shape),)
         self.classes: tuple[str, ...] | None = None
         self.trained_on: TrainedOn | None = None
+        self.left_out: dict[str, str] = {}
         self.blocks = nn.ModuleDict(blocks)
         for block in graph.blocks:
             if block.is_original:
@@ -128,6 +130,7 @@ class Supernet(nn.Module):
         """A supernet of other blocks for the same network: the same input, outputs and classes."""
         other = Supernet(graph, blocks, self.source, self.preprocessing)
         other.outputs, other.classes, other.trained_on = self.outputs, self.classes, self.trained_on
+        other.left_out = self.left_out
         return other
 
     def save(self, path: str | Path) -> None:
@@ -140,16 +143,17 @@ class Supernet(nn.Module):
         check_path(path)
         document = self.document()
         weights = {
-            f"{name}/{key}": tensor.contiguous().clone()
+            f"{name}/{key}": tensor
             for name, block in self.blocks.items()
             for key, tensor in recipe.tensors(block).items()
         }
         try:
             with new_folder(path) as folder:
                 write_file(folder / "supernet.json", json.dumps(document, indent=1, allow_nan=False).encode())
-                write_file(folder / "weights.safetensors", save(weights))
-        except OSError as error:
-            raise ModelError(f"cannot write the supernet to {path}: {error.strerror or error}") from error
+                save_file(_apart(weights), folder / "weights.safetensors")
+        except (OSError, SafetensorError) as error:
+            reason = getattr(error, "strerror", None) or error
+            raise ModelError(f"cannot write the supernet to {path}: {reason}") from error
 
     def document(self) -> dict[str, Any]:
         """What `save` writes as `supernet.json`: all but the weights.
@@ -228,6 +232,18 @@ class Supernet(nn.Module):
             PreprocessingError,
         ) as error:
             raise ModelError(f"the supernet {path} is damaged: {type(error).__name__}: {error}") from error
+
+
+def _apart(weights: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The same tensors, each whole and in memory of its own; what is so already is not copied."""
+    seen: set[int] = set()
+    apart = {}
+    for name, tensor in weights.items():
+        memory = tensor.untyped_storage()
+        alone = memory.data_ptr() not in seen and memory.nbytes() == tensor.nbytes and tensor.is_contiguous()
+        seen.add(memory.data_ptr())
+        apart[name] = tensor if alone else tensor.clone(memory_format=torch.contiguous_format)
+    return apart
 
 
 def readable(module: nn.Module, feature: torch.Tensor) -> torch.Tensor:

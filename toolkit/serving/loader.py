@@ -19,8 +19,8 @@ from queue import Empty, SimpleQueue
 from ..devices.local.assembler import Assembler, Piece
 from ..devices.local.interpreter import Chain
 from ..errors import AdaptiveNetError, DeviceError
+from ..freed import give_freed_memory_back
 from ..graph.graph import Subnet
-from .freed import give_freed_memory_back
 from .pager import Pager
 
 BAR_S = 30.0

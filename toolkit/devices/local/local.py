@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from ...data import Dataset
 from ...errors import DeviceError
 from ...graph.graph import Block, Subnet
+from ...memory import free_bytes
 from ...pack.pack import BlockPack
 from ...plan.plan import Plan, Run
 from ..base import Device, DeviceInfo, PageIn, Resident, Session, usable_cores
@@ -31,7 +32,6 @@ from .assembler import Assembler, Programs
 from .interpreter import Chain, Engine, PlanRunner, Program, Tensor, first_readers
 from .kept import KeptFeatures
 from .looks import drain, power_files
-from .memory import free_bytes
 from .resident import resident_mb
 from .stopwatch import Stopwatch
 

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import fx, nn
 
-from ..tracing.recorder import holds_tensors
+from ..tracing.recorder import holds_tensors, shape_of
 from .axes import Factor, fixed_axis, size_of
 from .layers import layer_axes
 from .operations import Axes, Followed, fix_all, rule_for
@@ -34,7 +34,8 @@ class _Follower(fx.Interpreter):
 
     def run_node(self, n: fx.Node) -> Any:
         result = super().run_node(n)
-        self.found.values[n] = result
+        large = isinstance(result, torch.Tensor) and result.numel() > 1  # what is no index: it is not kept
+        self.found.values[n] = shape_of(result) if large else result
         if n.op == "placeholder":
             batch, *rest = result.shape
             self.found.axes[n] = [(Factor(batch, batch=True),), *(fixed_axis(size) for size in rest)]

@@ -36,8 +36,8 @@ class Pruner:
         self.shape = shape
         self.found = follow(block, shape)
         parameters = dict(block.named_parameters(remove_duplicate=False))
-        self._squares = {
-            name: parameters[name].detach().double().square() for name in self.found.tensors if name in parameters
+        self._magnitudes = {
+            name: _along_axes(parameters[name].detach()) for name in self.found.tensors if name in parameters
         }
         self.importance = {leaf: self._importance(leaf) for leaf in self._free()}
 
@@ -95,16 +95,21 @@ class Pruner:
 
     def _importance(self, leaf: Factor) -> np.ndarray:
         total = np.zeros(leaf.size)
-        for name, squares in self._squares.items():
-            for index, axis in enumerate(self.found.tensors[name]):
+        for name, magnitudes in self._magnitudes.items():
+            for axis, along in zip(self.found.tensors[name], magnitudes, strict=True):
                 positions = positions_of(axis, leaf)
                 mine = positions >= 0
                 if mine.any():
-                    others = [other for other in range(squares.dim()) if other != index]
-                    along = (squares.sum(others) if others else squares).numpy()
                     magnitude = np.bincount(positions[mine], along[mine], minlength=leaf.size)
                     total += magnitude / max(float(magnitude.mean()), 1e-30)
         return total
+
+
+def _along_axes(weight: torch.Tensor) -> list[np.ndarray]:
+    """For each axis of a weight, the sum of the squares at each position along it."""
+    squares = weight.double().square()
+    others = [[other for other in range(squares.dim()) if other != axis] for axis in range(squares.dim())]
+    return [(squares.sum(away) if away else squares).numpy() for away in others]
 
 
 def _is_free(leaf: Factor) -> bool:

@@ -195,8 +195,9 @@ def torch_that_takes_recorded_values() -> Iterator[None]:
 class Tracer(fx.Tracer):
     """Records a model on one example.
 
-    `values` holds what each node was: of a tensor that depends on the input and that the model no longer holds, only
-    its shape and type, because all the tensors of a network together may not fit the memory.
+    `values` holds what each node was: of a tensor that the model no longer holds, only its shape and type, because all
+    the tensors of a network together may not fit the memory. Kept whole is what may become a constant: what follows
+    from sizes alone, and is read together with what depends on the input.
     """
 
     proxy_buffer_attributes = True
@@ -210,6 +211,7 @@ class Tracer(fx.Tracer):
         self._evaluating = False
         self.valued: set[fx.Node] = set()  # what depends on the values in the input, not on its size alone
         self.read: set[fx.Node] = set()  # numbers that were read out of a tensor
+        self._let_go: set[fx.Node] = set()  # tensors of which only shape and type are known
 
     def depends_on_values(self, node: fx.Node) -> bool:
         """Whether a number, or the numbers in a tensor, may be different for another input of the same shape."""
@@ -218,8 +220,17 @@ class Tracer(fx.Tracer):
     def let_go(self, node: fx.Node) -> None:
         """The model has no way left to ask for a node's value."""
         value = self.values.get(node)
-        if node in self.valued and isinstance(value, torch.Tensor):
-            self.values[node] = torch.zeros((), dtype=value.dtype).expand(value.shape)
+        if isinstance(value, torch.Tensor) and node.op != "get_attr" and not self.is_constant(node):
+            self.values[node] = shape_of(value)
+            self._let_go.add(node)
+
+    def is_constant(self, node: fx.Node) -> bool:
+        """Whether a node may be the same for every input, is known, and is read by what is not."""
+        return (
+            node not in self.valued
+            and node not in self._let_go
+            and any(user in self.valued or user.op == "output" for user in node.users)
+        )
 
     def create_args_for_root(self, root_fn: Callable[..., Any], *_: Any) -> tuple[Any, list[Any]]:
         """One input, recorded; every other parameter of `forward` keeps its default."""
@@ -336,6 +347,11 @@ class Tracer(fx.Tracer):
             result = self.create_proxy("call_module", path, args, kwargs)
             self.module_stack.popitem(last=True)
             return result
+
+
+def shape_of(value: torch.Tensor) -> torch.Tensor:
+    """A tensor of the same shape and type that takes no memory."""
+    return torch.zeros((), dtype=value.dtype).expand(value.shape)
 
 
 def holds_tensors(value: Any) -> bool:

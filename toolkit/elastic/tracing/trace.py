@@ -23,6 +23,8 @@ from torch.nn.utils.spectral_norm import SpectralNorm
 from torch.nn.utils.weight_norm import WeightNorm
 
 from ...errors import ModelError
+from ...memory import taking
+from ..patience import check_memory, weight_bytes
 from . import recorder
 from .answers import answer_in_a_row, at, dotted, find_outputs, in_a_row, paths, plain
 from .canonical import canonical, is_live
@@ -40,15 +42,18 @@ def trace(model: nn.Module, example: torch.Tensor, output: str | None = None) ->
     size 1. Raises ModelError when the model does not run on the example, does not answer with tensors, or when the
     graph does not compute what the model computes at another batch size.
     """
+    name = type(model).__name__
+    check_memory(f"a copy of {name}", weight_bytes(model))
     root = _settled(model, example)
     for parameter in root.parameters():
         parameter.requires_grad_(False)
-    name = type(model).__name__
     # Noise besides the example: with zeros only, say, much that differs would go unnoticed.
     one, noise = example[:1], torch.randn(example[:1].shape, generator=torch.Generator().manual_seed(0))
     two, three = torch.cat([one, noise]), torch.cat([one, noise, one - noise])
     batches = (two, three, noise)
-    answers = [_answer(root, batch) for batch in batches]
+    alone, taken = taking(lambda: _answer(root, noise))
+    check_memory(f"running {name} on {len(three)} inputs", len(three) * taken)
+    answers = [_answer(root, two), _answer(root, three), alone]
     outputs = find_outputs(name, answers[1], output)
     shapes = [tuple(at(answers[1], path).shape) for path in outputs]
     for path, shape in zip(outputs, shapes, strict=True):
@@ -71,20 +76,21 @@ def trace(model: nn.Module, example: torch.Tensor, output: str | None = None) ->
     _note_new_nodes(traced, tracer, set(tracer.values) & recorded)
     traced.meta["outputs"] = [(dotted(path), (1, *shape[1:])) for path, shape in zip(outputs, shapes, strict=True)]
     runs = []
+    constants = [node for node in traced.graph.nodes if tracer.is_constant(node)]
     for batch, answer in zip(batches, answers, strict=True):
         size = len(batch)
         # A single answer may come without its batch, as after `squeeze()`: in the trace it keeps it.
         tensors = [at(answer, path).reshape(size, *shape[1:]) for path, shape in zip(outputs, shapes, strict=True)]
         try:
             with torch.no_grad():
-                runs.append(_Recorder(traced, tracer.valued))
+                runs.append(_Recorder(traced, constants))
                 actual = runs[-1].run(batch.clone())
         except Exception as error:
             raise ModelError(f"{name} cannot be followed at batch size {size}: {_first_line(error)}") from error
         if not _alike(actual, in_a_row(tensors)):
             raise ModelError(f"{name} {_difference(model, batch)}")
     _note(traced, tracer, runs)
-    _fold_constants(traced, tracer, runs)
+    _fold_constants(traced, tracer, constants, runs)
     return traced
 
 
@@ -173,16 +179,18 @@ def _note_new_nodes(traced: fx.GraphModule, tracer: Tracer, known: set[fx.Node])
             tracer.valued.add(node.args[0])
 
 
-def _fold_constants(traced: fx.GraphModule, tracer: Tracer, runs: list[_Recorder]) -> None:
+def _fold_constants(
+    traced: fx.GraphModule, tracer: Tracer, constants: Collection[fx.Node], runs: list[_Recorder]
+) -> None:
     """Makes constants of the tensors that follow from sizes alone and are the same at all batch sizes."""
     valued = tracer.valued
-    for node in list(traced.graph.nodes):
+    for node in constants:
         value = tracer.values.get(node)
-        if node in valued or node.op in ("placeholder", "output", "get_attr") or not isinstance(value, torch.Tensor):
+        if node.op == "get_attr" or not isinstance(value, torch.Tensor):
+            continue
+        if not all(torch.equal(value, run.constants[node]) for run in runs):
             continue
         readers = [user for user in node.users if user in valued or user.op == "output"]
-        if not readers or not all(torch.equal(value, run.constants[node]) for run in runs):
-            continue
         name = f"_constant{len(traced._buffers)}"
         traced.register_buffer(name, value)
         with traced.graph.inserting_before(node):
@@ -201,13 +209,13 @@ def _fold_constants(traced: fx.GraphModule, tracer: Tracer, runs: list[_Recorder
 class _Recorder(fx.Interpreter):
     """Runs the graph at another batch size.
 
-    `seen` holds the shape and type of the tensors that its nodes were, and anything else as it was; `constants` the
-    tensors that do not depend on the values in the input. All tensors together may not fit the memory.
+    `seen` holds the shape and type of the tensors that its nodes were, and anything else as it was; `constants` what
+    the nodes `kept` were. All tensors together may not fit the memory.
     """
 
-    def __init__(self, traced: fx.GraphModule, valued: Collection[fx.Node]) -> None:
+    def __init__(self, traced: fx.GraphModule, kept: Collection[fx.Node]) -> None:
         super().__init__(traced)
-        self._valued = valued
+        self._kept = frozenset(kept)
         self.seen: dict[fx.Node, tuple[Any, str | None]] = {}
         self.constants: dict[fx.Node, torch.Tensor] = {}
 
@@ -215,7 +223,7 @@ class _Recorder(fx.Interpreter):
         result = super().run_node(n)
         if isinstance(result, torch.Tensor):
             self.seen[n] = tuple(result.shape), str(result.dtype).removeprefix("torch.")
-            if n not in self._valued:
+            if n in self._kept:
                 self.constants[n] = result
         else:
             self.seen[n] = result, None

@@ -7,7 +7,7 @@ import threading
 from pathlib import Path
 
 import pytest
-from adaptivenet.toolkit.serving import freed
+from adaptivenet.toolkit import freed
 
 PIECE, PIECES = 32 << 10, 1024
 
