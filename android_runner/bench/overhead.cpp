@@ -50,7 +50,7 @@ int main(int argc, char** argv) {
     adaptivenet::Signature signature{{}, {graph.cuts()[graph.block(name).end]}};
     for (const int cut : graph.reads(graph.block(name))) signature.takes.push_back(graph.cuts()[cut]);
     if (signature.takes.size() != 1) {
-      std::cerr << "the bare loop knows no taps: give a pack without\n";
+      std::cerr << "the bare loop gives each block one feature: give a pack without taps and reads\n";
       return 1;
     }
     programs[name] = engine->load(name, pack.read(artifact), artifact.layout, signature);
