@@ -40,6 +40,7 @@ flower_model:build: 5 cuts, no taps, 4 original blocks, 2 of them with alternati
 ├── 2  b01 → 16×16×16 · 2.4 MMACs · p25, p50, skip, m2
 ├── 3  b02 → 16×16×16 · 2.4 MMACs · p25, p50, skip
 └── 4…6  b03 → 5 · 0.0 MMACs · as it is
+granularity auto: what repeats is a block (--granularity auto, fine, coarse or a number divides it otherwise)
 """
 
 
@@ -85,6 +86,17 @@ def test_what_is_over_the_patience_is_named(workplace: Path) -> None:
         "2: it needs about 0.242 MB of memory (--patience)",
     )
     assert "no alternative of a block of" in error_of(call(elastify, *arguments, "--patience", "60,0.001", "--no-skip"))
+
+
+def test_blocks_are_as_large_as_asked_for(workplace: Path) -> None:
+    arguments = ("flower_model:build", "--size", "32", "--explain", "--granularity")
+    lines = call(elastify, *arguments, "fine").stdout.splitlines()
+    assert lines[-1].startswith("granularity fine: the smallest that repeats is a block (--granularity auto, fine")
+    assert "no 2 of the 2 blocks in a row repeat; give a smaller number" in error_of(call(elastify, *arguments, "2"))
+    for wrong in ("1", "-2", "large", "2.5"):
+        result = call(elastify, *arguments, wrong)
+        assert result.exit_code == 2
+        assert f"{wrong!r} is none of auto, fine and coarse, nor a number from 2 on" in result.stderr
 
 
 @pytest.mark.parametrize("value", ["0", "-1", "60,0", "60,", "1,2,3", "nan", "long"])

@@ -15,13 +15,14 @@ from .training import Clock, check_places, lasting, open_pictures, shown, with_o
 
 _OF_MAKING = {
     "weights", "classes", "labels", "size", "shape", "preprocessing", "output", "merge", "prune", "lowrank", "skip",
-    "recipe", "storage", "explained", "patience",
+    "recipe", "storage", "explained", "patience", "granularity",
 }  # fmt: skip
 _LABELS_HELP = "The folder in --data with label maps (default: labels, masks and other usual names)."
 
 if TYPE_CHECKING:
     from ..data import Dataset
     from ..elastic import Supernet
+    from ..elastic.tracing.granularity import Granularity
     from ..training.phases import Training
     from ..training.train import Trained
     from ..training.validate import Validation
@@ -67,6 +68,14 @@ def _patience(context: click.Context, parameter: click.Parameter, value: str) ->
     if not (seconds > 0 and megabytes > 0):
         raise click.BadParameter(f"{value!r} is neither seconds nor seconds and megabytes, such as 60 or 60,500")
     return seconds, megabytes
+
+
+def _granularity(context: click.Context, parameter: click.Parameter, value: str) -> str | int:
+    if value in ("auto", "fine", "coarse"):
+        return value
+    if value.isdecimal() and int(value) > 1:
+        return int(value)
+    raise click.BadParameter(f"{value!r} is none of auto, fine and coarse, nor a number from 2 on")
 
 
 def _finite(context: click.Context, parameter: click.Parameter, value: float | None) -> float | None:
@@ -118,6 +127,15 @@ def _finite(context: click.Context, parameter: click.Parameter, value: float | N
     "--lowrank", default="", callback=_numbers(float), help="Shares of their MACs that factorised layers keep."
 )
 @click.option("--skip/--no-skip", default=True, show_default=True, help="Let blocks that keep the shape be left out.")
+@click.option(
+    "--granularity",
+    metavar="auto|fine|coarse|N",
+    default="auto",
+    show_default=True,
+    callback=_granularity,
+    help="How much becomes one block. auto: what repeats. fine: the smallest that does, such as the halves of a "
+    "transformer's layer. coarse: as many in a row as repeat so in four places. N: so many in a row.",
+)
 @click.option(
     "--patience",
     metavar="SECONDS[,MB]",
@@ -208,6 +226,7 @@ def main(
     lowrank: tuple[float, ...],
     skip: bool,
     patience: tuple[float, float],
+    granularity: Granularity,
     as_json: bool,
     blocks: bool,
     dry_run: bool,
@@ -242,6 +261,7 @@ def main(
     from ..elastic.models import current_folder_last
     from ..elastic.own_pictures import find_preprocessing
     from ..elastic.patience import Patience
+    from ..elastic.tracing.granularity import told
     from ..training.parallel import is_first_worker
     from ..training.validate import check
 
@@ -275,6 +295,7 @@ def main(
         output=output,
         preprocessing=prepared,
         patience=Patience(*patience),
+        granularity=granularity,
     )
     supernet.source = model
     for name, why in supernet.left_out.items():
@@ -304,10 +325,10 @@ def main(
     if not console:
         return
     if as_json:
-        tree = {"tree": explain(supernet.graph, model).splitlines()} if explained else {}
+        tree = {"tree": explain(supernet.graph, model, told(granularity)).splitlines()} if explained else {}
         print_json({**({"dry_run": True} if dry_run else {}), **document(supernet, trained, validation), **tree})
     elif explained:
-        click.echo(explain(supernet.graph, model))
+        click.echo(explain(supernet.graph, model, told(granularity)))
     else:
         if blocks or dry_run or is_verbose():
             click.echo(table(block_rows(supernet), right=(3, 4, 5)) + "\n")

@@ -20,10 +20,11 @@ class _Branch:
         return self.branches[-1]
 
 
-def explain(graph: BlockGraph, name: str) -> str:
+def explain(graph: BlockGraph, name: str, divided: str = "") -> str:
     """The modules of the model `name` as a tree, down to the original blocks.
 
     Each comes with the shape at its end cut, its multiply-accumulates, its alternatives, and whether its end is a tap.
+    `divided` is a last line, which says how large blocks are.
     """
     root = _Branch(name)
     for block in (graph[name] for name in graph.oracle):
@@ -43,7 +44,7 @@ def explain(graph: BlockGraph, name: str) -> str:
         f"{name}: {len(graph.cuts)} cuts, {taps}, {len(graph.oracle)} original blocks, "
         f"{len(elastic)} of them with alternatives, {len(graph.blocks)} blocks in all, {graph.count()} subnets"
     )
-    return "\n".join([head, *_lines(root, "")])
+    return "\n".join([head, *_lines(root, ""), *([divided] if divided else [])])
 
 
 def _note(graph: BlockGraph, block: Block) -> str:

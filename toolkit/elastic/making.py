@@ -22,6 +22,7 @@ from .kinds import Kind, forget_blocks, merge, prune, skip
 from .models import load_model, unwrapped
 from .patience import OutOfPatience, Patience, bytes_needed, check_memory, within
 from .supernet import Supernet, checked_classes
+from .tracing.granularity import Granularity, checked
 from .tracing.stretches import Stretch, discover, subgraph, taps_of
 from .tracing.trace import trace
 
@@ -39,6 +40,7 @@ def elastify(
     preprocessing: Preprocessing | None = None,
     classes: Sequence[str] | None = None,
     patience: Patience = DEFAULT_PATIENCE,
+    granularity: Granularity = "auto",
 ) -> Supernet:
     """Makes a pretrained model elastic.
 
@@ -48,10 +50,12 @@ def elastify(
     that its shapes allow. `output` names the tensor to keep where the model answers with several ("out"); without it
     all are kept, flattened and joined. `preprocessing` says how a picture becomes an input; it travels with the
     supernet and its packs, as do `classes`, the names of the classes. An alternative for which the `patience` is not
-    enough is left out, and named in `left_out` of the supernet. The model itself is not changed. Raises
-    ModelError when the model cannot be traced or cut, saying where and why, when a kind makes a module that does not
-    lead from its first cut to its last, when no block allows an alternative of any kind, when there is not one name
-    for each class, when an original block takes longer than the patience, or when there is not enough memory.
+    enough is left out, and named in `left_out` of the supernet. `granularity` is how much becomes one block: what
+    repeats ("auto"), the smallest that does ("fine"), as many in a row as repeat in four places ("coarse"), or so many
+    in a row. The model itself is not changed. Raises ModelError when the model cannot be traced or cut, saying where
+    and why, when a kind makes a module that does not lead from its first cut to its last, when no block allows an
+    alternative of any kind, when there is not one name for each class, when an original block takes longer than the
+    patience, or when there is not enough memory.
     """
     tags = [(kind.tag or kind.name, kind.length) for kind in kinds]
     if len(set(tags)) < len(tags):
@@ -62,7 +66,7 @@ def elastify(
         raise ModelError("the example must be a float32 tensor, batch first, for instance of shape (1, 3, 224, 224)")
     traced = trace(module, example, output)
     give_freed_memory_back()
-    traced, stretches = discover(traced)
+    traced, stretches = discover(traced, checked(granularity))
     taps = taps_of(stretches)
     originals = [subgraph(traced, stretch) for stretch in stretches]
     names = [f"b{index:02d}" for index in range(len(stretches))]

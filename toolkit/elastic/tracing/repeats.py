@@ -56,19 +56,23 @@ class _Atom:
 
 
 def repeats(
-    traced: fx.GraphModule, segments: Sequence[tuple[fx.Node, ...]], start: fx.Node, modules: Collection[range] = ()
+    traced: fx.GraphModule,
+    segments: Sequence[tuple[fx.Node, ...]],
+    start: fx.Node,
+    modules: Collection[range] = (),
+    fine: bool = False,
 ) -> list[range]:
     """Runs of segments that make up a block each, in order. Empty where nothing repeats.
 
     `segments` are the nodes between neighbouring cuts, and `start` is the tensor at the first. Of several ways to
     divide the graph that are as good, the one with the most runs that are in `modules`, which a model has as one each,
-    is taken.
+    is taken. `fine` takes the smallest runs that hold a layer that mixes channels.
     """
     atoms = _atoms_of(traced, segments, start)
-    runs = _divided(atoms, _has_inside, modules)
+    runs = [] if fine else _divided(atoms, _has_inside, modules)
     if len(runs) < _FEW:
         smaller = _divided(atoms, lambda run: any(atom.dense for atom in run), modules)
-        if _options(smaller, 0) > _options(runs, 2):
+        if fine or _options(smaller, 0) > _options(runs, 2):
             runs = smaller
     return [_segments(run) for run in runs] if len(runs) > 1 else []
 
@@ -90,7 +94,7 @@ def _atoms_of(traced: fx.GraphModule, segments: Sequence[tuple[fx.Node, ...]], s
         atoms.append(
             _Atom(
                 range(first, number),
-                tuple(_description(traced, node, nodes, starts[first]) for node in nodes),
+                structure(traced, nodes, starts[first]),
                 len(layers),
                 len(dense),
                 starts[first],
@@ -108,6 +112,11 @@ def _segments(run: Sequence[_Atom]) -> range:
 def _follows(traced: fx.GraphModule, nodes: Sequence[fx.Node], before: fx.Node) -> bool:
     """Whether a segment only normalises or activates: it has no layer with weights, and keeps the shape."""
     return not any(is_weighted(traced, node) for node in nodes) and _shape(nodes[-1]) == _shape(before)
+
+
+def structure(traced: fx.GraphModule, nodes: Sequence[fx.Node], start: fx.Node) -> tuple[object, ...]:
+    """What a stretch of the graph does from the tensor `start` on: equal for two that are alike."""
+    return tuple(_description(traced, node, nodes, start) for node in nodes)
 
 
 def _description(traced: fx.GraphModule, node: fx.Node, nodes: Sequence[fx.Node], start: fx.Node) -> object:

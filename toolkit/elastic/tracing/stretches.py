@@ -2,8 +2,9 @@
 
 A module is *aligned* when it is made of whole segments between neighbouring cuts. Blocks are the innermost modules that
 repeat and are aligned nearly wherever they occur, with at least two layers that hold weights; where such a module is
-only a part of a larger repeating one, and the rest of that holds weights too, the larger is the block. What lies
-between blocks (a stem, a head, a down-sampling layer) becomes a block of its own, without alternatives.
+only a part of a larger repeating one, and the rest of that holds weights too, the larger is the block. Smaller and
+larger ones are made where they are asked for (`granularity`). What lies between blocks (a stem, a head, a down-sampling
+layer) becomes a block of its own, without alternatives.
 """
 
 from __future__ import annotations
@@ -19,8 +20,9 @@ from torch import fx, nn
 from ...errors import ModelError
 from .canonical import is_live
 from .cuts import Cuts, find_cuts, is_derivable, is_weighted, mixes_channels, modules_of, path_of
+from .granularity import Granularity, joined
 from .joining import with_joined_cuts
-from .repeats import repeats
+from .repeats import repeats, structure
 
 _ENOUGH = 0.5  # of the layers with weights in blocks with alternatives: no other cuts are looked for
 _BETTER = 2  # times as many must be in such blocks for cuts to be worth the copies that they cost
@@ -62,27 +64,27 @@ class _Place:
         return self.whole == self.touched
 
 
-def discover(traced: fx.GraphModule) -> tuple[fx.GraphModule, list[Stretch]]:
+def discover(traced: fx.GraphModule, granularity: Granularity = "auto") -> tuple[fx.GraphModule, list[Stretch]]:
     """The original blocks of a traced model, in order, from the input to the output, and the graph that they are of.
 
     That is `traced`, or the same with cuts of several tensors (`joining`), where those of one tensor leave most layers
     in blocks without alternatives, or none at all, and the others do not. Raises ModelError when there are fewer than
     two places to cut, naming what stays alive throughout, or when no module repeats between them.
     """
-    stretches, refused = _tried(traced)
+    stretches, refused = _tried(traced, granularity)
     covered = _covered(traced, stretches)
-    if covered < _ENOUGH and (joined := with_joined_cuts(traced)) is not None:
-        others, _ = _tried(joined)
-        if _covered(joined, others) > _BETTER * covered:
-            return joined, others
+    if covered < _ENOUGH and (wider := with_joined_cuts(traced)) is not None:
+        others, _ = _tried(wider, granularity)
+        if _covered(wider, others) > _BETTER * covered:
+            return wider, others
     if refused is not None:
         raise refused
     return traced, stretches
 
 
-def _tried(traced: fx.GraphModule) -> tuple[list[Stretch], ModelError | None]:
+def _tried(traced: fx.GraphModule, granularity: Granularity) -> tuple[list[Stretch], ModelError | None]:
     try:
-        return _discover(traced), None
+        return _discover(traced, granularity), None
     except ModelError as error:
         return [], error
 
@@ -94,15 +96,16 @@ def _covered(traced: fx.GraphModule, stretches: Iterable[Stretch]) -> float:
     return sum(layers) / max(1, len(layers))
 
 
-def _discover(traced: fx.GraphModule) -> list[Stretch]:
+def _discover(traced: fx.GraphModule, granularity: Granularity) -> list[Stretch]:
     best: tuple[int, Cuts, list[_Place]] | None = None
     for cuts in find_cuts(traced):
-        units = _free(cuts, _units(traced, cuts))
+        units = _free(cuts, _units(traced, cuts, granularity == "fine"))
         worth = len(units) - len(cuts.taps)  # a tap takes away the blocks that would be merged across it
         if best is None or worth > best[0]:
             best = worth, cuts, units
     assert best is not None
-    return _stretches(traced, *best[1:])
+    _, cuts, units = best
+    return _stretches(traced, cuts, _joined(traced, cuts, units, granularity))
 
 
 def taps_of(stretches: list[Stretch]) -> tuple[int, ...]:
@@ -150,17 +153,22 @@ def _by_kind(places: Iterable[_Place]) -> list[list[_Place]]:
     return list(kinds.values())
 
 
-def _units(traced: fx.GraphModule, cuts: Cuts) -> list[_Place]:
-    """What becomes blocks, in order: modules that repeat, where these hold most of what repeats by structure."""
+def _units(traced: fx.GraphModule, cuts: Cuts, fine: bool) -> list[_Place]:
+    """What becomes blocks, in order: modules that repeat, where these hold most of what repeats by structure.
+
+    `fine`: the smallest that repeats by structure, whatever modules it lies in.
+    """
     segments = cuts.segments()
     places = _places(traced, segments)
     modules = _modules(places)
     whole = {range(min(place.whole), max(place.whole) + 1): place.path for place in places if place.aligned}
     found = []
-    for run in repeats(traced, segments, cuts.flow[0], whole):
+    for run in repeats(traced, segments, cuts.flow[0], whole, fine):
         nodes = [node for number in run for node in segments[number]]
         weights = sum(is_weighted(traced, node) for node in nodes)
         found.append(_Place(whole.get(run) or _common_path(nodes), "", 0, set(run), set(run), weights))
+    if fine and found:
+        return found
     by_modules = sum(unit.weights for unit in modules if unit.dense > 1)  # in others there is nothing to make thinner
     return modules if 2 * by_modules >= sum(unit.weights for unit in found) else found
 
@@ -221,6 +229,35 @@ def _free(cuts: Cuts, units: list[_Place]) -> list[_Place]:
     """The units that no tap lies inside of."""
     tapped = _tapped(cuts)
     return [unit for unit in units if not any(at in tapped and at != max(unit.whole) for at in unit.whole)]
+
+
+def _joined(traced: fx.GraphModule, cuts: Cuts, units: list[_Place], granularity: Granularity) -> list[_Place]:
+    """The units, some of them several in a row, as the granularity asks for it. What changes the shape begins a row."""
+    if not units or granularity in ("auto", "fine"):
+        return units
+    segments, tapped = cuts.segments(), _tapped(cuts)
+    spans = [range(min(unit.whole), max(unit.whole) + 1) for unit in units]
+    likes, borders = [], [True] * len(units)
+    for index, span in enumerate(spans):
+        start = segments[span.start - 1][-1] if span.start else cuts.flow[0]
+        nodes = [node for number in span for node in segments[number]]
+        likes.append(structure(traced, nodes, start))
+        if index:
+            before = spans[index - 1].stop
+            between = [node for number in range(before, span.start) for node in segments[number]]
+            borders[index - 1] = (
+                start.meta["seen"] != nodes[-1].meta["seen"]
+                or _has_weights(traced, between)
+                or not tapped.isdisjoint(range(before - 1, span.start))
+            )
+    places = []
+    for row in joined(likes, borders, granularity):
+        path = units[row.start].path
+        if len(row) > 1:
+            path = f"{path.partition('…')[0]}…{units[row[-1]].path.rpartition('…')[2]}"
+        whole = set(range(spans[row.start].start, spans[row[-1]].stop))
+        places.append(_Place(path, "", 0, whole, whole))
+    return places
 
 
 def _stretches(traced: fx.GraphModule, cuts: Cuts, units: list[_Place]) -> list[Stretch]:
