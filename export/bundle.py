@@ -60,6 +60,7 @@ def bundle_pack(
                 provenance,
                 pack.outputs,
                 pack.trained_on,
+                pack.inputs,
             )
         )
 

@@ -219,7 +219,7 @@ def _export(
     dry_run: bool,
 ) -> dict[str, Any]:
     import torch
-    from adaptivenet.toolkit.data import open_data
+    from adaptivenet.toolkit.data import Dataset, open_data
     from adaptivenet.toolkit.data.classes import read_classes
     from adaptivenet.toolkit.elastic import Supernet, load_model
     from adaptivenet.toolkit.elastic.models import current_folder_last
@@ -242,12 +242,14 @@ def _export(
     if dry_run:
         blocks = len(planned(supernet, networks, calibrate is not None, profiles)[1].blocks)
         return {"dry_run": True, "blocks": blocks, "programs": blocks * len(chosen), "backends": list(chosen)}
-    image = None
-    if sample:
-        image = torch.from_numpy(open_data(sample, supernet.preprocessing, None, supernet.graph.cuts[0]).image(0))
+
+    def opened(path: str) -> Dataset:
+        return open_data(path, supernet.preprocessing, None, supernet.graph.cuts[0], inputs=supernet.inputs)
+
+    image = torch.from_numpy(opened(sample).image(0)) if sample else None
     pictures = None
     if calibrate:
-        found = open_data(calibrate, supernet.preprocessing, None, supernet.graph.cuts[0])
+        found = opened(calibrate)
         some = found.take(min(_CALIBRATED_ON, len(found)), seed=0)
         pictures = torch.cat([torch.from_numpy(some.image(index)) for index in range(len(some))])
         image = pictures[:1] if image is None else image

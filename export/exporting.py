@@ -11,6 +11,7 @@ from pathlib import Path
 
 import torch
 from adaptivenet.toolkit.atomic import write_file
+from adaptivenet.toolkit.data.inputs import noise_rows
 from adaptivenet.toolkit.data.preprocessing import Preprocessing
 from adaptivenet.toolkit.elastic import Supernet
 from adaptivenet.toolkit.elastic.supernet import checked_classes
@@ -198,6 +199,7 @@ def export_pack(
             {"source": supernet.source, **versions(), **({"fused for": "; ".join(fused_for)} if fused_for else {})},
             supernet.outputs,
             supernet.trained_on,
+            supernet.inputs,
         )
         return writer.finish(manifest)
 
@@ -273,6 +275,8 @@ def _scratch() -> Iterator[str]:
 
 def _checked_sample(supernet: Supernet, sample: torch.Tensor | None) -> torch.Tensor:
     shape = supernet.graph.cuts[0].shape
+    if sample is None and supernet.inputs:
+        return torch.from_numpy(noise_rows(supernet.inputs))
     if sample is None:
         return torch.randn(shape, generator=torch.Generator().manual_seed(0))
     if tuple(sample.shape) != shape:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from math import isfinite, prod
 
 import torch
+from adaptivenet.toolkit.data.inputs import noise_rows
 from adaptivenet.toolkit.elastic import Supernet
 from adaptivenet.toolkit.errors import ExportError
 
@@ -64,7 +65,11 @@ def usual_metrics(supernet: Supernet, named: bool) -> tuple[str, ...]:
 
 def _gives_embeddings(supernet: Supernet) -> bool:
     with torch.no_grad():
-        rows = supernet(torch.cat([noise(supernet.graph.cuts[0].shape)[0] for _ in range(2)]))
+        if supernet.inputs:
+            inputs = torch.from_numpy(noise_rows(supernet.inputs, 2))
+        else:
+            inputs = torch.cat([noise(supernet.graph.cuts[0].shape)[0] for _ in range(2)])
+        rows = supernet(inputs)
     return bool((rows < 0).any()) and torch.allclose(rows.norm(dim=1), torch.ones(len(rows)), atol=1e-3)
 
 

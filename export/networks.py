@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import torch
+from adaptivenet.toolkit.data.inputs import noise_rows
 from adaptivenet.toolkit.elastic import Supernet, load_model
 from adaptivenet.toolkit.elastic.making import counted
 from adaptivenet.toolkit.elastic.models import unwrapped
@@ -97,9 +98,13 @@ def _other(supernet: Supernet, name: str, model: nn.Module | str) -> tuple[Block
     """A network as a block. How far it is from the original is not known."""
     first, last = supernet.graph.cuts[0], supernet.graph.cuts[-1]
     source = model if isinstance(model, str) else type(model).__qualname__
-    example = torch.randn(first.shape, generator=torch.Generator().manual_seed(0))
+    inputs = supernet.inputs
+    if inputs:
+        example = torch.from_numpy(noise_rows(inputs))
+    else:
+        example = torch.randn(first.shape, generator=torch.Generator().manual_seed(0))
     try:
-        traced = trace(load_model(model) if isinstance(model, str) else unwrapped(model), example)
+        traced = trace(load_model(model) if isinstance(model, str) else unwrapped(model), example, None, inputs)
         start, *nodes, answer = traced.graph.nodes
         (end,) = answer.all_input_nodes
         module = subgraph(traced, Stretch(source, tuple(nodes), (start,), end, False))

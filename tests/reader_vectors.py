@@ -185,6 +185,28 @@ def manifest_changes(rng: random.Random) -> Iterator[tuple[str, list[Change]]]:
     for place, values in numbers:
         for value in values:
             yield f"{str(value)[:30]} at {place}", [[place, value]]
+    row = [{"name": "ids", "shape": [1, 4], "dtype": "int64"}, {"name": "mask", "shape": [1], "dtype": "bool"}]
+    for what, inputs, first in [
+        ("in a row", row, [1, 5]),
+        ("that are one", row[:1], [1, 4]),
+        ("that are none", [], [1, 5]),
+        ("too many for their cut", row, [1, 4]),
+        ("too few for their cut", row, [1, 6]),
+        ("in three dimensions", row, [5, 1, 1]),
+        ("of 2^62 numbers", [{**row[0], "shape": [2147483647] * 8}], [1, 5]),
+        ("of one name", [row[0], {**row[1], "name": "ids"}], [1, 5]),
+        ("of a type that none has", [{**row[0], "dtype": "float16"}, row[1]], [1, 5]),
+        ("without a type", [{"name": "ids", "shape": [1, 5]}], [1, 5]),
+    ]:
+        yield f"inputs {what}", [[["inputs"], inputs], [["preprocessing"], None], [["cuts", 0, "shape"], first]]
+    yield (
+        "inputs in a row of whole numbers",
+        [
+            [["inputs"], row],
+            [["preprocessing"], None],
+            [["cuts", 0], {"index": 0, "shape": [1, 5], "dtype": "int64"}],
+        ],
+    )
     for one, other in [([1, 4], [1]), ([3, 1, 1], [1, 2]), ([1, 4], [1, 2]), ([2147483647] * 8, [1, 2])]:
         outputs = [{"name": "boxes", "shape": one}, {"name": "", "shape": other}]
         yield f"outputs of {one} and {other}", [[["outputs"], outputs]]

@@ -205,6 +205,10 @@ void cut(const Place& place) { fields(place, {{"index", index}, {"shape", shape}
 
 void output(const Place& place) { fields(place, {{"name", line}, {"shape", shape}}); }
 
+void input_dtype(const Place& place) { one_of(place, {"float32", "int64", "int32", "bool"}); }
+
+void input(const Place& place) { fields(place, {{"name", line}, {"shape", shape}, {"dtype", input_dtype}}); }
+
 void layout(const Place& place) { one_of(place, {"contiguous", "channels_last"}); }
 
 void artifact(const Place& place) {
@@ -288,6 +292,7 @@ void manifest(const Place& place) {
                  {"digest", checked_before},
                  {"cuts", list<cut, 2, 1024>},
                  {"taps", list<index, 0, 1024>},
+                 {"inputs", list<input, 1, 1024>, Presence::kOptional},
                  {"outputs", list<output, 2, 1024>, Presence::kOptional},
                  {"blocks", list<block, 1, 16384>},
                  {"metrics", mapping<is_identifier, metric, 64>},

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
+#include <set>
 #include <stdexcept>
 #include <utility>
 
@@ -94,24 +95,35 @@ void require_preprocessing(const Json& manifest, const BlockGraph& graph) {
   }
 }
 
-// Check 10, second part. A last cut of two dimensions never holds 2^62 numbers or more: such a shape is refused.
-void require_outputs(const Json& manifest, const BlockGraph& graph) {
-  const auto outputs = manifest.find("outputs");
-  if (outputs == manifest.end()) return;
-  const TensorType& last = graph.cuts().back();
-  std::int64_t left = last.shape.size() == 2 ? elements_of(last.shape) : -1;
+// Check 10, second part: the tensors that a cut holds in one row, where `what` names some. A cut of two dimensions
+// never holds 2^62 numbers or more: such a shape is refused.
+void require_row(const Json& manifest, const std::string& what, const TensorType& cut) {
+  const auto held = manifest.find(what);
+  if (held == manifest.end()) return;
+  std::int64_t left = cut.shape.size() == 2 ? elements_of(cut.shape) : -1;
   try {
-    for (const Json& output : *outputs) {
-      const std::int64_t count = elements_of(output.at("shape").get<Shape>());
+    for (const Json& each : *held) {
+      const std::int64_t count = elements_of(each.at("shape").get<Shape>());
       left = count <= left ? left - count : -1;
     }
   } catch (const std::overflow_error&) {
     left = -1;
   }
   if (left != 0) {
-    throw PackError("manifest.json: the outputs do not hold as many numbers as the last cut, which is " +
-                    to_string(last));
+    throw PackError("manifest.json: the " + what + " do not hold as many numbers as their cut, which is " +
+                    to_string(cut));
   }
+}
+
+void require_inputs(const Json& manifest, const BlockGraph& graph) {
+  const TensorType& first = graph.cuts().front();
+  require_row(manifest, "inputs", first);
+  if (!manifest.contains("inputs")) return;
+  if (first.dtype != DType::kFloat32)
+    throw PackError("manifest.json: a row of inputs is float32, not " + to_string(first));
+  std::set<std::string> names;
+  for (const Json& input : manifest.at("inputs")) names.insert(input.at("name").get<std::string>());
+  if (names.size() < manifest.at("inputs").size()) throw PackError("manifest.json: two inputs have one name");
 }
 
 Artifact artifact_from(const Json& document, const std::string& backend) {
@@ -191,7 +203,8 @@ Pack Pack::parse(std::string_view text) {
   }
   pack.graph_ = graph_from(manifest);
   require_preprocessing(manifest, pack.graph_);
-  require_outputs(manifest, pack.graph_);
+  require_inputs(manifest, pack.graph_);
+  require_row(manifest, "outputs", pack.graph_.cuts().back());
   for (const Json& block : manifest.at("blocks")) {
     pack.blocks_[block.at("name").get<std::string>()] = artifacts_from(block.at("artifacts"));
   }

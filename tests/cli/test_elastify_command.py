@@ -292,6 +292,64 @@ def test_a_network_that_sees_no_pictures_is_made_elastic_and_trained(workplace: 
     assert "--input for anything else" in call(elastify, *arguments, "--size", "32").stderr
 
 
+TEXT = """
+import torch
+
+class Layer(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.attention = torch.nn.MultiheadAttention(8, 2, batch_first=True)
+        self.wide, self.narrow = torch.nn.Linear(8, 16), torch.nn.Linear(16, 8)
+
+    def forward(self, x, mask):
+        x = x + self.attention(x, x, x, key_padding_mask=~mask, need_weights=False)[0]
+        return x + self.narrow(torch.relu(self.wide(x)))
+
+class Text(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.tokens = torch.nn.Embedding(30, 8)
+        self.layers = torch.nn.ModuleList(Layer() for _ in range(4))
+        self.head = torch.nn.Linear(8, 3)
+
+    def forward(self, token_ids, mask):
+        x = self.tokens(token_ids)
+        for layer in self.layers:
+            x = layer(x, mask)
+        return self.head(x.mean(1))
+"""
+
+
+def test_a_network_of_several_inputs_is_made_elastic_and_trained(workplace: Path) -> None:
+    (workplace / "text_model.py").write_text(TEXT)
+    rng = np.random.default_rng(0)
+    mask = np.arange(6) < rng.integers(1, 7, (24, 1))
+    np.savez(workplace / "text.npz", token_ids=rng.integers(0, 30, (24, 6)), mask=mask, labels=np.arange(24) % 3)
+    named = ("--input", "token_ids=6:int64", "--input", "mask=6:bool")
+    arguments = ("text_model:Text", *named, "--out", "made")
+    document = document_of(call(elastify, *arguments, "--data", "text.npz", "--epochs", "1", "--json"))
+    assert document["training"]["steps"] > 0
+    supernet = Supernet.load(Path("made"))
+    assert [(each.name, each.shape, each.dtype) for each in supernet.inputs] == [
+        ("token_ids", (1, 6), "int64"),
+        ("mask", (1, 6), "bool"),
+    ]
+    assert any(block.reads == (0,) and not block.is_original for block in supernet.graph.blocks)
+    assert "no array 'token_ids', which the network reads; it holds images, labels" in error_of(
+        call(elastify, *arguments, "--data", "pictures.npz")
+    )
+    assert "give one with the arrays token_ids, mask" in error_of(call(elastify, *arguments, "--data", "unlabelled"))
+    assert "4 of them with alternatives" in call(elastify, "text_model:Text", *named, "--explain").stdout
+    for wrong, message in [
+        ("mask=6:text", "is no input such as"),
+        ("mask=0:bool", "is no shape"),
+        ("=6:bool", "is no input such as"),
+        ("token_ids=3", "two inputs have one name"),
+        ("6", "is no input such as"),
+    ]:
+        assert message in call(elastify, "text_model:Text", *named, "--input", wrong, "--dry-run").stderr
+
+
 def test_a_file_in_the_current_folder_hides_no_library(workplace: Path) -> None:
     for name in ("onnx", "numpy", "torch", "tensorboard"):
         (workplace / f"{name}.py").write_text("raise SystemExit('run in place of the library')\n")

@@ -184,3 +184,30 @@ def test_a_constant_of_the_model_may_decide() -> None:
 
     model = Switched()
     assert targets(trace(model, EXAMPLE)) == ["x", "conv", "output"]
+
+
+@pytest.mark.parametrize(
+    "forward",
+    [
+        lambda x: torch.pow(x, 3.0),
+        lambda x: torch.pow(2.0, x),
+        lambda x: torch.float_power(x, 2).float(),
+        lambda x: torch.remainder(x, 2),
+        lambda x: torch.xlogy(x.abs(), 2.0),
+        lambda x: torch.where(x > 0, x, 2.0),
+        lambda x: torch.where(x > 0, 2.0, x),
+        lambda x: torch.lerp(x, -x, 0.3),
+        lambda x: torch.bitwise_and(x.int(), 3).float(),
+        lambda x: torch.bucketize(x, torch.tensor([0.0, 1.0])).float(),
+        lambda x: torch.special.xlog1py(x.abs(), 2.0),
+        lambda x: torch.tensor([1.0, 2.0, 3.0, 4.0]).pow(x.abs()),
+        lambda x: torch.ones(4).masked_fill(x > 0, 2.0),
+    ],
+)
+def test_functions_that_take_tensors_or_numbers_are_recorded(forward: Callable[[torch.Tensor], torch.Tensor]) -> None:
+    class Model(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return forward(x)
+
+    x = torch.randn(2, 4)
+    assert torch.equal(trace(Model(), x[:1])(x), forward(x))

@@ -58,7 +58,7 @@ def held_out_losses(net: Supernet, held: Sequence[torch.Tensor]) -> dict[str, fl
     with torch.no_grad():
         features = [net.features(batch) for batch in held]
         return {
-            block.name: sum(float(local_loss(net.blocks[block.name], found, block)) for found in features) / len(held)
+            block.name: sum(float(local_loss(net, block, found)) for found in features) / len(held)
             for block in net.alternatives()
         }
 

@@ -11,16 +11,18 @@ import click
 
 from .console import Console, is_verbose, print_json, reports_errors, table
 from .elastified import block_rows, document, left_out, outcome, quality_rows, summary
+from .inputs import example_of, parse_inputs
 from .training import Clock, check_places, lasting, open_pictures, shown, with_options
 
 _OF_MAKING = {
-    "weights", "classes", "labels", "size", "shape", "preprocessing", "output", "merge", "prune", "lowrank", "skip",
+    "weights", "classes", "labels", "size", "given", "preprocessing", "output", "merge", "prune", "lowrank", "skip",
     "recipe", "storage", "explained", "patience", "granularity",
 }  # fmt: skip
 _LABELS_HELP = "The folder in --data with label maps (default: labels, masks and other usual names)."
 
 if TYPE_CHECKING:
     from ..data import Dataset
+    from ..data.inputs import Input
     from ..elastic import Supernet
     from ..elastic.tracing.granularity import Granularity
     from ..training.phases import Training
@@ -37,15 +39,6 @@ def _numbers(kind: Callable[[str], Any]) -> Callable[[click.Context, click.Param
             raise click.BadParameter(f"{value!r} is no list of numbers such as {such}") from None
 
     return parse
-
-
-def _shape(context: click.Context, parameter: click.Parameter, value: str | None) -> tuple[int, ...] | None:
-    if value is None:
-        return None
-    sides = value.lower().split("x")
-    if not all(side.isdecimal() and 0 < int(side) <= 1 << 24 for side in sides):
-        raise click.BadParameter(f"{value!r} is no shape such as 1x49x10")
-    return tuple(map(int, sides))
 
 
 def _storage(context: click.Context, parameter: click.Parameter, value: str | None) -> float | str | None:
@@ -105,11 +98,14 @@ def _finite(context: click.Context, parameter: click.Parameter, value: float | N
 )
 @click.option(
     "--input",
-    "shape",
+    "given",
     metavar="SHAPE",
-    callback=_shape,
+    multiple=True,
+    callback=parse_inputs,
     help="Of a network that does not see RGB pictures: the shape of one input without the batch, such as 1x49x10 or "
-    "80x300. --data is then an .npz file whose 'images' are float32 inputs.",
+    "80x300. --data is then an .npz file whose 'images' are float32 inputs. Of a network with several inputs, or one "
+    "that is not float32, each as NAME=SHAPE:TYPE, such as token_ids=128:int64, mask=128:bool or, for one number, "
+    "step:int64, by the names in its forward; the one that the blocks pass on comes first. The .npz has them by name.",
 )
 @click.option(
     "--preprocessing",
@@ -218,7 +214,7 @@ def main(
     out: str | None,
     weights: str | None,
     size: int | None,
-    shape: tuple[int, ...] | None,
+    given: tuple[int, ...] | tuple[Input, ...] | None,
     preprocessing: str,
     output: str | None,
     merge: tuple[int, ...],
@@ -250,11 +246,10 @@ def main(
         from .polishing import polish_command
 
         _check_polish(out, options["data"], dry_run)
-        given = {**options, "as_json": as_json, "blocks": blocks}
-        polish_command(model, polish, out, clock, given, dry_run)
+        polish_command(model, polish, out, clock, {**options, "as_json": as_json, "blocks": blocks}, dry_run)
         return
     from ..data.classes import read_classes
-    from ..elastic import elastify, example_input, load_model
+    from ..elastic import elastify, load_model
     from ..elastic import kinds as kinds_of
     from ..elastic.class_names import class_names
     from ..elastic.explain import explain
@@ -265,7 +260,7 @@ def main(
     from ..training.parallel import is_first_worker
     from ..training.validate import check
 
-    if shape and (size or preprocessing != "auto"):
+    if given and (size or preprocessing != "auto"):
         raise click.UsageError("--size and --preprocessing are for RGB pictures, and --input for anything else.")
     dry_run = dry_run or explained
     if out is None and not dry_run:
@@ -279,9 +274,9 @@ def main(
     say(f"loading {model}")
     module = load_model(model, weights)
     prepared = None
-    if shape is None:
+    if given is None:
         prepared = find_preprocessing(preprocessing, model, module, weights, size)
-        shape = (3, prepared.height, prepared.width)
+        given = (3, prepared.height, prepared.width)
     kinds = [
         *map(kinds_of.merge, merge),
         *map(kinds_of.prune, prune),
@@ -290,7 +285,7 @@ def main(
     ]
     supernet = elastify(
         module,
-        example_input(*shape),
+        example_of(given, options["data"]),
         kinds=kinds,
         output=output,
         preprocessing=prepared,
@@ -377,7 +372,8 @@ def _opened(supernet: Supernet, labels: str | None) -> Callable[[str], Dataset]:
     from ..data import open_data
 
     recipe, names, first = supernet.preprocessing, supernet.classes, supernet.graph.cuts[0]
-    return lambda path: open_data(path, recipe, names, first, scores=supernet.scores, labels=labels)
+    scores, inputs = supernet.scores, supernet.inputs
+    return lambda path: open_data(path, recipe, names, first, scores=scores, labels=labels, inputs=inputs)
 
 
 def _train(

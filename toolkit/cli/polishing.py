@@ -48,9 +48,11 @@ def polish_command(
         if console:
             _show_plan(supernet.graph, subnets, options["as_json"])
         return
-    recipe, first = supernet.preprocessing, supernet.graph.cuts[0]
+    recipe, first, inputs = supernet.preprocessing, supernet.graph.cuts[0], supernet.inputs
     chosen = {**options, "hold_out": options["hold_out"] or (None if options["held_out"] else _HELD_OUT)}
-    pictures, held_out = open_pictures(lambda path: open_data(path, recipe, None, first), chosen, console)
+    pictures, held_out = open_pictures(
+        lambda path: open_data(path, recipe, None, first, inputs=inputs), chosen, console
+    )
     assert held_out is not None
     training = lasting(training, pictures, options["epochs"])
     if console:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import DataError, PreprocessingError
+from .inputs import Input, in_rows
 from .preprocessing import FloatArray, Preprocessing
 
 
@@ -56,12 +58,17 @@ def are_pictures(name: str, images: npt.NDArray[Any], shape: tuple[int, ...] | N
     return False
 
 
-def load_arrays(path: Path) -> tuple[npt.NDArray[Any], npt.NDArray[Any] | None]:
-    """The images and the labels in the file; never unpickles, which could run code. Raises DataError."""
+def load_arrays(path: Path, inputs: Sequence[Input] = ()) -> tuple[npt.NDArray[Any], npt.NDArray[Any] | None]:
+    """The images and the labels in the file; never unpickles, which could run code. Raises DataError.
+
+    Of a network with several `inputs`, the images are rows of them.
+    """
     try:
         if path.suffix == ".npy":
             return np.lib.format.open_memmap(path, mode="r"), None
         with np.load(path, allow_pickle=False) as archive:
+            if inputs:
+                return in_rows(archive, inputs, str(path)), archive.get("labels")
             if "images" not in archive:
                 raise DataError(f"{path} has no array 'images'; it holds {', '.join(archive.files) or 'nothing'}")
             return archive["images"], archive.get("labels")

@@ -14,6 +14,7 @@ from .arrays import Arrays, are_pictures, load_arrays
 from .classes import LabelArray, checked_labels, label_folders
 from .dataset import Cached, Dataset, Source
 from .folders import SUFFIXES, Files, entries, is_picture, left_out, pictures_in
+from .inputs import Input
 from .maps import LabelMaps, find_pair, holds_pairs, matched
 from .preprocessing import Preprocessing
 
@@ -28,6 +29,7 @@ def open_data(
     *,
     scores: tuple[int, ...] | None = None,
     labels: str | None = None,
+    inputs: Sequence[Input] = (),
 ) -> Dataset:
     """The images at `path` as inputs for `cut`, the first cut of a graph.
 
@@ -42,6 +44,9 @@ def open_data(
     - an .npz with `images` and optionally `labels` (whole numbers, `(N,)`, or `(N, height, width)` with one for each
       pixel of the network's output), or an .npy with the images alone. Images are uint8 RGB `(N, H, W, 3)`, prepared as
       pictures are, or float32 `(N, *cut.shape[1:])`, ready for the cut.
+
+    Of a network with several `inputs`, which cut 0 holds in a row, only an .npz file has all: each under its name,
+    `(N, *shape[1:])`, and perhaps labels.
 
     `scores` is the shape of the network's class scores, `(1, classes)` or `(1, classes, height, width)`; None: unknown,
     or it gives none. In a label map 255, numbers below 0 and the number after the last class are not counted.
@@ -58,12 +63,17 @@ def open_data(
     if not is_there:
         raise DataError(f"{path} does not exist; give a folder of pictures, an .npz or an .npy file")
     count = scores[1] if scores is not None else None if classes is None else len(classes)
+    if inputs and (is_folder or path.suffix != ".npz"):
+        names = ", ".join(each.name for each in inputs)
+        raise DataError(
+            f"{path} is no .npz file: the network reads several inputs, so give one with the arrays {names}"
+        )
     if is_folder:
         opened = _open_folder(path, _fitting(path, preprocessing, cut), classes, count, scores, labels)
     elif labels is not None:
         raise DataError(f"{path} is a file: label maps in the folder {labels} belong to a folder of pictures")
     elif path.suffix in (".npz", ".npy"):
-        opened = _open_array(path, preprocessing, count, cut)
+        opened = _open_array(path, preprocessing, count, cut, inputs)
     else:
         raise DataError(f"{path} is neither a folder nor an .npz or .npy file; put pictures into a folder")
     source, found, images, notes = opened
@@ -157,8 +167,10 @@ def _pictures(folder: Path) -> tuple[list[Path], tuple[str, ...]]:
     return pictures, (f"{left_out(folder, unread)}; they are left out",) if unread else ()
 
 
-def _open_array(path: Path, preprocessing: Preprocessing | None, count: int | None, cut: Cut) -> _Opened:
-    images, labels = load_arrays(path)
+def _open_array(
+    path: Path, preprocessing: Preprocessing | None, count: int | None, cut: Cut, inputs: Sequence[Input]
+) -> _Opened:
+    images, labels = load_arrays(path, inputs)
     pictures = are_pictures(str(path), images, cut.shape if cut.dtype == "float32" else None)
     if not pictures and cut.dtype != "float32":
         raise DataError(f"{path}: images have dtype {images.dtype}; give uint8 pictures or {cut.dtype} for the network")

@@ -234,7 +234,7 @@ class Session(MeasuresCosts, ABC):
         self._ready()
         check_rounds(rounds)
         stretches = [chain_of(self.pack.graph, chain) for chain in chains]
-        sample = sample_for(self.pack.graph.cuts[0], sample)
+        sample = sample_for(self.pack, sample)
         return self._measure(stretches, rounds, warmup, sample, progress or nobody)
 
     def holding(self) -> AbstractContextManager[None]:

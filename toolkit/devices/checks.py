@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..data import Dataset
+from ..data.inputs import noise_rows
 from ..errors import DataError, DeviceError, GraphError, PackError, PlanError
 from ..graph.graph import Block, BlockGraph, Cut
 from ..pack.pack import BlockPack
@@ -56,9 +57,12 @@ def check_input(cut: Cut, array: NDArray[Any], what: str) -> None:
         raise DataError(f"{what} is {array.dtype} {array.shape}; the pack takes {cut.dtype} {cut.shape}")
 
 
-def sample_for(cut: Cut, sample: NDArray[Any] | None) -> NDArray[Any]:
-    """The sample to measure on: the one given, or noise. Raises DataError when it does not fit `cut`."""
-    if sample is None:
+def sample_for(pack: BlockPack, sample: NDArray[Any] | None) -> NDArray[Any]:
+    """The sample to measure on: the one given, or noise. Raises DataError when it does not fit the pack's cut 0."""
+    cut = pack.graph.cuts[0]
+    if sample is None and pack.inputs:
+        sample = noise_rows(pack.inputs)
+    elif sample is None:
         sample = np.random.default_rng(0).standard_normal(cut.shape).astype(cut.dtype)
     check_input(cut, sample, "the sample")
     return sample

@@ -54,6 +54,8 @@ def _note(graph: BlockGraph, block: Block) -> str:
     notes = [f"{block.name} → {shape}", f"{block.macs / 1e6:.1f} MMACs", found or "as it is"]
     if block.end in graph.taps:
         notes.append("a tap")
+    if 0 in block.reads:
+        notes.append("reads the inputs")
     return " · ".join(notes)
 
 

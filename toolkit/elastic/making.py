@@ -5,6 +5,7 @@ The model is traced and cut, and each of its blocks gets the alternatives that i
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
@@ -13,6 +14,7 @@ from torch import fx, nn
 from torch.export import ExportedProgram
 from torch.utils.flop_counter import FlopCounterMode
 
+from ..data.inputs import Input
 from ..data.preprocessing import Preprocessing
 from ..errors import ModelError
 from ..freed import give_freed_memory_back
@@ -23,7 +25,8 @@ from .models import load_model, unwrapped
 from .patience import OutOfPatience, Patience, bytes_needed, check_memory, within
 from .supernet import Supernet, checked_classes
 from .tracing.granularity import Granularity, checked
-from .tracing.stretches import Stretch, discover, subgraph, taps_of
+from .tracing.inputs import inputs_of, packed
+from .tracing.stretches import Stretch, discover, reads_of, subgraph, taps_of
 from .tracing.trace import trace
 
 DEFAULT_KINDS = (merge(2), merge(3), prune(0.25), prune(0.5), skip())
@@ -33,7 +36,7 @@ DEFAULT_PATIENCE = Patience()
 @ordinary_defaults()
 def elastify(
     model: nn.Module | ExportedProgram | str,
-    example: torch.Tensor,
+    example: torch.Tensor | Mapping[str, torch.Tensor],
     *,
     kinds: Sequence[Kind] = DEFAULT_KINDS,
     output: str | None = None,
@@ -46,7 +49,10 @@ def elastify(
 
     `model` is a module, a program of `torch.export` or a name (`timm:NAME`, `torchvision:NAME`,
     `package.module:function`); `example` is one
-    input, batch first, for instance of shape (1, 3, 224, 224). Every block gets an alternative of each of the `kinds`
+    input, batch first, for instance of shape (1, 3, 224, 224). For a network of several inputs, or of one that is no
+    float32 tensor, it is a dict of them by the names that its `forward` gives them, batch first: the first one is what
+    changes from block to block, and any block may read the others. The supernet then reads all of them from one row
+    (`Supernet.inputs`, `Supernet.row`). Every block gets an alternative of each of the `kinds`
     that its shapes allow. `output` names the tensor to keep where the model answers with several ("out"); without it
     all are kept, flattened and joined. `preprocessing` says how a picture becomes an input; it travels with the
     supernet and its packs, as do `classes`, the names of the classes. An alternative for which the `patience` is not
@@ -62,17 +68,29 @@ def elastify(
         raise ModelError(f"two kinds of alternatives have one tag: {', '.join(tag for tag, _ in tags)}")
     source = model if isinstance(model, str) else type(model).__qualname__
     module = load_model(model) if isinstance(model, str) else unwrapped(model)
+    inputs: tuple[Input, ...] = ()
+    if isinstance(example, Mapping):
+        inputs, example = inputs_of(example), packed([*example.values()])
     if not isinstance(example, torch.Tensor) or example.dim() < 2 or example.dtype != torch.float32:
-        raise ModelError("the example must be a float32 tensor, batch first, for instance of shape (1, 3, 224, 224)")
-    traced = trace(module, example, output)
+        raise ModelError(
+            "the example must be a float32 tensor, batch first, for instance of shape (1, 3, 224, 224), or a dict of "
+            "the inputs by name"
+        )
+    traced = trace(module, example, output, inputs)
     give_freed_memory_back()
     traced, stretches = discover(traced, checked(granularity))
     taps = taps_of(stretches)
     originals = [subgraph(traced, stretch) for stretch in stretches]
     names = [f"b{index:02d}" for index in range(len(stretches))]
-    blocks = [Block(name, index, index + 1, "original", stretches[index].source) for index, name in enumerate(names)]
+    blocks = [
+        Block(name, index, index + 1, "original", stretch.source, reads=reads_of(stretch))
+        for index, (name, stretch) in enumerate(zip(names, stretches))
+    ]
     plain = Supernet(BlockGraph(_cuts(stretches), blocks, taps), dict(zip(names, originals)), source, preprocessing)
     features = _features(plain, example[:1], patience)
+    with torch.no_grad():
+        if not torch.allclose(features[-1], traced(example[:1].clone()), rtol=1e-4, atol=1e-4, equal_nan=True):
+            raise ModelError(f"{source} cannot be divided: its blocks together compute something else than it does")
     modules: dict[Block, nn.Module] = {
         counted(block, made, features, plain.graph.reads(block)): made for block, made in zip(blocks, originals)
     }
@@ -91,6 +109,7 @@ def elastify(
                 left_out[name] = f"{place}: it needs about {needed / 1e6:.3g} MB of memory"
                 continue
             check_memory(f"the block {name} of {source}", needed)
+            again = {cut for replaced in blocks[start:end] for cut in replaced.reads if cut < start}
             try:
                 with within(patience.seconds):
                     made = kind.make(span, features[start : end + 1])
@@ -98,6 +117,8 @@ def elastify(
                         continue
                     made.eval()
                     block = Block(name, start, end, kind.name, place, kind.ratio)
+                    if again and _taken(made) > len(plain.graph.reads(block)):
+                        block = replace(block, reads=tuple(sorted(again)))
                     modules[counted(block, made, features, plain.graph.reads(block))] = made
             except OutOfPatience:
                 left_out[name] = f"{place}: it takes more than {patience.seconds:g} s"
@@ -107,7 +128,7 @@ def elastify(
     graph = BlockGraph(plain.graph.cuts, list(modules), taps)
     supernet = Supernet(graph, {block.name: made for block, made in modules.items()}, source, preprocessing)
     supernet.left_out = left_out
-    supernet.outputs = tuple(traced.meta["outputs"])
+    supernet.outputs, supernet.inputs = tuple(traced.meta["outputs"]), inputs
     supernet.classes = None if classes is None else checked_classes(classes, supernet.scores)
     return supernet
 
@@ -161,6 +182,12 @@ def _is_there(modules: Mapping[Block, nn.Module], start: int, end: int, kind: st
         (block.start, block.end, block.kind) == (start, end, kind) and _size(other) == size
         for block, other in modules.items()
     )
+
+
+def _taken(module: nn.Module) -> int:
+    """How many tensors a module must be given."""
+    parameters = inspect.signature(module.forward).parameters.values()
+    return sum(each.default is each.empty for each in parameters)
 
 
 def _size(module: nn.Module) -> int:

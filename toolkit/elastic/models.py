@@ -7,17 +7,21 @@ import inspect
 import operator
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import nn
 from torch.export import ExportedProgram
 
+from ..data.inputs import Input
 from ..errors import ModelError
 from .defaults import ordinary_defaults
 from .exported import module_of
+from .tracing.inputs import unpacked
 from .weights import load_weights
 
 _FORMS = "a model is named timm:NAME, torchvision:NAME or package.module:function"
@@ -89,6 +93,11 @@ def example_input(*shape: int) -> torch.Tensor:
     """Noise to trace a model with: one float32 input of this shape, such as (3, 224, 224), and a batch dimension."""
     generator = torch.Generator().manual_seed(0)
     return torch.randn(1, *shape, generator=generator, dtype=torch.float32, device="cpu")
+
+
+def example_inputs(rows: npt.NDArray[np.float32], inputs: Sequence[Input]) -> dict[str, torch.Tensor]:
+    """Rows of several inputs, `(N, width)`, as `elastify` takes them: by name, each of its shape and type."""
+    return unpacked(torch.from_numpy(rows), inputs)
 
 
 def current_folder_last() -> None:

@@ -174,6 +174,7 @@ def _functions() -> dict[str, Any]:
     allowed: dict[str, Any] = {f"operator.{function.__name__}": function for function in _OPERATORS}
     allowed |= {f"math.{name}": getattr(math, name) for name in ("ceil", "floor", "sqrt", "prod")}
     allowed["getattr"] = getattr
+    allowed |= {f"torch.{name}": getattr(torch, name) for name in ("arange", "empty", "full", "ones", "zeros")}
     for functions in torch.overrides.get_overridable_functions().values():
         for function in functions:
             name = torch.overrides.resolve_name(function)

@@ -15,6 +15,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from ..atomic import check_folder, new_folder, write_file
+from ..data.inputs import Input, in_rows
 from ..data.preprocessing import Preprocessing
 from ..documents import parse_json
 from ..errors import ModelError, PackError, PreprocessingError
@@ -34,9 +35,10 @@ class Supernet(nn.Module):
     The original blocks are frozen and always in eval mode; only the alternatives train. `source` says what model it
     was made from, `preprocessing` how a picture becomes its input (None: unknown, or the input is no picture).
     `outputs` are the names and the shapes at batch size 1 of what the last cut holds: of one tensor, or of several,
-    flattened and joined. `classes` are the names of the classes (None: unknown, or there are none). `trained_on`
-    remembers the pictures that it was trained on (None: unknown, or not trained). `left_out` names the alternatives
-    that were not made, and why, when it was (`Patience`); it is not saved.
+    flattened and joined. `inputs` are those of a network that has several, which cut 0 holds in one row (empty: cut 0
+    is the one input; see `row`). `classes` are the names of the classes (None: unknown, or there are none).
+    `trained_on` remembers the pictures that it was trained on (None: unknown, or not trained). `left_out` names the
+    alternatives that were not made, and why, when it was (`Patience`); it is not saved.
     """
 
     def __init__(
@@ -51,6 +53,7 @@ class Supernet(nn.Module):
         self.source = source
         self.preprocessing = preprocessing
         self.outputs: tuple[tuple[str, tuple[int, ...]], ...] = (("", graph.cuts[-1].shape),)
+        self.inputs: tuple[Input, ...] = ()
         self.classes: tuple[str, ...] | None = None
         self.trained_on: TrainedOn | None = None
         self.left_out: dict[str, str] = {}
@@ -78,6 +81,13 @@ class Supernet(nn.Module):
         for _, feature in self.walk(x, subnet):
             output = feature
         return output
+
+    def row(self, inputs: Mapping[str, torch.Tensor]) -> torch.Tensor:
+        """A batch of the network's several inputs by name, each `(N, *shape[1:])`, as it is called with: `(N, width)`.
+
+        Raises DataError when one is missing or does not fit.
+        """
+        return torch.from_numpy(in_rows({name: tensor.numpy() for name, tensor in inputs.items()}, self.inputs))
 
     def walk(
         self, x: torch.Tensor, subnet: Sequence[str] | None = None, known: Sequence[torch.Tensor] = ()
@@ -129,8 +139,8 @@ class Supernet(nn.Module):
     def with_blocks(self, graph: BlockGraph, blocks: Mapping[str, nn.Module]) -> Supernet:
         """A supernet of other blocks for the same network: the same input, outputs and classes."""
         other = Supernet(graph, blocks, self.source, self.preprocessing)
-        other.outputs, other.classes, other.trained_on = self.outputs, self.classes, self.trained_on
-        other.left_out = self.left_out
+        other.outputs, other.inputs = self.outputs, self.inputs
+        other.classes, other.trained_on, other.left_out = self.classes, self.trained_on, self.left_out
         return other
 
     def save(self, path: str | Path) -> None:
@@ -169,6 +179,7 @@ class Supernet(nn.Module):
             **({} if self.classes is None else {"classes": list(self.classes)}),
             **({} if self.trained_on is None else {"trained_on": self.trained_on.to_text()}),
             "taps": list(self.graph.taps),
+            **({"inputs": [each.to_json() for each in self.inputs]} if self.inputs else {}),
             "outputs": [{"name": name, "shape": list(shape)} for name, shape in self.outputs],
             "blocks": [
                 {**vars(block), "program": recipe.to_json(self.blocks[block.name])} for block in self.graph.blocks
@@ -214,6 +225,9 @@ class Supernet(nn.Module):
             preprocessing = None if doc["preprocessing"] is None else Preprocessing.from_json(doc["preprocessing"])
             supernet = Supernet(BlockGraph(cuts, blocks, doc["taps"]), modules, str(doc["source"]), preprocessing)
             supernet.outputs = tuple((str(entry["name"]), tuple(entry["shape"])) for entry in doc["outputs"])
+            supernet.inputs = tuple(Input.from_json(each) for each in doc.get("inputs", ()))
+            if supernet.inputs and cuts[0].shape != (1, sum(each.width for each in supernet.inputs)):
+                raise ModelError(f"the supernet {path} is damaged: its inputs do not fit its first cut")
             if "classes" in doc:
                 supernet.classes = checked_classes(doc["classes"], supernet.scores)
             if "trained_on" in doc:

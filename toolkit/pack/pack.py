@@ -18,6 +18,10 @@ from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
+import numpy as np
+import numpy.typing as npt
+
+from ..data.inputs import Input, in_rows
 from ..data.preprocessing import Preprocessing
 from ..errors import GraphError, PackError, PreprocessingError
 from ..graph.graph import Block, BlockGraph, Cut
@@ -80,6 +84,7 @@ class BlockPack:
     the input (None: the input is no picture); `classes` the names of the classes (None: not a classifier, or unknown);
     `metrics` the operand kinds of each metric program, and `sums` the names of what it returns; `scored` what the
     scores are of each that makes one; `label` the shape of one label, that of the output without its dimension 1;
+    `inputs` the network's inputs where cut 0 holds several in one row (empty: it is the input; see `row`);
     `outputs` the names and shapes of the tensors that the output holds one after another (empty: it is one tensor);
     `trained_on` the pictures that its blocks were trained on (None: unknown); `backends` what the blocks are exported
     for.
@@ -103,6 +108,7 @@ class BlockPack:
         self.scored = _scored(manifest)
         output = self.graph.cuts[-1].shape
         self.label = (*output[:1], *output[2:])
+        self.inputs = _inputs(manifest, self.graph)
         self.outputs = _outputs(manifest, self.graph)
         self.preprocessing = _preprocessing(manifest, self.graph)
         trained_on = manifest.get("trained_on")
@@ -151,7 +157,22 @@ class BlockPack:
         """
         from ..data import open_data
 
-        return open_data(path, self.preprocessing, self.classes, self.graph.cuts[0], scores=self.scores, labels=labels)
+        return open_data(
+            path,
+            self.preprocessing,
+            self.classes,
+            self.graph.cuts[0],
+            scores=self.scores,
+            labels=labels,
+            inputs=self.inputs,
+        )
+
+    def row(self, inputs: Mapping[str, npt.NDArray[Any]]) -> npt.NDArray[np.float32]:
+        """A network's several inputs by name, each `(1, *shape[1:])`, as what a subnet is run on: `(1, width)`.
+
+        Raises DataError when one is missing or does not fit.
+        """
+        return in_rows(inputs, self.inputs)
 
     def artifact(self, block: str, backend: str) -> Artifact:
         """The program of a block. Raises GraphError for an unknown block, PackError for a backend it is not exported
@@ -224,6 +245,16 @@ def _graph(manifest: dict[str, Any]) -> BlockGraph:
         )
     except GraphError as error:
         raise PackError(f"{MANIFEST}: {error}") from error
+
+
+def _inputs(manifest: dict[str, Any], graph: BlockGraph) -> tuple[Input, ...]:
+    inputs = tuple(map(Input.from_json, manifest.get("inputs", ())))
+    width, first = sum(each.width for each in inputs), graph.cuts[0]
+    if inputs and (first.shape, first.dtype) != ((1, width), "float32"):
+        raise PackError(f"{MANIFEST}: the inputs hold {width} numbers, but cut 0 is {first.dtype} {first.shape}")
+    if len({each.name for each in inputs}) < len(inputs):
+        raise PackError(f"{MANIFEST}: two inputs have one name")
+    return inputs
 
 
 def _outputs(manifest: dict[str, Any], graph: BlockGraph) -> tuple[tuple[str, tuple[int, ...]], ...]:

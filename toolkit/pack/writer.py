@@ -22,6 +22,7 @@ from types import TracebackType
 from typing import Any
 
 from ..atomic import check_folder, new_folder
+from ..data.inputs import Input
 from ..data.preprocessing import Preprocessing
 from ..errors import PackError
 from ..graph.graph import Block, BlockGraph
@@ -56,11 +57,12 @@ def describe(
     provenance: Mapping[str, str] | None = None,
     outputs: Sequence[tuple[str, tuple[int, ...]]] = (),
     trained_on: TrainedOn | None = None,
+    inputs: Sequence[Input] = (),
 ) -> dict[str, Any]:
     """The manifest for a graph and its exported programs, by block and backend, without what the writer fills in.
 
     `outputs` are the names and shapes of the tensors that the last cut holds in one row; one alone is not noted.
-    Raises PackError when a block has no artifacts.
+    `inputs` are those that the first cut holds in one row. Raises PackError when a block has no artifacts.
     """
     missing = [block.name for block in graph.blocks if block.name not in artifacts]
     if missing:
@@ -68,6 +70,7 @@ def describe(
     return {
         "cuts": [{**asdict(cut), "shape": list(cut.shape)} for cut in graph.cuts],
         "taps": list(graph.taps),
+        **({"inputs": [each.to_json() for each in inputs]} if inputs else {}),
         **({"outputs": [{"name": name, "shape": list(shape)} for name, shape in outputs]} if len(outputs) > 1 else {}),
         "blocks": [{**_facts(block), "artifacts": _to_json(artifacts[block.name])} for block in graph.blocks],
         "metrics": {

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import torch
-from torch import nn
 from torch.nn import functional as F
 
 from ..elastic.supernet import Supernet, readable
@@ -26,13 +25,12 @@ def relative_error(feature: torch.Tensor, target: torch.Tensor, variance: torch.
 
 
 def local_loss(
-    module: nn.Module,
-    features: Sequence[torch.Tensor],
-    block: Block,
-    variance: torch.Tensor | None = None,
+    supernet: Supernet, block: Block, features: Sequence[torch.Tensor], variance: torch.Tensor | None = None
 ) -> torch.Tensor:
-    """The relative error of a block that reads the teacher's own feature. `features` are the teacher's, one a cut."""
-    return relative_error(module(readable(module, features[block.start])), features[block.end], variance)
+    """The relative error of a block that reads the teacher's own features. `features` are the teacher's, one a cut."""
+    module = supernet.blocks[block.name]
+    given = (readable(module, features[cut]) for cut in supernet.graph.reads(block))
+    return relative_error(module(*given), features[block.end], variance)
 
 
 def local_losses(supernet: Supernet, batches: Sequence[torch.Tensor]) -> dict[str, float]:
@@ -43,7 +41,7 @@ def local_losses(supernet: Supernet, batches: Sequence[torch.Tensor]) -> dict[st
         for batch in batches:
             features = supernet.features(batch)
             for block in alternatives:
-                sums[block.name] += float(local_loss(supernet.blocks[block.name], features, block))
+                sums[block.name] += float(local_loss(supernet, block, features))
     return {name: total / len(batches) for name, total in sums.items()}
 
 

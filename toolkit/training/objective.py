@@ -53,7 +53,7 @@ class Objective:
         if phase.kind == "local":
             for block in self._supernet.alternatives():
                 with self._precision():
-                    loss = local_loss(self._supernet.blocks[block.name], features, block, self._variances[block.end])
+                    loss = local_loss(self._supernet, block, features, self._variances[block.end])
                 yield f"block {block.name}", loss, 1.0
             return
         subnets = self._subnets(phase.subnets, step)

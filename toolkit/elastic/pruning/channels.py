@@ -23,8 +23,14 @@ def follow(block: fx.GraphModule, shape: tuple[int, ...]) -> Followed:
     """The axes of every tensor in `block`, whose input has `shape` at batch size 1. The block is run at 2."""
     follower = _Follower(block)
     with torch.no_grad():
-        follower.run(torch.zeros(2, *shape[1:]))
+        follower.run(*zeros_for(block, shape, 2))
     return follower.found
+
+
+def zeros_for(block: fx.GraphModule, shape: tuple[int, ...], batch: int) -> list[torch.Tensor]:
+    """Zeros for all that a block reads: its start, of `shape`, and what it reads besides, as its graph notes it."""
+    others = [node.meta["alone"] for node in block.graph.nodes if node.op == "placeholder"][1:]
+    return [torch.zeros(batch, *sides[1:]) for sides in (shape, *others)]
 
 
 class _Follower(fx.Interpreter):

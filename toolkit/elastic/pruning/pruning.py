@@ -20,7 +20,7 @@ from torch import fx, nn
 
 from ..tracing.canonical import operation_name
 from .axes import Axis, Factor, factors, has_batch, kept_positions, leaves, positions_of, size_of
-from .channels import follow
+from .channels import follow, zeros_for
 from .layers import NORMS
 from .operations import Axes, Followed
 
@@ -65,7 +65,7 @@ class Pruner:
         with torch.no_grad():
             for batch in (1, 2):
                 try:
-                    if thinner(torch.zeros(batch, *self.shape[1:])).shape != (batch, *expected):
+                    if thinner(*zeros_for(self.block, self.shape, batch)).shape != (batch, *expected):
                         return False
                 except (RuntimeError, ValueError, IndexError):
                     return False  # a size in it is computed in a way that was not followed

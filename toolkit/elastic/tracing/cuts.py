@@ -89,6 +89,11 @@ def is_derivable(node: fx.Node) -> bool:
     return _derivable(node.meta["alone"], at_two, at_three)
 
 
+def is_from_row(node: fx.Node) -> bool:
+    """Whether a node is a constant of a run, which a block reads from the row of all inputs (see `inputs`)."""
+    return bool(node.meta.get("from_row"))
+
+
 def _derivable(*at: Any) -> bool:
     """A constant, a multiple of the batch size, a tuple of such, from what it was at batch sizes 1, 2 and 3."""
     if all(isinstance(value, tuple) for value in at) and len({len(value) for value in at}) == 1:
@@ -99,13 +104,30 @@ def _derivable(*at: Any) -> bool:
 
 
 def flow_of(graph: fx.Graph) -> list[fx.Node]:
-    """The nodes that depend on the input, in order. Weights, constants and sizes are wherever they are needed."""
+    """The nodes that depend on the input, in order. Weights, constants and sizes are wherever they are needed, and so
+    is what is read from a row of several inputs again."""
+    fed = depending(graph)
+    return [node for node in graph.nodes if node in fed and node.op != "output" and not is_from_row(node)]
+
+
+def depending(graph: fx.Graph) -> set[fx.Node]:
+    """The nodes that depend on the input, and the tensors of constants into which something of it is written."""
     fed: set[fx.Node] = set()
-    for node in graph.nodes:
-        depends = node.op == "placeholder" or any(used in fed for used in node.all_input_nodes)
-        if depends and (node.op == "output" or not is_derivable(node)):
-            fed.add(node)
-    return [node for node in graph.nodes if node in fed and node.op != "output"]
+    written: set[fx.Node] = set()
+    while True:
+        for node in graph.nodes:
+            depends = node.op == "placeholder" or any(used in fed for used in node.all_input_nodes)
+            if node in written or (depends and (node.op == "output" or not is_derivable(node))):
+                fed.add(node)
+        found = {node.args[0] for node in fed if node.target is operator.setitem}
+        if found <= fed:
+            return fed
+        written |= found  # type: ignore[arg-type]
+
+
+def readers(node: fx.Node) -> list[fx.Node]:
+    """What reads a tensor: of a row of several inputs, also what reads these."""
+    return [reader for user in node.users for reader in (readers(user) if is_from_row(user) else [user])]
 
 
 def alive_after(flow: Sequence[fx.Node]) -> list[int]:
@@ -113,8 +135,10 @@ def alive_after(flow: Sequence[fx.Node]) -> list[int]:
     order = {node: index for index, node in enumerate(flow)}
     ends: list[int] = [0] * (len(flow) + 1)
     for index, node in enumerate(flow):
-        users = [user for user in node.users if user in order or user.op == "output"]
+        users = [user for user in readers(node) if user in order or user.op == "output"]
         last = max((order.get(user, len(flow)) for user in users), default=-1)
+        if index == 0 and any(map(is_from_row, node.users)):
+            last = min(last, 1)  # later blocks read it again
         if last > index:
             ends[last] |= 1 << index
     alive, found = 0, []
@@ -133,7 +157,7 @@ def _choices(flow: list[fx.Node], alive: list[int], weighted: Sequence[bool]) ->
         if _batched_floats(node) and not changed_later(node):
             able |= 1 << index
     order = {node: index for index, node in enumerate(flow)}
-    uses = [[order.get(user, len(flow)) for user in node.users] for node in flow]
+    uses = [[order.get(user, len(flow)) for user in readers(node)] for node in flow]
     plain = _places(alive, able, 0, uses)
     without = _score(plain, weighted)
     found = []

@@ -3,8 +3,9 @@
 Networks of parallel streams (HRNet), of two kinds of tokens (TNT), cells that read the two before them (NASNet), chains
 that add up what each block found beside what they pass on (WaveNet): nowhere does one tensor carry everything, but
 again and again the same few do. There they are written into one row for each input, which the next block takes apart
-again. So is a single tensor whose batch does not come first, as in a transformer over (time, batch, features). It costs
-a copy at each such cut, which is measured with the blocks; the network as one program has none.
+again. A mask goes with them as numbers. So is a single tensor whose batch does not come first, as in a transformer over
+(time, batch, features). It costs a copy at each such cut, which is measured with the blocks; the network as one program
+has none.
 """
 
 from __future__ import annotations
@@ -70,12 +71,13 @@ def _looks(held: Sequence[fx.Node]) -> tuple[object, ...]:
 def _can_be_joined(held: Sequence[fx.Node]) -> bool:
     """Whether these are no more than a few tensors of a batch, and no ordinary cut."""
     axes = [_batch_axis(node) for node in held[: _MOST + 1]]
-    return 1 <= len(axes) <= _MOST and None not in axes and axes != [0]
+    ordinary = axes == [0] and held[0].meta["dtype"] == "float32"
+    return 1 <= len(axes) <= _MOST and None not in axes and not ordinary
 
 
 def _batch_axis(node: fx.Node) -> int | None:
     """The axis along which a tensor has one input after the other, with as many numbers for each."""
-    if node.meta["dtype"] != "float32" or changed_later(node) or 0 in node.meta["alone"]:
+    if node.meta["dtype"] not in ("float32", "bool") or changed_later(node) or 0 in node.meta["alone"]:
         return None
     one, (two, three) = node.meta["alone"], node.meta["seen"]
     for axis, side in enumerate(one):
@@ -99,10 +101,13 @@ def _join(
         rows = []
         for node, axis, width in zip(held, axes, widths):
             first = graph.call_method("transpose", (now.get(node, node), 0, axis)) if axis else now.get(node, node)
-            rows.append(graph.call_method("reshape", (first, -1, width)))
             if axis:
                 first.meta = _turned(node, axis, last)
-            _note(rows[-1], (width,), last)
+            rows.append(graph.call_method("reshape", (first, -1, width)))
+            _note(rows[-1], (width,), last, node.meta["dtype"])
+            if node.meta["dtype"] == "bool":
+                rows[-1] = graph.call_method("to", (rows[-1], torch.float32))
+                _note(rows[-1], (width,), last)
         joined = graph.call_function(torch.cat, (rows, 1))
         _note(joined, (sum(widths),), last)
         start = 0
@@ -111,9 +116,12 @@ def _join(
             _note(part, (width,), following)
             turned = _turned(node, axis, following)
             again = graph.call_method("reshape", (part, -1, *turned["alone"][1:]))
-            again.meta = turned
+            again.meta = {**turned, "dtype": "float32"}
             if axis:
                 again = graph.call_method("transpose", (again, 0, axis))
+                again.meta = {**_turned(node, 0, following), "dtype": "float32"}
+            if node.meta["dtype"] == "bool":
+                again = graph.call_method("to", (again, torch.bool))
                 again.meta = _turned(node, 0, following)
             before, now[node] = now.get(node, node), again
             for user in list(before.users):
@@ -135,7 +143,7 @@ def _turned(node: fx.Node, axis: int, beside: fx.Node) -> dict[str, Any]:
     return {**node.meta, **noted, "nn_module_stack": beside.meta.get("nn_module_stack")}
 
 
-def _note(node: fx.Node, shape: tuple[int, ...], beside: fx.Node) -> None:
+def _note(node: fx.Node, shape: tuple[int, ...], beside: fx.Node, dtype: str = "float32") -> None:
     """What tracing notes on a tensor of this shape for each input."""
-    noted: dict[str, Any] = {"alone": (1, *shape), "seen": ((2, *shape), (3, *shape)), "dtype": "float32"}
+    noted: dict[str, Any] = {"alone": (1, *shape), "seen": ((2, *shape), (3, *shape)), "dtype": dtype}
     node.meta = {**noted, "read": False, "nn_module_stack": beside.meta.get("nn_module_stack")}

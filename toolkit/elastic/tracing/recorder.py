@@ -10,8 +10,10 @@ from __future__ import annotations
 import copy
 import inspect
 import operator
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from typing import Any
 
 import torch
@@ -129,17 +131,48 @@ def _with_sizes(function: Callable[..., torch.Tensor]) -> Callable[..., torch.Te
     return made
 
 
-def _method_with_sizes(name: str) -> Callable[..., Any]:
-    """A method of tensors that are not recorded, as those that a model makes of plain numbers, given recorded sizes."""
+def _method_with_values(name: str) -> Callable[..., Any]:
+    """A method of tensors that are not recorded, such as a model makes of plain numbers, given recorded values."""
     method: Callable[..., torch.Tensor] = getattr(torch.Tensor, name)
 
-    def made(tensor: torch.Tensor, *sizes: Any, **options: Any) -> Any:
-        recorded = next((size for size in sizes if type(size) is _Value), None)
+    def made(tensor: torch.Tensor, *args: Any, **options: Any) -> Any:
+        recorded = next((value for value in (tensor, *args) if type(value) is _Value), None)
         if recorded is None:
-            return method(tensor, *sizes, **options)
-        return recorded.tracer.create_proxy("call_method", name, (tensor, *sizes), options)
+            return method(tensor, *args, **options)
+        return recorded.tracer.create_proxy("call_method", name, (tensor, *args), options)
 
     return made
+
+
+def _function_with_values(function: Callable[..., Any]) -> Callable[..., Any]:
+    def made(*args: Any, **options: Any) -> Any:
+        recorded = next((value for value in (*args, *options.values()) if type(value) is _Value), None)
+        if recorded is None:
+            return function(*args, **options)
+        return recorded.tracer.create_proxy("call_function", function, args, options)
+
+    return made
+
+
+@cache
+def _of_tensors_or_numbers() -> list[tuple[Any, str]]:
+    """The functions of torch that take a tensor where, called otherwise, they take a number, by where they are.
+
+    `torch.pow(x, 2)` and `torch.pow(2, x)` are such. To tell which it is, torch looks for the number in what claims to
+    be a tensor, and crashes when that is a recorded value.
+    """
+    found = []
+    for owner, prefix in ((torch, ""), (torch.special, "special_")):
+        for name in dir(owner):
+            packet = getattr(torch.ops.aten, prefix + name, None) if not name.startswith("_") else None
+            kinds: dict[int, set[str]] = defaultdict(set)
+            for overload in packet.overloads() if packet is not None else ():
+                types = [str(argument.type) for argument in getattr(packet, overload)._schema.arguments]
+                for place, kind in enumerate(types if "Tensor" in types else ()):
+                    kinds[place].add(kind)
+            if any({"Tensor", "number"} <= possible for possible in kinds.values()):
+                found.append((owner, name))
+    return found
 
 
 def _with_data(function: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
@@ -174,8 +207,9 @@ def torch_that_takes_recorded_values() -> Iterator[None]:
     replaced: list[tuple[Any, str, Any]] = [(torch.autograd.Function, "apply", classmethod(_apply))]
     replaced += [(torch, name, _with_sizes(getattr(torch, name))) for name in ("zeros", "ones", "empty")]
     replaced += [
-        (torch.Tensor, name, _method_with_sizes(name)) for name in ("expand", "repeat", "reshape", "tile", "view")
+        (torch.Tensor, name, _method_with_values(name)) for name in ("expand", "repeat", "reshape", "tile", "view")
     ]
+    replaced += [(owner, name, _function_with_values(getattr(owner, name))) for owner, name in _of_tensors_or_numbers()]
     replaced.append((torch, "tensor", _with_data(torch.tensor)))
     script = torch.jit.ScriptFunction
     replaced.append((script, "__call__", _not_scripted(script.__call__)))
@@ -197,14 +231,21 @@ class Tracer(fx.Tracer):
 
     `values` holds what each node was: of a tensor that the model no longer holds, only its shape and type, because all
     the tensors of a network together may not fit the memory. Kept whole is what may become a constant: what follows
-    from sizes alone, and is read together with what depends on the input.
+    from sizes alone, and is read together with what depends on the input. `unpacked` gives the arguments of a model
+    with several inputs, by name, from the row of them that is recorded.
     """
 
     proxy_buffer_attributes = True
 
-    def __init__(self, model: nn.Module, example: torch.Tensor) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        example: torch.Tensor,
+        unpacked: Callable[[torch.Tensor], dict[str, torch.Tensor]] | None = None,
+    ) -> None:
         super().__init__()
         self.example = example
+        self._unpacked = unpacked
         self.names = {id(tensor): name for name, tensor in (*model.named_parameters(), *model.named_buffers())}
         self.values: dict[fx.Node, Any] = {}
         self._attributes: dict[str, fx.Proxy] = {}
@@ -233,8 +274,11 @@ class Tracer(fx.Tracer):
         )
 
     def create_args_for_root(self, root_fn: Callable[..., Any], *_: Any) -> tuple[Any, list[Any]]:
-        """One input, recorded; every other parameter of `forward` keeps its default."""
+        """One input, recorded, or those unpacked from it; every other parameter of `forward` keeps its default."""
         x = self.create_proxy("placeholder", "x", (), {})
+        unpacked = self._unpacked
+        if unpacked is not None:
+            return lambda root, row: plain(root_fn(root, **unpacked(row))), [self.root, x]
         return lambda root, given: plain(root_fn(root, given)), [self.root, x]
 
     def proxy(self, node: fx.Node) -> fx.Proxy:

@@ -19,7 +19,7 @@ from torch import fx, nn
 
 from ...errors import ModelError
 from .canonical import is_live
-from .cuts import Cuts, find_cuts, is_derivable, is_weighted, mixes_channels, modules_of, path_of
+from .cuts import Cuts, find_cuts, is_derivable, is_from_row, is_weighted, mixes_channels, modules_of, path_of
 from .granularity import Granularity, joined
 from .joining import with_joined_cuts
 from .repeats import repeats, structure
@@ -32,7 +32,8 @@ _BETTER = 2  # times as many must be in such blocks for cuts to be worth the cop
 class Stretch:
     """A run of nodes from one cut to the next: one original block. `elastic` says whether it may have alternatives.
 
-    `inputs` are the tensors it reads: the one at its start cut first, then, for a head, the taps.
+    `inputs` are the tensors it reads: the one at its start cut first, then the row of the network's several inputs,
+    where it reads one of these again, and, for a head, the taps.
     """
 
     source: str
@@ -109,9 +110,18 @@ def _discover(traced: fx.GraphModule, granularity: Granularity) -> list[Stretch]
 
 
 def taps_of(stretches: list[Stretch]) -> tuple[int, ...]:
-    """The cuts that the head reads besides the one where it starts."""
+    """The cuts that the head reads besides the one where it starts, and besides a row of several inputs."""
     ends = {stretches[0].start: 0} | {stretch.end: index for index, stretch in enumerate(stretches, 1)}
-    return tuple(ends[tap] for tap in stretches[-1].inputs[1:])
+    return tuple(ends[tap] for tap in stretches[-1].inputs[1:] if not _is_row(tap))
+
+
+def reads_of(stretch: Stretch) -> tuple[int, ...]:
+    """The cuts that any block reads besides the one where it starts: that of the row of several inputs, or none."""
+    return (0,) if any(map(_is_row, stretch.inputs[1:])) else ()
+
+
+def _is_row(node: fx.Node) -> bool:
+    return node.op == "placeholder" and any(map(is_from_row, node.users))
 
 
 def _signature(module: nn.Module) -> str:
@@ -294,7 +304,9 @@ def _stretches(traced: fx.GraphModule, cuts: Cuts, units: list[_Place]) -> list[
     for index, (place, part) in enumerate(runs):
         source = place.path if place else _common_path(part)
         taps = [node for node in cuts.flow if node in cuts.taps and node is not start] if index == len(runs) - 1 else []
-        stretches.append(Stretch(source, tuple(part), (start, *taps), part[-1], place is not None))
+        again = any(is_from_row(used) for node in part for used in node.all_input_nodes)
+        row = [cuts.flow[0]] if again and start is not cuts.flow[0] else []
+        stretches.append(Stretch(source, tuple(part), (start, *row, *taps), part[-1], place is not None))
         start = part[-1]
     return stretches
 
@@ -347,6 +359,8 @@ def subgraph(traced: fx.GraphModule, stretch: Stretch) -> fx.GraphModule:
     copies: dict[fx.Node, fx.Node] = {
         node: graph.placeholder(name) for node, name in zip(stretch.inputs, names, strict=True)
     }
+    for node, placeholder in copies.items():
+        placeholder.meta["alone"] = node.meta["alone"]
 
     def derive(at_two: Any, at_three: Any) -> Any:
         if isinstance(at_two, tuple):

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import copy
 import operator
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import torch
@@ -22,21 +22,26 @@ from torch.nn.utils import parametrize, remove_spectral_norm, remove_weight_norm
 from torch.nn.utils.spectral_norm import SpectralNorm
 from torch.nn.utils.weight_norm import WeightNorm
 
+from ...data.inputs import Input
 from ...errors import ModelError
 from ...memory import taking
 from ..patience import check_memory, weight_bytes
 from . import recorder
 from .answers import answer_in_a_row, at, dotted, find_outputs, in_a_row, paths, plain
 from .canonical import canonical, is_live
+from .inputs import another, note_constants, unpacked
 from .recorder import Tracer, torch_that_takes_recorded_values
 
 
-def trace(model: nn.Module, example: torch.Tensor, output: str | None = None) -> fx.GraphModule:
+def trace(
+    model: nn.Module, example: torch.Tensor, output: str | None = None, inputs: Sequence[Input] = ()
+) -> fx.GraphModule:
     """The model in eval mode as a graph of plain operations, on copies of its weights.
 
-    `example` is one input, batch first. In the result every node's `meta["seen"]` is what it was at batch sizes 2 and
-    3, `meta["alone"]` at 1: for a tensor its shape, for anything else its value; `meta["dtype"]` is a tensor's type,
-    None for anything else; `meta["read"]` says whether it is a number that was read out of a tensor. Where the model
+    `example` is one input, batch first; of a model with several `inputs` it is their row, which the graph reads. In the
+    result every node's `meta["seen"]` is what it was at batch sizes 2 and 3, `meta["alone"]` at 1: for a tensor its
+    shape, for anything else its value; `meta["dtype"]` is a tensor's type, None for anything else; `meta["read"]` says
+    whether it is a number that was read out of a tensor. Where the model
     answers with a dict or list of tensors, `output` names the one to keep ("out", "0", "head.boxes"); without it all
     are kept, flattened and joined in one row. `meta["outputs"]` of the result lists their names and shapes at batch
     size 1. Raises ModelError when the model does not run on the example, does not answer with tensors, or when the
@@ -44,16 +49,21 @@ def trace(model: nn.Module, example: torch.Tensor, output: str | None = None) ->
     """
     name = type(model).__name__
     check_memory(f"a copy of {name}", weight_bytes(model))
-    root = _settled(model, example)
+    root = _settled(model, example, inputs)
     for parameter in root.parameters():
         parameter.requires_grad_(False)
     # Noise besides the example: with zeros only, say, much that differs would go unnoticed.
-    one, noise = example[:1], torch.randn(example[:1].shape, generator=torch.Generator().manual_seed(0))
-    two, three = torch.cat([one, noise]), torch.cat([one, noise, one - noise])
+    one, generator = example[:1], torch.Generator().manual_seed(0)
+    if inputs:
+        noise, other = (another(example, inputs, generator) for _ in range(2))
+    else:
+        noise = torch.randn(one.shape, generator=generator)
+        other = one - noise
+    two, three = torch.cat([one, noise]), torch.cat([one, noise, other])
     batches = (two, three, noise)
-    alone, taken = taking(lambda: _answer(root, noise))
+    alone, taken = taking(lambda: _answer(root, noise, inputs))
     check_memory(f"running {name} on {len(three)} inputs", len(three) * taken)
-    answers = [_answer(root, two), _answer(root, three), alone]
+    answers = [_answer(root, two, inputs), _answer(root, three, inputs), alone]
     outputs = find_outputs(name, answers[1], output)
     shapes = [tuple(at(answers[1], path).shape) for path in outputs]
     for path, shape in zip(outputs, shapes, strict=True):
@@ -62,7 +72,7 @@ def trace(model: nn.Module, example: torch.Tensor, output: str | None = None) ->
                 f"{name} answers with shape {shape} to a batch of 3; the batch must come first in it"
                 + (f" (it is output {dotted(path)!r}; name another as the one to keep)" if len(outputs) > 1 else "")
             )
-    tracer = Tracer(root, two.clone())
+    tracer = Tracer(root, two.clone(), (lambda row: unpacked(row, inputs)) if inputs else None)
     try:
         with torch.no_grad(), torch_that_takes_recorded_values():
             graph = tracer.trace(root)
@@ -88,25 +98,30 @@ def trace(model: nn.Module, example: torch.Tensor, output: str | None = None) ->
         except Exception as error:
             raise ModelError(f"{name} cannot be followed at batch size {size}: {_first_line(error)}") from error
         if not _alike(actual, in_a_row(tensors)):
-            raise ModelError(f"{name} {_difference(model, batch)}")
+            raise ModelError(f"{name} {_difference(model, batch, inputs)}")
     _note(traced, tracer, runs)
     _fold_constants(traced, tracer, constants, runs)
+    if inputs:
+        note_constants(traced, inputs)
     return traced
 
 
-def _answer(model: nn.Module, batch: torch.Tensor) -> Any:
+def _answer(model: nn.Module, batch: torch.Tensor, inputs: Sequence[Input]) -> Any:
     """What the model answers, in dicts and tuples. Raises ModelError when it does not run."""
     try:
         with torch.no_grad():
+            if inputs:
+                return plain(model(**unpacked(batch.clone(), inputs)))
             return plain(model(batch.clone()))  # a clone: a model may change its input in place
     except Exception as error:
+        given = ", ".join(f"{each.name} {each.shape[1:]} {each.dtype}" for each in inputs)
+        given = given or f"shape {tuple(batch.shape[1:])} and type {batch.dtype}"
         raise ModelError(
-            f"{type(model).__name__} does not run on a batch of {len(batch)} inputs of shape {tuple(batch.shape[1:])} "
-            f"and type {batch.dtype}: {_first_line(error)}"
+            f"{type(model).__name__} does not run on a batch of {len(batch)} inputs of {given}: {_first_line(error)}"
         ) from error
 
 
-def _settled(model: nn.Module, example: torch.Tensor) -> nn.Module:
+def _settled(model: nn.Module, example: torch.Tensor, inputs: Sequence[Input]) -> nn.Module:
     """A copy in eval mode, in float32 on the CPU. Lazy layers take their sizes from the example, and random weights.
 
     A weight that is computed from others (weight norm, spectral norm) is what it is now. Raises ModelError for weights
@@ -128,7 +143,7 @@ def _settled(model: nn.Module, example: torch.Tensor) -> nn.Module:
     if any(map(nn.parameter.is_lazy, root.parameters())):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
-            _answer(root, example)
+            _answer(root, example, inputs)
     root.cpu()
     if any(tensor.is_floating_point() and tensor.dtype != torch.float32 for tensor in root.parameters()):
         root.float()
@@ -154,11 +169,11 @@ def _alike(one: torch.Tensor, other: torch.Tensor) -> bool:
     )
 
 
-def _difference(model: nn.Module, batch: torch.Tensor) -> str:
+def _difference(model: nn.Module, batch: torch.Tensor, inputs: Sequence[Input]) -> str:
     """Why the trace may compute something else than the model does."""
-    again = _settled(model, batch)
+    again = _settled(model, batch, inputs)
     first, second = (
-        [at(answer, path) for path in paths(answer)] for answer in (_answer(again, batch) for _ in range(2))
+        [at(answer, path) for path in paths(answer)] for answer in (_answer(again, batch, inputs) for _ in range(2))
     )
     if len(first) != len(second) or not all(map(_alike, first, second)):
         return "answers differently to the same input: it draws random numbers, or keeps something from call to call"

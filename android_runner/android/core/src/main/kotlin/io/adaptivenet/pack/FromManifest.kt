@@ -31,7 +31,8 @@ private fun Json.Fields.shape(): List<Long> = list("shape").map { it.asWhole() }
 internal fun packOf(manifest: Json.Fields, folder: File?): Pack {
     val graph = graphOf(manifest)
     val preprocessing = preprocessingOf(manifest, graph)
-    requireOutputs(manifest, graph)
+    requireInputs(manifest, graph.cuts.first())
+    requireRow(manifest, "outputs", graph.cuts.last())
     val blocks = manifest.list("blocks").map { it as Json.Fields }.associate { it.line("name") to artifactsOf(it) }
     val metrics = (manifest["metrics"] as Json.Fields).values.mapValues { (name, metric) ->
         requireScore(name, metric as Json.Fields)
@@ -138,15 +139,23 @@ private fun preprocessingOf(manifest: Json.Fields, graph: BlockGraph): Preproces
     )
 }
 
-private fun requireOutputs(manifest: Json.Fields, graph: BlockGraph) {
-    if (manifest["outputs"] == null) return
-    val last = graph.cuts.last()
-    val counts = manifest.list("outputs").map { TensorType((it as Json.Fields).shape(), DType.BOOL).elementsOrNull }
-    var left = last.elementsOrNull?.takeIf { last.shape.size == 2 } ?: -1
+/** The tensors that a cut holds in one row, where [what] names some. */
+private fun requireRow(manifest: Json.Fields, what: String, cut: TensorType) {
+    if (manifest[what] == null) return
+    val counts = manifest.list(what).map { TensorType((it as Json.Fields).shape(), DType.BOOL).elementsOrNull }
+    var left = cut.elementsOrNull?.takeIf { cut.shape.size == 2 } ?: -1
     for (count in counts) left = if (count != null && count <= left) left - count else -1
     if (left != 0L) {
-        throw PackException("manifest.json: the outputs do not hold as many numbers as the last cut, which is $last")
+        throw PackException("manifest.json: the $what do not hold as many numbers as their cut, which is $cut")
     }
+}
+
+private fun requireInputs(manifest: Json.Fields, first: TensorType) {
+    requireRow(manifest, "inputs", first)
+    if (manifest["inputs"] == null) return
+    if (first.dtype != DType.FLOAT32) throw PackException("manifest.json: a row of inputs is float32, not $first")
+    val names = manifest.list("inputs").map { (it as Json.Fields).line("name") }
+    if (names.toSet().size < names.size) throw PackException("manifest.json: two inputs have one name")
 }
 
 /** What a metric's sums come to is the host's to say; here it is held only that they can come to something. */

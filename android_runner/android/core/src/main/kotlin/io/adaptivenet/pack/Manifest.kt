@@ -69,6 +69,12 @@ private val cut = fields(
 
 private val output = fields(Field("name", line), Field("shape", shape))
 
+private val input = fields(
+    Field("name", line),
+    Field("shape", shape),
+    Field("dtype", oneOf("float32", "int64", "int32", "bool")),
+)
+
 private val artifact = fields(
     Field("file", blob),
     Field("bytes", whole(1)),
@@ -136,6 +142,7 @@ private val manifest = fields(
     Field("digest", checkedBefore),
     Field("cuts", list(cut, 2, 1024)),
     Field("taps", list(index, 0, 1024)),
+    Field("inputs", list(input, 1, 1024), isOptional = true),
     Field("outputs", list(output, 2, 1024), isOptional = true),
     Field("blocks", list(block, 1, 16384)),
     Field("metrics", mapping(::isName, metric, 64)),

@@ -1,0 +1,64 @@
+"""What `adaptivenet-elastify --input` says of a network that sees no RGB pictures."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from ..data.inputs import Input
+
+_TRACED_WITH = 16  # inputs of --data: whole numbers are drawn from these
+
+
+def parse_inputs(
+    context: click.Context, parameter: click.Parameter, values: tuple[str, ...]
+) -> tuple[int, ...] | tuple[Input, ...] | None:
+    """The shape of the one input, or several by name; None: an RGB picture."""
+    from ..data.inputs import INPUT_DTYPES, Input
+
+    if not values:
+        return None
+    if len(values) == 1 and not set(values[0]) & set("=:"):
+        return _shape(values[0])
+    found = []
+    for value in values:
+        rest, _, dtype = value.partition(":")
+        name, separator, sides = rest.partition("=")
+        if not name.isidentifier() or dtype not in ("", *INPUT_DTYPES):
+            raise click.BadParameter(
+                f"{value!r} is no input such as token_ids=128:int64: NAME=SHAPE:TYPE, the type one of "
+                f"{', '.join(INPUT_DTYPES)}"
+            )
+        found.append(Input(name, (1, *(_shape(sides) if separator else ())), dtype or "float32"))
+    if len({each.name for each in found}) < len(found):
+        raise click.BadParameter("two inputs have one name")
+    return tuple(found)
+
+
+def _shape(value: str) -> tuple[int, ...]:
+    sides = value.lower().split("x")
+    if not all(side.isdecimal() and 0 < int(side) <= 1 << 24 for side in sides):
+        raise click.BadParameter(f"{value!r} is no shape such as 1x49x10")
+    return tuple(map(int, sides))
+
+
+def example_of(given: tuple[int, ...] | tuple[Input, ...], data: str | None) -> Any:
+    """What the network is traced with: noise, or of several inputs the first in `data`, where that is there."""
+    import numpy as np
+
+    from ..data import open_data
+    from ..data.inputs import Input, noise_rows
+    from ..elastic import example_input
+    from ..elastic.models import example_inputs
+    from ..graph.graph import Cut
+
+    inputs = [each for each in given if isinstance(each, Input)]
+    if not inputs:
+        return example_input(*(side for side in given if isinstance(side, int)))
+    if data is None:
+        return example_inputs(noise_rows(inputs), inputs)
+    rows = open_data(data, None, None, Cut(0, (1, sum(each.width for each in inputs))), inputs=inputs)
+    first = [rows.image(index) for index in range(min(_TRACED_WITH, len(rows)))]
+    return example_inputs(np.concatenate(first), inputs)

@@ -1,0 +1,106 @@
+"""A model of several inputs, as one that reads all of them from one row (see `toolkit.data.inputs`).
+
+The first input is the one that changes along the chain of blocks. The others, and what follows from them without any
+weights (a mask for every head, positions), are constants of a run: a block that reads them takes them from the row
+again, so that they need not be passed on from block to block. What is computed from them with weights (an embedding of
+a time step, a projected prompt) is computed once, and passed on.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import fx
+
+from ...data.inputs import INPUT_DTYPES, Input, widths
+from ...errors import ModelError
+from .canonical import operation_name
+from .cuts import changed_later, depending, is_from_row
+
+_MULTIPLYING = {"matmul", "bmm", "mm", "baddbmm", "addmm", "einsum", "scaled_dot_product_attention", "__matmul__"}
+
+
+def inputs_of(tensors: Mapping[str, torch.Tensor]) -> tuple[Input, ...]:
+    """What a network's inputs are, by an example of each, batch first. Raises ModelError for one that none can be."""
+    found = []
+    for name, tensor in tensors.items():
+        dtype = str(tensor.dtype).removeprefix("torch.") if isinstance(tensor, torch.Tensor) else type(tensor).__name__
+        if dtype not in INPUT_DTYPES or tensor.dim() < 1 or 0 in tensor.shape:
+            raise ModelError(
+                f"the example's {name!r} is {dtype}{tuple(getattr(tensor, 'shape', ()))}: an input is a tensor, batch "
+                f"first, of {', '.join(INPUT_DTYPES)}"
+            )
+        found.append(Input(str(name), (1, *tensor.shape[1:]), dtype))
+    if len(lengths := {len(tensor) for tensor in tensors.values()}) != 1:
+        raise ModelError(f"the example must have one batch of all inputs: it has {sorted(lengths)} of them")
+    return tuple(found)
+
+
+def unpacked(row: torch.Tensor, inputs: Sequence[Input]) -> dict[str, torch.Tensor]:
+    """The inputs in a batch of rows `(N, width)`, by name, each `(N, *shape[1:])` and of its type."""
+    found = {}
+    for each, place in zip(inputs, widths(inputs), strict=True):
+        part = row[:, place].reshape(-1, *each.shape[1:])
+        found[each.name] = part if each.dtype == "float32" else part.to(getattr(torch, each.dtype))
+    return found
+
+
+def packed(tensors: Sequence[torch.Tensor]) -> torch.Tensor:
+    """The inputs, each `(N, ...)`, as float32 rows `(N, width)`."""
+    return torch.cat([tensor.detach().cpu().float().reshape(len(tensor), -1) for tensor in tensors], 1)
+
+
+def another(row: torch.Tensor, inputs: Sequence[Input], generator: torch.Generator) -> torch.Tensor:
+    """A row `(1, width)` of other inputs: noise, and for whole numbers and truth values such as `row` has, mixed."""
+    parts = []
+    for each, place in zip(inputs, widths(inputs), strict=True):
+        part = row[:1, place]
+        if each.dtype == "float32":
+            parts.append(torch.randn(part.shape, generator=generator))
+        else:
+            parts.append(part[:, torch.randint(part.shape[1], (part.shape[1],), generator=generator)])
+    return torch.cat(parts, 1)
+
+
+def note_constants(traced: fx.GraphModule, inputs: Sequence[Input]) -> None:
+    """Notes on the nodes of a traced model which of them a block reads from the row again (`is_from_row`).
+
+    These are the inputs themselves, what follows without weights from the further ones, and what follows so from the
+    first one and is no float32 tensor, such as a mask of the places that it fills.
+    """
+    row = next(node for node in traced.graph.nodes if node.op == "placeholder")
+    depends = depending(traced.graph)
+    first: list[fx.Node] = []  # what takes the first input out of the row, step by step
+    steps = 2 if inputs[0].dtype == "float32" else 3
+    for node in traced.graph.nodes:
+        used = [each for each in node.all_input_nodes if each in depends]
+        if not used or node not in depends or node.op == "output":
+            continue
+        if used == [row]:
+            node.meta["from_row"] = True
+            if not first:
+                first.append(node)
+        elif _is_plain(traced, node) and all(map(is_from_row, used)):
+            if len(first) < steps and first[-1] in used:
+                first.append(node)
+                node.meta["from_row"] = True
+            else:
+                of_others = not any(each.meta.get("of_first") or each in first for each in used)
+                node.meta["of_first"] = not of_others
+                node.meta["from_row"] = of_others or node.meta["dtype"] not in (None, "float32")
+
+
+def _is_plain(traced: fx.GraphModule, node: fx.Node) -> bool:
+    """Whether an operation has no weights, multiplies no matrices, and nothing is written into its result."""
+    if node.op == "call_module":
+        module = traced.get_submodule(str(node.target))
+        return type(module).__module__.startswith("torch.nn.") and not any(True for _ in module.parameters())
+    weights = (each for each in node.all_input_nodes if each.op == "get_attr")
+    return (
+        node.target is not operator.setitem
+        and operation_name(node.target) not in _MULTIPLYING
+        and not changed_later(node)
+        and not any(str(each.target) in dict(traced.named_parameters()) for each in weights)
+    )
