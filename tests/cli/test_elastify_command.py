@@ -338,7 +338,7 @@ def test_a_network_of_several_inputs_is_made_elastic_and_trained(workplace: Path
     assert "no array 'token_ids', which the network reads; it holds images, labels" in error_of(
         call(elastify, *arguments, "--data", "pictures.npz")
     )
-    assert "give one with the arrays token_ids, mask" in error_of(call(elastify, *arguments, "--data", "unlabelled"))
+    assert "give one with the arrays token_ids, mask" in error_of(call(elastify, *arguments, "--data", "."))
     assert "4 of them with alternatives" in call(elastify, "text_model:Text", *named, "--explain").stdout
     for wrong, message in [
         ("mask=6:text", "is no input such as"),
