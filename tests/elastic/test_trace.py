@@ -234,6 +234,30 @@ def test_a_norm_without_a_bias_becomes_a_layer_that_trains_channels_last(norm: A
     traced(EXAMPLE.contiguous(memory_format=torch.channels_last)).square().mean().backward()
 
 
+def test_products_with_weights_become_linear_layers_and_other_products_stay() -> None:
+    class Products(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.second, self.third = (
+                nn.Parameter(torch.randn(*shape)) for shape in ((3, 6), (6, 4), (4, 5))
+            )
+            self.bias = nn.Parameter(torch.randn(4))
+            self.register_buffer("turned", torch.linalg.qr(torch.randn(5, 5))[0])
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            x = x.permute(0, 2, 3, 1) @ self.first
+            n = x.shape[0]
+            x = torch.addmm(self.bias, x.reshape(-1, 6), self.second).view(n, -1, 4)
+            x = torch.relu(x).matmul(self.third) @ self.turned
+            return torch.addmm(self.bias, (x @ x.transpose(1, 2)).mean(2)[:, :6], self.second, beta=0.5)
+
+    model = Products()
+    traced = trace(model, EXAMPLE)
+    kinds = [type(traced.get_submodule(node.target)) for node in traced.graph.nodes if node.op == "call_module"]
+    assert kinds == [nn.Linear] * 3
+    assert_same(model, traced)
+
+
 def test_a_computed_weight_stays_a_function() -> None:
     class Standardised(nn.Conv2d):
         def forward(self, x: torch.Tensor) -> torch.Tensor:

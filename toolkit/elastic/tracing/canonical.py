@@ -1,8 +1,8 @@
 """A traced graph in canonical form: layers are modules of `torch.nn`, and nothing is changed in place.
 
-Convolutions, normalisations and linear layers that a model calls as functions become the modules that they are, and
-in-place operations become ordinary ones. What comes out is made of tensor operations and `torch.nn` modules only: that
-is what pruning understands, and what can be saved as data.
+Convolutions, normalisations and linear layers that a model calls as functions, or multiplies out, become the modules
+that they are, and in-place operations become ordinary ones. What comes out is made of tensor operations and `torch.nn`
+modules only: that is what pruning understands, and what can be saved as data.
 """
 
 from __future__ import annotations
@@ -27,6 +27,8 @@ def canonical(traced: fx.GraphModule, values: dict[fx.Node, Any]) -> fx.GraphMod
     for node in list(traced.graph.nodes):
         if node.op == "call_function":
             _layer_from_function(traced, node, values)
+        if operation_name(node.target) in ("addmm", "matmul", "mm"):
+            _layer_from_product(traced, node, values)
         changed = changed_by(node)
         out = node.kwargs.get("out")
         if node.op == "call_module" and node.target in in_place:
@@ -188,13 +190,37 @@ def _layer_from_function(traced: fx.GraphModule, node: fx.Node, values: Mapping[
         if not isinstance(tensor, nn.Parameter) and name not in layer._buffers:
             return
         setattr(layer, name, tensor)
-    layer.eval()
-    owner, _, _ = str(bound["weight"].target).rpartition(".")
+    _call_instead(traced, node, layer, bound["weight"], bound["input"])
+
+
+def _layer_from_product(traced: fx.GraphModule, node: fx.Node, values: Mapping[fx.Node, Any]) -> None:
+    """Replaces a product with a matrix of weights, to which a bias may be added, by the linear layer that it is."""
+    if node.op == "call_module" or node.kwargs:
+        return
+    *bias, source, weight = node.args
+    if not all(isinstance(each, fx.Node) and each.op == "get_attr" for each in (*bias, weight)):
+        return
+    tensors = [operator.attrgetter(str(each.target))(traced) for each in (weight, *bias)]  # type: ignore[union-attr]
+    if any(not isinstance(tensor, nn.Parameter) or tensor.dim() != 2 - at for at, tensor in enumerate(tensors)):
+        return
+    if not isinstance(values.get(source), torch.Tensor) or values[source].dim() < 2:  # type: ignore[arg-type, index]
+        return
+    width, features = tensors[0].shape
+    layer = nn.Linear(width, features, bias=bool(bias))
+    layer.weight = nn.Parameter(tensors[0].detach().t().contiguous())
+    if bias:
+        layer.bias = tensors[1]
+    _call_instead(traced, node, layer.requires_grad_(False), weight, source)
+
+
+def _call_instead(traced: fx.GraphModule, node: fx.Node, layer: nn.Module, weight: Any, source: Any) -> None:
+    """Lets a node call a layer, which gets a place beside its weight, for what it reads from `source`."""
+    owner, _, _ = str(weight.target).rpartition(".")
     parent = traced.get_submodule(owner)
     name = next(name for name in ("layer", *(f"layer{n}" for n in range(2, 99))) if not hasattr(parent, name))
-    parent.add_module(name, layer)
+    parent.add_module(name, layer.eval())
     node.op, node.target = "call_module", f"{owner}.{name}".lstrip(".")
-    node.args, node.kwargs = (bound["input"],), {}
+    node.args, node.kwargs = (source,), {}
 
 
 def _layer(function: Any, bound: dict[str, Any], tensors: dict[str, torch.Tensor], dimensions: int) -> nn.Module:
