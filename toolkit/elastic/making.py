@@ -6,8 +6,10 @@ The model is traced and cut, and each of its blocks gets the alternatives that i
 from __future__ import annotations
 
 import inspect
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import fx, nn
@@ -48,89 +50,112 @@ def elastify(
     """Makes a pretrained model elastic.
 
     `model` is a module, a program of `torch.export` or a name (`timm:NAME`, `torchvision:NAME`,
-    `package.module:function`); `example` is one
-    input, batch first, for instance of shape (1, 3, 224, 224). For a network of several inputs, or of one that is no
-    float32 tensor, it is a dict of them by the names that its `forward` gives them, batch first: the first one is what
-    changes from block to block, and any block may read the others. The supernet then reads all of them from one row
-    (`Supernet.inputs`, `Supernet.row`). Every block gets an alternative of each of the `kinds`
-    that its shapes allow. `output` names the tensor to keep where the model answers with several ("out"); without it
-    all are kept, flattened and joined. `preprocessing` says how a picture becomes an input; it travels with the
-    supernet and its packs, as do `classes`, the names of the classes. An alternative for which the `patience` is not
-    enough is left out, and named in `left_out` of the supernet. `granularity` is how much becomes one block: what
-    repeats ("auto"), the smallest that does ("fine"), as many in a row as repeat in four places ("coarse"), or so many
-    in a row. The model itself is not changed. Raises ModelError when the model cannot be traced or cut, saying where
-    and why, when a kind makes a module that does not lead from its first cut to its last, when no block allows an
-    alternative of any kind, when there is not one name for each class, when an original block takes longer than the
-    patience, or when there is not enough memory.
+    `package.module:function`); `example` is one input, batch first, for instance of shape (1, 3, 224, 224). For a
+    network of several inputs, or of one that is no float32 tensor, it is a dict of them by the names that its `forward`
+    gives them, batch first: the first one is what changes from block to block, and any block may read the others. The
+    supernet then reads all of them from one row (`Supernet.inputs`, `Supernet.row`). Every block gets an alternative of
+    each of the `kinds` that its shapes allow. `output` names the tensor to keep where the model answers with several
+    ("out"); without it all are kept, flattened and joined. `preprocessing` says how a picture becomes an input; it
+    travels with the supernet and its packs, as do `classes`, the names of the classes. An alternative for which the
+    `patience` is not enough is left out, and named in `left_out` of the supernet. `granularity` is how much becomes one
+    block: what repeats ("auto"), the smallest that does ("fine"), as many in a row as repeat in four places ("coarse"),
+    or so many in a row. The model itself is not changed. Raises ModelError when the model cannot be traced or cut,
+    saying where and why, when a kind makes a module that does not lead from its first cut to its last, when no block
+    allows an alternative of any kind, when there is not one name for each class, when an original block takes longer
+    than the patience, or when there is not enough memory.
     """
     tags = [(kind.tag or kind.name, kind.length) for kind in kinds]
     if len(set(tags)) < len(tags):
         raise ModelError(f"two kinds of alternatives have one tag: {', '.join(tag for tag, _ in tags)}")
     source = model if isinstance(model, str) else type(model).__qualname__
     module = load_model(model) if isinstance(model, str) else unwrapped(model)
-    inputs: tuple[Input, ...] = ()
-    if isinstance(example, Mapping):
-        inputs, example = inputs_of(example), packed([*example.values()])
-    if not isinstance(example, torch.Tensor) or example.dim() < 2 or example.dtype != torch.float32:
-        raise ModelError(
-            "the example must be a float32 tensor, batch first, for instance of shape (1, 3, 224, 224), or a dict of "
-            "the inputs by name"
-        )
-    traced = trace(module, example, output, inputs)
+    inputs, row = _row_of(example)
+    traced = trace(module, row, output, inputs)
     give_freed_memory_back()
     traced, stretches = discover(traced, checked(granularity))
-    taps = taps_of(stretches)
-    originals = [subgraph(traced, stretch) for stretch in stretches]
-    names = [f"b{index:02d}" for index in range(len(stretches))]
-    blocks = [
-        Block(name, index, index + 1, "original", stretch.source, reads=reads_of(stretch))
-        for index, (name, stretch) in enumerate(zip(names, stretches))
-    ]
-    plain = Supernet(BlockGraph(_cuts(stretches), blocks, taps), dict(zip(names, originals)), source, preprocessing)
-    features = _features(plain, example[:1], patience)
+    plain = _plain(traced, stretches, source, preprocessing)
+    features = _features(plain, row[:1], patience)
     with torch.no_grad():
-        if not torch.allclose(features[-1], traced(example[:1].clone()), rtol=1e-4, atol=1e-4, equal_nan=True):
+        if not torch.allclose(features[-1], traced(row[:1].clone()), rtol=1e-4, atol=1e-4, equal_nan=True):
             raise ModelError(f"{source} cannot be divided: its blocks together compute something else than it does")
     modules: dict[Block, nn.Module] = {
-        counted(block, made, features, plain.graph.reads(block)): made for block, made in zip(blocks, originals)
+        counted(block, plain.blocks[block.name], features, plain.graph.reads(block)): plain.blocks[block.name]
+        for block in plain.graph.blocks
     }
-    left_out: dict[str, str] = {}
-    for start in range(len(stretches)):
-        for kind in kinds:
-            end = start + kind.length
-            if end > len(stretches) or not all(stretch.elastic for stretch in stretches[start:end]):
-                continue
-            if any(start < tap < end for tap in taps):
-                continue
-            span = originals[start:end]
-            name, place = f"{names[start]}-{kind.tag or kind.name}", _source(stretches[start:end])
-            needed = bytes_needed(span, kind.copies)
-            if needed > patience.megabytes * 1e6:
-                left_out[name] = f"{place}: it needs about {needed / 1e6:.3g} MB of memory"
-                continue
-            check_memory(f"the block {name} of {source}", needed)
-            again = {cut for replaced in blocks[start:end] for cut in replaced.reads if cut < start}
-            try:
-                with within(patience.seconds):
-                    made = kind.make(span, features[start : end + 1])
-                    if made is None or _is_there(modules, start, end, kind.name, made):
-                        continue
-                    made.eval()
-                    block = Block(name, start, end, kind.name, place, kind.ratio)
-                    if again and _taken(made) > len(plain.graph.reads(block)):
-                        block = replace(block, reads=tuple(sorted(again)))
-                    modules[counted(block, made, features, plain.graph.reads(block))] = made
-            except OutOfPatience:
-                left_out[name] = f"{place}: it takes more than {patience.seconds:g} s"
-    forget_blocks()
-    if kinds and len(modules) == len(blocks):
+    left_out = _add_alternatives(modules, plain, stretches, features, kinds, patience)
+    if kinds and len(modules) == len(stretches):
         raise ModelError(_rigid(source, stretches, kinds, left_out))
-    graph = BlockGraph(plain.graph.cuts, list(modules), taps)
+    graph = BlockGraph(plain.graph.cuts, list(modules), plain.graph.taps)
     supernet = Supernet(graph, {block.name: made for block, made in modules.items()}, source, preprocessing)
     supernet.left_out = left_out
     supernet.outputs, supernet.inputs = tuple(traced.meta["outputs"]), inputs
     supernet.classes = None if classes is None else checked_classes(classes, supernet.scores)
     return supernet
+
+
+def _row_of(example: torch.Tensor | Mapping[str, torch.Tensor]) -> tuple[tuple[Input, ...], torch.Tensor]:
+    """The network's several inputs, and the example as their row; of a network with one input, none and the example."""
+    if isinstance(example, Mapping):
+        return inputs_of(example), packed([*example.values()])
+    if not isinstance(example, torch.Tensor) or example.dim() < 2 or example.dtype != torch.float32:
+        raise ModelError(
+            "the example must be a float32 tensor, batch first, for instance of shape (1, 3, 224, 224), or a dict of "
+            "the inputs by name"
+        )
+    return (), example
+
+
+def _plain(
+    traced: fx.GraphModule, stretches: list[Stretch], source: str, preprocessing: Preprocessing | None
+) -> Supernet:
+    """The original blocks alone."""
+    blocks = [
+        Block(f"b{index:02d}", index, index + 1, "original", stretch.source, reads=reads_of(stretch))
+        for index, stretch in enumerate(stretches)
+    ]
+    modules = {block.name: subgraph(traced, stretch) for block, stretch in zip(blocks, stretches)}
+    return Supernet(BlockGraph(_cuts(stretches), blocks, taps_of(stretches)), modules, source, preprocessing)
+
+
+def _add_alternatives(
+    modules: dict[Block, nn.Module],
+    plain: Supernet,
+    stretches: Sequence[Stretch],
+    features: Sequence[torch.Tensor],
+    kinds: Sequence[Kind],
+    patience: Patience,
+) -> dict[str, str]:
+    """Adds what every span of blocks allows of every kind, and says what is left out, and why."""
+    blocks = plain.graph.blocks
+    left_out: dict[str, str] = {}
+    for start, kind in itertools.product(range(len(stretches)), kinds):
+        end = start + kind.length
+        if end > len(stretches) or not all(stretch.elastic for stretch in stretches[start:end]):
+            continue
+        if any(start < tap < end for tap in plain.graph.taps):
+            continue
+        span: Any = [plain.blocks[block.name] for block in blocks[start:end]]
+        name, place = f"{blocks[start].name}-{kind.tag or kind.name}", _source(stretches[start:end])
+        needed = bytes_needed(span, kind.copies)
+        if needed > patience.megabytes * 1e6:
+            left_out[name] = f"{place}: it needs about {needed / 1e6:.3g} MB of memory"
+            continue
+        check_memory(f"the block {name} of {plain.source}", needed)
+        again = {cut for replaced in blocks[start:end] for cut in replaced.reads if cut < start}
+        try:
+            with within(patience.seconds):
+                made = kind.make(span, features[start : end + 1])
+                if made is None or _is_there(modules, start, end, kind.name, made):
+                    continue
+                made.eval()
+                block = Block(name, start, end, kind.name, place, kind.ratio)
+                if again and _taken(made) > len(plain.graph.reads(block)):
+                    block = replace(block, reads=tuple(sorted(again)))
+                modules[counted(block, made, features, plain.graph.reads(block))] = made
+        except OutOfPatience:
+            left_out[name] = f"{place}: it takes more than {patience.seconds:g} s"
+    forget_blocks()
+    return left_out
 
 
 def _features(plain: Supernet, example: torch.Tensor, patience: Patience) -> list[torch.Tensor]:
