@@ -90,3 +90,11 @@ def test_only_an_npz_has_several_inputs(name: str, tmp_path: Path) -> None:
         path.mkdir()
     with pytest.raises(DataError, match="give one with the arrays ids, mask"):
         open_data(path, None, None, Cut(0, (1, 5)), inputs=[IDS, MASK])
+
+
+def test_an_input_may_be_called_labels(tmp_path: Path) -> None:
+    named = [Input("labels", (1, 7)), IDS]
+    np.savez(tmp_path / "own.npz", labels=np.full((2, 7), 0.5), ids=HELD["ids"])
+    data = open_data(tmp_path / "own.npz", None, None, Cut(0, (1, 11)), inputs=named)
+    assert data.labels is None
+    assert (data.image(1) == [[*[0.5] * 7, 4, 5, 6, 7]]).all()

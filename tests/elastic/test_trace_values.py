@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -211,3 +213,20 @@ def test_functions_that_take_tensors_or_numbers_are_recorded(forward: Callable[[
 
     x = torch.randn(2, 4)
     assert torch.equal(trace(Model(), x[:1])(x), forward(x))
+
+
+def test_torch_lists_its_own_functions_after_the_first_trace_of_a_process() -> None:
+    # Torch makes the list once, when something is recorded for the first time, and a recipe is written by it.
+    program = """if True:
+        import torch
+        from adaptivenet.toolkit.elastic.recipe import to_json
+        from adaptivenet.toolkit.elastic.tracing.trace import trace
+
+        class Model(torch.nn.Module):
+            def forward(self, x):
+                return torch.where(torch.relu(x) > 0, x, torch.mul(x, 2.0))
+
+        to_json(trace(Model(), torch.ones(1, 4)))
+    """
+    ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120)
+    assert (ran.returncode, ran.stderr) == (0, "")

@@ -61,14 +61,15 @@ def are_pictures(name: str, images: npt.NDArray[Any], shape: tuple[int, ...] | N
 def load_arrays(path: Path, inputs: Sequence[Input] = ()) -> tuple[npt.NDArray[Any], npt.NDArray[Any] | None]:
     """The images and the labels in the file; never unpickles, which could run code. Raises DataError.
 
-    Of a network with several `inputs`, the images are rows of them.
+    Of a network with several `inputs`, the images are rows of them; where one is called `labels`, there are none.
     """
     try:
         if path.suffix == ".npy":
             return np.lib.format.open_memmap(path, mode="r"), None
         with np.load(path, allow_pickle=False) as archive:
             if inputs:
-                return in_rows(archive, inputs, str(path)), archive.get("labels")
+                named = any(each.name == "labels" for each in inputs)
+                return in_rows(archive, inputs, str(path)), None if named else archive.get("labels")
             if "images" not in archive:
                 raise DataError(f"{path} has no array 'images'; it holds {', '.join(archive.files) or 'nothing'}")
             return archive["images"], archive.get("labels")

@@ -204,6 +204,7 @@ def _not_scripted(function: Callable[..., Any]) -> Callable[..., Any]:
 @contextmanager
 def torch_that_takes_recorded_values() -> Iterator[None]:
     """Replaces, while a model is traced, the few functions of torch that cannot be given a recorded value."""
+    torch.overrides.get_overridable_functions()  # torch lists its functions once: they must not be these
     replaced: list[tuple[Any, str, Any]] = [(torch.autograd.Function, "apply", classmethod(_apply))]
     replaced += [(torch, name, _with_sizes(getattr(torch, name))) for name in ("zeros", "ones", "empty")]
     replaced += [
