@@ -213,3 +213,18 @@ def test_what_comes_before_the_first_block_goes_with_it() -> None:
     assert [supernet.graph[name].source for name in supernet.graph.oracle[:2]] == ["blocks.0", "blocks.1"]
     with torch.no_grad():
         torch.testing.assert_close(supernet(x), model(x))
+
+
+def test_layers_that_are_given_a_weight_are_counted() -> None:
+    class Layer(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.places, self.key, self.value = nn.Parameter(torch.randn(1, 8)), nn.Linear(8, 8), nn.Linear(8, 8)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x + self.value(x * self.key(self.places))
+
+    supernet = elastify(nn.Sequential(*(Layer() for _ in range(4))), torch.randn(1, 8), kinds=[merge(2)])
+    assert [block.macs for block in supernet.graph.blocks if block.kind == "merged"] == [128] * 3
+    trained = (parameter for block in supernet.alternatives for parameter in supernet.blocks[block.name].parameters())
+    assert all(parameter.requires_grad for parameter in trained)
