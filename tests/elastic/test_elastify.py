@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 import torch
 from adaptivenet.toolkit.elastic import Supernet, elastify, load_model, merge, prune
+from adaptivenet.toolkit.elastic.making import counted
 from adaptivenet.toolkit.errors import ModelError
+from adaptivenet.toolkit.graph.graph import Block
 from adaptivenet.toolkit.graph.sampling import PathSampler
 from small import Small, alive
 from torch import nn
@@ -215,16 +217,15 @@ def test_what_comes_before_the_first_block_goes_with_it() -> None:
         torch.testing.assert_close(supernet(x), model(x))
 
 
-def test_layers_that_are_given_a_weight_are_counted() -> None:
-    class Layer(nn.Module):
+def test_layers_that_are_given_a_view_of_a_weight_are_counted() -> None:
+    class Places(nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.places, self.key, self.value = nn.Parameter(torch.randn(1, 8)), nn.Linear(8, 8), nn.Linear(8, 8)
+            self.places, self.key = nn.Parameter(torch.randn(1, 8)), nn.Linear(8, 8)
 
         def forward(self, x: torch.Tensor) -> torch.Tensor:
-            return x + self.value(x * self.key(self.places))
+            return x + self.key(self.places[0:1, :].unsqueeze(0))[0]
 
-    supernet = elastify(nn.Sequential(*(Layer() for _ in range(4))), torch.randn(1, 8), kinds=[merge(2)])
-    assert [block.macs for block in supernet.graph.blocks if block.kind == "merged"] == [128] * 3
-    trained = (parameter for block in supernet.alternatives for parameter in supernet.blocks[block.name].parameters())
-    assert all(parameter.requires_grad for parameter in trained)
+    module, feature = Places(), torch.randn(1, 8)
+    assert counted(Block("b00-own", 0, 1, "own"), module, [feature, feature], (0,)).macs == 64
+    assert all(parameter.requires_grad for parameter in module.parameters())

@@ -233,7 +233,7 @@ def counted(block: Block, module: nn.Module, features: Sequence[torch.Tensor], r
     """
     trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
     try:
-        for parameter in trained:  # the counter fails where a layer is given a weight that requires a gradient
+        for parameter in trained:  # the counter fails where a layer is given a view of one that does
             parameter.requires_grad_(False)
         with torch.no_grad(), FlopCounterMode(display=False) as counter:
             answer = module(*(features[cut] for cut in reads))
