@@ -1,5 +1,5 @@
-"""Which models become elastic: one of every family in timm, all of torchvision's that see pictures, and every third of
-other packages'.
+"""Which models become elastic: one of every family in timm, all of torchvision's that see pictures, every third of
+other packages', and every third encoder of text.
 
     python -m benchmarks.coverage [--quick] [--library timm] [--only NAME] [--jobs 2] [--report FILE] [--answers FILE]
 
@@ -12,8 +12,9 @@ subnet ran.
 
 A family is a module of timm; its representative is the variant with the fewest parameters, without the `test_` models.
 They stand in families.json, which `--list-families` makes anew. Detectors are taken up to their raw outputs. Which are
-the others, others.py says; of them only those count whose package is installed: `pip install transformers torchaudio
-segmentation-models-pytorch`. A model may take 15 minutes and three quarters of the memory, over the number of jobs.
+the others and the encoders, others.py and texts.py say; of them only those count whose package is installed: `pip
+install transformers torchaudio segmentation-models-pytorch`. A model may take 15 minutes and three quarters of the
+memory, over the number of jobs.
 `options_per_block` is the mean, over the elastified families, of alternatives over original blocks that have any.
 `--quick` tries every fifth family, three subnets of each and three exports, and leaves the rest out. With `--answers`
 every answer is kept in a file as it comes, and a model that has one there is not tried again: a run that was stopped
@@ -39,12 +40,12 @@ import click
 from adaptivenet.toolkit.cli.console import Console, reports_errors, table
 from adaptivenet.toolkit.report.text import markdown
 
-from . import others
+from . import others, texts
 from .machine import describe_machine
 from .models import allow_torchvision
 
 FAMILIES = Path(__file__).with_name("families.json")
-LIBRARIES = ("timm", "torchvision", "others")
+LIBRARIES = ("timm", "torchvision", "others", "texts")
 TOLERANCE = 1e-4
 LIMIT_S = 900.0
 _BIG_SIDES = {"inception_v3": 299, "swin_v2_b": 256, "swin_v2_s": 256, "swin_v2_t": 256, "ssd300_vgg16": 300}
@@ -152,11 +153,9 @@ def run(tasks: Sequence[dict[str, Any]], jobs: int, done: Callable[[int, dict[st
 
 
 def library_of(task: dict[str, Any]) -> str:
-    """timm, torchvision or others."""
-    if task["side"] is None:
-        return "others"
+    """One of LIBRARIES."""
     library: str = task["name"].partition(":")[0]
-    return library
+    return library if library in LIBRARIES else "others"
 
 
 def _row(name: str, answer: dict[str, Any]) -> list[str]:
@@ -199,7 +198,7 @@ def _known(kept: str | None, tasks: Sequence[dict[str, Any]]) -> dict[int, dict[
 
 @click.command()
 @click.option("--quick", is_flag=True, help="A fifth of timm's families; at most 10 minutes on 2 cores.")
-@click.option("--library", type=click.Choice(["timm", "torchvision", "others"]), help="Only the models of this one.")
+@click.option("--library", type=click.Choice(LIBRARIES), help="Only the models of this one.")
 @click.option("--only", multiple=True, help="Only this model, as the table names it; may be repeated.")
 @click.option("--jobs", type=click.IntRange(min=1), default=2, show_default=True, help="Processes, of one thread each.")
 @click.option("--report", type=click.Path(), help="Write the table here as Markdown.")
@@ -231,7 +230,8 @@ def main(
             {"name": f"torchvision:{name}", "side": _BIG_SIDES.get(name, 224), "subnets": 20, "export": False}
             for name in torchvision_models()
         ]
-        tasks += [{"name": name, "side": None, "subnets": 20, "export": False} for name in others.names()]
+        packages = [*others.names(), *texts.names()]
+        tasks += [{"name": name, "side": None, "subnets": 20, "export": False} for name in packages]
     tasks = [task for task in tasks if (not only or task["name"] in only) and library in (None, library_of(task))]
     tasks.sort(key=lambda task: (LIBRARIES.index(library_of(task)), task["side"] or 0))  # the slow ones last
     answers = _known(kept, tasks)
@@ -269,6 +269,8 @@ def main(
         "torchvision_elastified": elastified["torchvision"],
         "others_tried": tried["others"],
         "others_elastified_pct": 100 * elastified["others"] / max(tried["others"], 1),
+        "texts_tried": tried["texts"],
+        "texts_elastified_pct": 100 * elastified["texts"] / max(tried["texts"], 1),
         "defects": sum("defect" in answer for answer in answers.values()),
     }
     click.echo(json.dumps({"benchmark": "coverage", "figures": figures, "machine": describe_machine()}))

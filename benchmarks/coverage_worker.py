@@ -18,7 +18,7 @@ from adaptivenet.toolkit.elastic.tracing.answers import at, in_a_row, paths
 from adaptivenet.toolkit.errors import AdaptiveNetError
 from torch import nn
 
-from . import others
+from . import others, texts
 from .models import allow_torchvision
 from .subnets import draw_by_macs
 
@@ -56,14 +56,20 @@ def build(name: str) -> nn.Module:
 def attempt(name: str, side: int | None, subnets: int, export: bool) -> dict[str, Any]:
     """Elastifies one model and uses what came out. Raises AdaptiveNetError with the reason when it is refused.
 
-    `side` is that of the pictures; None: the model is one of `others`.
+    `side` is that of the pictures; None: the model is one of `others` or `texts`.
     """
     torch.manual_seed(0)
-    model, shape = others.build(name) if side is None else (build(name), (1, 3, side, side))
-    example = torch.randn(shape)
+    read: dict[str, torch.Tensor] | None = None
+    shape: tuple[int, ...] = ()
+    if name.startswith("texts:"):
+        model, read = texts.build(name)
+    else:
+        model, shape = others.build(name) if side is None else (build(name), (1, 3, side, side))
+    one = torch.randn(shape) if read is None else {key: tensor[:1] for key, tensor in read.items()}
     started = time.monotonic()
-    supernet = elastify(model, example)
+    supernet = elastify(model, one)
     seconds = time.monotonic() - started
+    example = one if isinstance(one, torch.Tensor) else supernet.row(one)
     graph = supernet.graph
     elastic = {block.start for block in supernet.alternatives()}
     facts = {
@@ -74,7 +80,8 @@ def attempt(name: str, side: int | None, subnets: int, export: bool) -> dict[str
         "blocks": len(graph.blocks),
         "subnets": float(graph.count()),
         "seconds": seconds,
-        "oracle_error": _oracle_error(model, supernet, shape),
+        # At a batch size that tracing has not seen.
+        "oracle_error": _oracle_error(model, supernet, torch.randn(5, *shape[1:]) if read is None else read),
     }
     del model
     facts["subnets_run"] = _run_subnets(supernet, example, subnets)
@@ -83,11 +90,13 @@ def attempt(name: str, side: int | None, subnets: int, export: bool) -> dict[str
     return facts
 
 
-def _oracle_error(model: nn.Module, supernet: Supernet, shape: tuple[int, ...]) -> float:
+def _oracle_error(model: nn.Module, supernet: Supernet, x: torch.Tensor | dict[str, torch.Tensor]) -> float:
     """The largest difference between the oracle path and the model, over the larger of 1 and the largest output."""
-    x = torch.randn(5, *shape[1:])  # not a batch size that tracing has seen
     with torch.no_grad():
-        answer, actual = model(x.clone()), supernet(x)
+        if isinstance(x, torch.Tensor):
+            answer, actual = model(x.clone()), supernet(x)
+        else:
+            answer, actual = model(**x), supernet(supernet.row(x))
     expected = in_a_row([at(answer, path) for path in paths(answer)])
     return float((actual - expected).abs().max() / max(1.0, float(expected.abs().max())))
 

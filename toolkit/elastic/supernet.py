@@ -87,7 +87,9 @@ class Supernet(nn.Module):
 
         Raises DataError when one is missing or does not fit.
         """
-        return torch.from_numpy(in_rows({name: tensor.numpy() for name, tensor in inputs.items()}, self.inputs))
+        return torch.from_numpy(
+            in_rows({name: tensor.detach().cpu().numpy() for name, tensor in inputs.items()}, self.inputs)
+        )
 
     def walk(
         self, x: torch.Tensor, subnet: Sequence[str] | None = None, known: Sequence[torch.Tensor] = ()
