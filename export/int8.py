@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 Inputs = tuple[torch.Tensor, ...]
 
+_ONNX_LAYERS = {"Conv", "ConvTranspose", "Gemm", "MatMul", "LSTM", "GRU", "RNN"}
 LEAST_SNR_DB = 5.0
 """The least ratio of signal to noise that an int8 program may have: below it, a third of its output is noise."""
 
@@ -31,10 +32,12 @@ LEAST_SNR_DB = 5.0
 @dataclass(frozen=True)
 class Calibration:
     """What int8 programs are made with: some inputs of the block, and the least and largest value that the original
-    features have at cuts, by cut."""
+    features have at cuts, by cut. `row` is which of the inputs is a network's row of several inputs, None: none is.
+    What is computed from it before any weights stays as it is: a token's number has no scale."""
 
     inputs: Sequence[Inputs]
     ranges: Mapping[int, tuple[float, float]] = field(default_factory=dict)
+    row: int | None = None
 
 
 def onnx_int8(model: onnx.ModelProto, calibration: Calibration, place: Place) -> onnx.ModelProto:
@@ -57,7 +60,9 @@ def onnx_int8(model: onnx.ModelProto, calibration: Calibration, place: Place) ->
             given = next(self.inputs, None)
             return None if given is None else {name: x.numpy() for name, x in zip(names, given, strict=True)}
 
+    row = None if calibration.row is None else names[calibration.row]
     borders = [*zip(names, place.takes, strict=True), (model.graph.output[0].name, place.gives)]
+    borders = [(name, cut) for name, cut in borders if name != row]
     ranges = {name: calibration.ranges[cut] for name, cut in borders if cut in calibration.ranges}
     overrides = {name: [{"rmin": np.float32(low), "rmax": np.float32(high)}] for name, (low, high) in ranges.items()}
     copied = onnx.ModelProto()
@@ -72,9 +77,26 @@ def onnx_int8(model: onnx.ModelProto, calibration: Calibration, place: Place) ->
             per_channel=True,
             activation_type=QuantType.QUInt8,
             weight_type=QuantType.QInt8,
+            nodes_to_exclude=[] if row is None else _before_weights(model, row),
             extra_options={"TensorQuantOverrides": overrides, "QDQKeepRemovableActivations": _is_needed(model, ranges)},
         )
         return onnx.load(path)
+
+
+def _before_weights(model: onnx.ModelProto, row: str) -> list[str]:
+    """The names of the nodes that follow from an input before any layer with weights."""
+    tables = {each.name for each in model.graph.initializer if len(each.dims) > 1}
+    constants = {each.name for each in model.graph.initializer}
+    held, found = {row}, []
+    for node in model.graph.node:
+        read = {name for name in node.input if name} - constants
+        layer = node.op_type in _ONNX_LAYERS or (node.op_type == "Gather" and node.input[0] in tables)
+        if not node.input:
+            constants.update(node.output)
+        elif read <= held and not layer:
+            held.update(node.output)
+            found.append(node.name)
+    return found
 
 
 def _is_needed(model: onnx.ModelProto, ranges: Mapping[str, tuple[float, float]]) -> bool:
@@ -136,6 +158,8 @@ def executorch_int8(
                         output_qspec=of_source.output_qspec, _annotated=True
                     )
                     of_source.output_qspec = None
+            if calibration.row is not None:
+                _leave_before_weights(model, calibration.row)
             return model
 
     usual = get_symmetric_quantization_config(is_per_channel=True)
@@ -145,6 +169,24 @@ def executorch_int8(
     for given in calibration.inputs:
         prepared(*(x.contiguous(memory_format=_order(like)) for x, like in zip(given, inputs, strict=True)))
     return torch.export.export(convert_pt2e(prepared), inputs)
+
+
+def _leave_before_weights(model: torch.fx.GraphModule, row: int) -> None:
+    """Takes back what a quantiser noted on the nodes that follow from an input before any layer with weights."""
+    aten = torch.ops.aten
+    layers = {aten.linear, aten.addmm, aten.mm, aten.bmm, aten.matmul, aten.conv1d, aten.conv2d, aten.convolution}
+    layers |= {aten.conv_transpose2d, aten.embedding}
+    held = {[node for node in model.graph.nodes if node.op == "placeholder"][row]}
+    constants = {node for node in model.graph.nodes if node.op == "get_attr"}
+    for node in model.graph.nodes:
+        if node.op != "call_function":
+            continue
+        read = set(node.all_input_nodes) - constants
+        if not read:
+            constants.add(node)
+        elif read <= held and getattr(node.target, "overloadpacket", None) not in layers:
+            held.add(node)
+            node.meta.pop("quantization_annotation", None)
 
 
 def _order(like: torch.Tensor) -> torch.memory_format:

@@ -48,7 +48,8 @@ def main() -> None:
 
     def calibration(reads: tuple[int, ...]) -> Calibration:
         calibrate_on_one_thread()
-        return Calibration([tuple(x.unsqueeze(0) for x in xs) for xs in zip(*map(calibrating, reads))], ranges())
+        row = reads.index(0) if supernet.inputs and 0 in reads else None
+        return Calibration([tuple(x.unsqueeze(0) for x in xs) for xs in zip(*map(calibrating, reads))], ranges(), row)
 
     def made(exporter: Exporter, wanted: dict[str, Any], place: Place | None, known: Calibration | None) -> Any:
         backend, name = wanted["backend"], wanted["name"]

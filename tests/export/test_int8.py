@@ -237,3 +237,28 @@ def test_a_worker_calibrates_on_one_thread(monkeypatch: pytest.MonkeyPatch, tmp_
     options = on.infer_session.get_session_options()
     assert (before.intra_op_num_threads, options.intra_op_num_threads) == (0, 1)
     assert options.graph_optimization_level == before.graph_optimization_level
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_numbers_of_tokens_and_time_steps_have_no_scale(backend: str) -> None:
+    class Timed(nn.Module):
+        """Reads from one row a picture, a step of 1,000 and the number of one of 30,000 words."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.words = nn.Conv2d(3, 8, 3, padding=1), nn.Embedding(30_000, 8)
+            self.time = nn.Linear(8, 8)
+
+        def forward(self, row: torch.Tensor) -> torch.Tensor:
+            picture, step, word = row[:, :48].reshape(-1, 3, 4, 4), row[:, 48].long(), row[:, 49].long()
+            angles = step.float()[:, None] * torch.tensor([1.0, 0.3, 0.1, 0.03])
+            time = self.time(torch.cat([angles.sin(), angles.cos()], 1)) + self.words(word)
+            return torch.relu(self.first(picture)) + time[:, :, None, None]
+
+    torch.manual_seed(0)
+    pictures = torch.randn(16, 48)
+    rows = torch.cat([pictures, torch.randint(1000, (16, 1)).float(), torch.randint(30_000, (16, 1)).float()], 1)
+    calibration = Calibration([(row[None],) for row in rows], {0: (-4.0, 30_000.0)}, row=0)
+    made = export_program("b0", Timed().eval(), [rows[:1]], backend, Place("b0", (0,), 1), calibration)
+    assert made.snr_db is not None
+    assert made.snr_db > 20
