@@ -162,11 +162,36 @@ class Mixed(nn.Module):
         return self.b(self.a(x))
 
 
+class Wrapped(nn.Module):
+    """An encoder that looks at values, in a wrapper."""
+
+    class Encoder(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layers = nn.ModuleList(nn.Conv2d(3, 3, 3, padding=1) for _ in range(4))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            for layer in self.layers:
+                x = layer(x) if x.abs().max() < 1e6 else x
+            return x
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.encoder = self.Encoder()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.encoder(x)
+
+
 @pytest.mark.parametrize(
     ("model", "message"),
     [
         (Dense(), "Dense cannot be cut: .*'stem' is read in 5 places"),
         (Classes(), "Classes cannot be cut at its output: it is no float32 tensor with the batch first"),
+        (
+            Wrapped(),
+            "Wrapped cannot be cut: .*'encoder' was kept whole, because its control flow depends on the values",
+        ),
         (Mixed(), "Mixed has 3 places to cut, but no module with weights repeats"),
     ],
 )

@@ -227,9 +227,11 @@ def _batched_floats(node: fx.Node) -> bool:
 def _obstacle(flow: list[fx.Node], alive: list[int]) -> str:
     held = max(flow, key=lambda node: len(node.users))
     fewest = min((mask.bit_count() for mask in alive[1:-1]), default=0)
+    whole = next((node for node in flow if "kept_whole" in node.meta), None)
+    why = f"; {str(whole.target)!r} was kept whole, because {whole.meta['kept_whole']}" if whole else ""
     return (
         f"no tensor between its input and its output carries everything (at least {fewest} are needed at any place); "
-        f"{path_of(held) or held.name!r} is read in {len(held.users)} places"
+        f"{path_of(held) or held.name!r} is read in {len(held.users)} places{why}"
     )
 
 

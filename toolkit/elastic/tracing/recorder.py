@@ -289,6 +289,8 @@ class Tracer(fx.Tracer):
         # type() and not isinstance(): a _Value claims to be whatever it stands for.
         if issubclass(type(a), fx.Proxy):
             return a.node
+        if type(a).__module__ == "numpy" and getattr(a, "shape", None) == ():
+            a = a.item()  # a number that the model worked out with numpy
         if isinstance(a, tuple) and hasattr(a, "_fields"):
             a = tuple(a)  # a named one would be recorded as a call of its class
         return super().create_arg(a)
@@ -381,7 +383,7 @@ class Tracer(fx.Tracer):
         before, stack = set(self.graph.nodes), copy.copy(self.module_stack)
         try:
             return super().call_module(m, forward, args, kwargs)
-        except Exception:
+        except Exception as error:
             # What cannot be followed is kept whole. Its parts that were already recorded are taken back first.
             for node in reversed([node for node in self.graph.nodes if node not in before]):
                 self._forget(node)
@@ -390,6 +392,7 @@ class Tracer(fx.Tracer):
             path = self.path_of_module(m)
             self.module_stack[path] = (path, type(m))
             result = self.create_proxy("call_module", path, args, kwargs)
+            result.__dict__["node"].meta["kept_whole"] = (str(error).strip() or type(error).__name__).splitlines()[0]
             self.module_stack.popitem(last=True)
             return result
 
