@@ -200,12 +200,11 @@ def test_subnets_run_and_train(name: str) -> None:
             assert all(each.grad is None or each.grad.isfinite().all() for each in supernet.parameters())
 
 
-@pytest.mark.parametrize("name", ["text", "denoiser"])
-def test_both_engines_compute_what_torch_computes(name: str, tmp_path: Path) -> None:
-    model, inputs = several(1)[name]
+def test_both_engines_compute_what_torch_computes(tmp_path: Path) -> None:
+    model, inputs = several(1)["text"]
     supernet = elastify(model, inputs, kinds=(skip(),))
     pack = export_pack(supernet, tmp_path / "pack", metrics=("fidelity",), jobs=1)
-    arrays = {key: value.numpy() for key, value in several(1, seed=1)[name][1].items()}
+    arrays = {key: value.numpy() for key, value in several(1, seed=1)["text"][1].items()}
     x = pack.row(arrays)
     np.savez(tmp_path / "data.npz", **arrays)
     assert np.array_equal(pack.open_data(tmp_path / "data.npz").image(0), x)
