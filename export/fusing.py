@@ -14,12 +14,12 @@ from typing import Any
 
 from adaptivenet.toolkit.elastic import Supernet
 from adaptivenet.toolkit.errors import ExportError, GraphError, ProfileError
-from adaptivenet.toolkit.graph.graph import Block, BlockGraph, Subnet
+from adaptivenet.toolkit.graph.graph import Block, BlockGraph, Subnet, reads_together
 from adaptivenet.toolkit.graph.profiled import is_added, subnets_in
 from adaptivenet.toolkit.profiling.profile import Profile
 from torch import nn
 
-from .networks import one_program, reads_of
+from .networks import one_program
 
 
 def stretches_of(graph: BlockGraph, subnets: Iterable[Sequence[str]]) -> list[tuple[str, ...]]:
@@ -96,7 +96,7 @@ def fuse(supernet: Supernet, graph: BlockGraph, subnets: Sequence[Sequence[str]]
         floats = tuple(part.twin_of or part.name for part in parts)
         if floats not in blocks:
             start, end = new[parts[0].start], new[parts[-1].end]
-            place: dict[str, Any] = {"start": start, "end": end, "reads": [new[cut] for cut in reads_of(parts)]}
+            place: dict[str, Any] = {"start": start, "end": end, "reads": [new[cut] for cut in reads_together(parts)]}
             if len(parts) == 1:
                 own = replace(parts[0], name=floats[0], precision="float32", twin_of=None, **place)
                 modules[own.name] = supernet.blocks[own.name]

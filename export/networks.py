@@ -13,7 +13,7 @@ from adaptivenet.toolkit.elastic.models import unwrapped
 from adaptivenet.toolkit.elastic.tracing.stretches import Stretch, subgraph
 from adaptivenet.toolkit.elastic.tracing.trace import trace
 from adaptivenet.toolkit.errors import AdaptiveNetError, ExportError
-from adaptivenet.toolkit.graph.graph import Block, BlockGraph
+from adaptivenet.toolkit.graph.graph import Block, BlockGraph, reads_together
 from torch import fx, nn
 
 WHOLE = "whole"
@@ -49,11 +49,6 @@ def with_networks(supernet: Supernet, also: Mapping[str, nn.Module | str] | None
     )
 
 
-def reads_of(blocks: Sequence[Block]) -> tuple[int, ...]:
-    """The `reads` of consecutive blocks as one: what they name of the cuts before their start, ascending."""
-    return tuple(sorted({cut for block in blocks for cut in block.reads if cut < blocks[0].start}))
-
-
 def one_program(supernet: Supernet, path: Sequence[str]) -> fx.GraphModule:
     """The blocks of a path as one module. It leads from one cut to a later one, and takes what such a block reads.
 
@@ -62,7 +57,7 @@ def one_program(supernet: Supernet, path: Sequence[str]) -> fx.GraphModule:
     """
     graph = supernet.graph
     blocks = [graph[name] for name in path]
-    joined = Block("joined", blocks[0].start, blocks[-1].end, "joined", reads=reads_of(blocks))
+    joined = Block("joined", blocks[0].start, blocks[-1].end, "joined", reads=reads_together(blocks))
     program, root = fx.Graph(), nn.Module()
     features = {cut: program.placeholder(f"cut{cut}") for cut in graph.reads(joined)}
     for at, block in enumerate(blocks):

@@ -20,7 +20,7 @@ from ..data.inputs import Input
 from ..data.preprocessing import Preprocessing
 from ..errors import ModelError
 from ..freed import give_freed_memory_back
-from ..graph.graph import Block, BlockGraph, Cut
+from ..graph.graph import Block, BlockGraph, Cut, reads_together
 from .defaults import ordinary_defaults
 from .kinds import Kind, forget_blocks, merge, prune, skip
 from .models import load_model, unwrapped
@@ -141,7 +141,6 @@ def _add_alternatives(
             left_out[name] = f"{place}: it needs about {needed / 1e6:.3g} MB of memory"
             continue
         check_memory(f"the block {name} of {plain.source}", needed)
-        again = {cut for replaced in blocks[start:end] for cut in replaced.reads if cut < start}
         try:
             with within(patience.seconds):
                 made = kind.make(span, features[start : end + 1])
@@ -149,8 +148,9 @@ def _add_alternatives(
                     continue
                 made.eval()
                 block = Block(name, start, end, kind.name, place, kind.ratio)
-                if again and _taken(made) > len(plain.graph.reads(block)):
-                    block = replace(block, reads=tuple(sorted(again)))
+                reads = reads_together(blocks[start:end])
+                if reads and _taken(made) > len(plain.graph.reads(block)):
+                    block = replace(block, reads=reads)
                 modules[counted(block, made, features, plain.graph.reads(block))] = made
         except OutOfPatience:
             left_out[name] = f"{place}: it takes more than {patience.seconds:g} s"

@@ -117,6 +117,11 @@ class Block:
         return replace(self, name=f"{self.name}-int8", precision="int8", twin_of=self.name)
 
 
+def reads_together(blocks: Sequence[Block]) -> tuple[int, ...]:
+    """The `reads` of one block in place of these, which follow each other: what they name of the cuts before them."""
+    return tuple(sorted({cut for block in blocks for cut in block.reads if cut < blocks[0].start}))
+
+
 class Subnet(tuple[str, ...]):
     """A tuple of block names that is a path through `graph`; anything else cannot be built.
 
