@@ -11,7 +11,6 @@ from pathlib import Path
 
 import torch
 from adaptivenet.toolkit.atomic import write_file
-from adaptivenet.toolkit.data.inputs import noise_rows
 from adaptivenet.toolkit.data.preprocessing import Preprocessing
 from adaptivenet.toolkit.elastic import Supernet
 from adaptivenet.toolkit.elastic.supernet import checked_classes
@@ -29,7 +28,7 @@ from .calibration import check_calibration, in_int8, write_calibration
 from .fusing import front_of, fuse
 from .jobs import jobs_of, tasks_of, versions
 from .metrics import choose_metrics, metric_program, usual_metrics
-from .networks import with_networks
+from .networks import noise_for, with_networks
 from .workers import Answer, Program, run_tasks
 
 BACKENDS = tuple(SUFFIXES)
@@ -275,10 +274,8 @@ def _scratch() -> Iterator[str]:
 
 def _checked_sample(supernet: Supernet, sample: torch.Tensor | None) -> torch.Tensor:
     shape = supernet.graph.cuts[0].shape
-    if sample is None and supernet.inputs:
-        return torch.from_numpy(noise_rows(supernet.inputs))
     if sample is None:
-        return torch.randn(shape, generator=torch.Generator().manual_seed(0))
+        return noise_for(supernet)
     if tuple(sample.shape) != shape:
         raise ExportError(f"the sample has shape {tuple(sample.shape)}; the first cut has {shape}")
     return sample.float()

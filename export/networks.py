@@ -19,6 +19,13 @@ from torch import fx, nn
 WHOLE = "whole"
 
 
+def noise_for(supernet: Supernet) -> torch.Tensor:
+    """An input to run a network on where no better one is known, of the shape of its first cut."""
+    if supernet.inputs:
+        return torch.from_numpy(noise_rows(supernet.inputs))
+    return torch.randn(supernet.graph.cuts[0].shape, generator=torch.Generator().manual_seed(0))
+
+
 def with_networks(supernet: Supernet, also: Mapping[str, nn.Module | str] | None = None) -> Supernet:
     """The supernet, and in its graph the block `whole`, its oracle as one program, and a block for each of `also`.
 
@@ -91,15 +98,13 @@ def _nodes(module: fx.GraphModule, op: str) -> list[fx.Node]:
 
 def _other(supernet: Supernet, name: str, model: nn.Module | str) -> tuple[Block, fx.GraphModule]:
     """A network as a block. How far it is from the original is not known."""
-    first, last = supernet.graph.cuts[0], supernet.graph.cuts[-1]
+    last = supernet.graph.cuts[-1]
     source = model if isinstance(model, str) else type(model).__qualname__
-    inputs = supernet.inputs
-    if inputs:
-        example = torch.from_numpy(noise_rows(inputs))
-    else:
-        example = torch.randn(first.shape, generator=torch.Generator().manual_seed(0))
+    example = noise_for(supernet)
     try:
-        traced = trace(load_model(model) if isinstance(model, str) else unwrapped(model), example, None, inputs)
+        traced = trace(
+            load_model(model) if isinstance(model, str) else unwrapped(model), example, None, supernet.inputs
+        )
         start, *nodes, answer = traced.graph.nodes
         (end,) = answer.all_input_nodes
         module = subgraph(traced, Stretch(source, tuple(nodes), (start,), end, False))

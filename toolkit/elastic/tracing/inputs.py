@@ -9,7 +9,7 @@ a time step, a projected prompt) is computed once, and passed on.
 from __future__ import annotations
 
 import operator
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import torch
 from torch import fx
@@ -74,6 +74,7 @@ def note_constants(traced: fx.GraphModule, inputs: Sequence[Input]) -> None:
     depends = depending(traced.graph)
     first: list[fx.Node] = []  # what takes the first input out of the row, step by step
     steps = 2 if inputs[0].dtype == "float32" else 3
+    weights = {name for name, _ in traced.named_parameters()}
     for node in traced.graph.nodes:
         used = [each for each in node.all_input_nodes if each in depends]
         if not used or node not in depends or node.op == "output":
@@ -82,7 +83,7 @@ def note_constants(traced: fx.GraphModule, inputs: Sequence[Input]) -> None:
             node.meta["from_row"] = True
             if not first:
                 first.append(node)
-        elif _is_plain(traced, node) and all(map(is_from_row, used)):
+        elif _is_plain(traced, node, weights) and all(map(is_from_row, used)):
             if len(first) < steps and first[-1] in used:
                 first.append(node)
                 node.meta["from_row"] = True
@@ -92,15 +93,14 @@ def note_constants(traced: fx.GraphModule, inputs: Sequence[Input]) -> None:
                 node.meta["from_row"] = of_others or node.meta["dtype"] not in (None, "float32")
 
 
-def _is_plain(traced: fx.GraphModule, node: fx.Node) -> bool:
+def _is_plain(traced: fx.GraphModule, node: fx.Node, weights: Collection[str]) -> bool:
     """Whether an operation has no weights, multiplies no matrices, and nothing is written into its result."""
     if node.op == "call_module":
         module = traced.get_submodule(str(node.target))
         return type(module).__module__.startswith("torch.nn.") and not any(True for _ in module.parameters())
-    weights = (each for each in node.all_input_nodes if each.op == "get_attr")
     return (
         node.target is not operator.setitem
         and operation_name(node.target) not in _MULTIPLYING
         and not changed_later(node)
-        and not any(str(each.target) in dict(traced.named_parameters()) for each in weights)
+        and not any(each.op == "get_attr" and each.target in weights for each in node.all_input_nodes)
     )
