@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from adaptivenet.toolkit.elastic import Supernet, elastify, load_model, merge, prune
+from adaptivenet.toolkit.elastic import Supernet, elastify, load_model, merge, prune, skip
 from adaptivenet.toolkit.elastic.making import counted
 from adaptivenet.toolkit.errors import ModelError
 from adaptivenet.toolkit.graph.graph import Block
@@ -166,9 +166,9 @@ class Wrapped(nn.Module):
     """An encoder that looks at values, in a wrapper."""
 
     class Encoder(nn.Module):
-        def __init__(self) -> None:
+        def __init__(self, width: int = 3) -> None:
             super().__init__()
-            self.layers = nn.ModuleList(nn.Conv2d(3, 3, 3, padding=1) for _ in range(4))
+            self.layers = nn.ModuleList(nn.Conv2d(width, width, 3, padding=1) for _ in range(4))
 
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             for layer in self.layers:
@@ -193,6 +193,10 @@ class Wrapped(nn.Module):
             "Wrapped cannot be cut: .*'encoder' was kept whole, because its control flow depends on the values",
         ),
         (Mixed(), "Mixed has 3 places to cut, but no module with weights repeats"),
+        (
+            nn.Sequential(nn.Conv2d(3, 8, 1), Wrapped.Encoder(8), Wrapped.Encoder(8)),
+            "no module with weights repeats .* block by block; '1' was kept whole, because its control flow depends",
+        ),
     ],
 )
 def test_a_model_that_cannot_be_cut_says_where(model: nn.Module, message: str) -> None:
@@ -254,3 +258,45 @@ def test_layers_that_are_given_a_view_of_a_weight_are_counted() -> None:
     module, feature = Places(), torch.randn(1, 8)
     assert counted(Block("b00-own", 0, 1, "own"), module, [feature, feature], (0,)).macs == 64
     assert all(parameter.requires_grad for parameter in module.parameters())
+
+
+class Free(torch.autograd.Function):
+    """A product with a derivative of its own."""
+
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+        ctx.save_for_backward(x, weight)
+        return x @ weight
+
+    @staticmethod
+    def backward(ctx: Any, gradient: torch.Tensor) -> Any:
+        raise NotImplementedError
+
+
+class Asking(nn.Module):
+    """What asks for gradients in its forward, as attention without its own kernel may, and has a view of it read."""
+
+    def __init__(self, whole: bool) -> None:
+        super().__init__()
+        self.weight, self.norm, self.out = nn.Parameter(torch.randn(8, 8) / 3), nn.LayerNorm(8), nn.Linear(8, 8)
+        self.whole = whole
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if self.whole and x.sum() > 1e9:
+            return x
+        own = Free.apply(self.norm(x), self.weight) + torch.zeros_like(x).requires_grad_()
+        asking = torch.ones_like(x).requires_grad_()
+        return x + own + self.out(asking.view(x.shape[0], -1, 8))
+
+
+@pytest.mark.parametrize("whole", [False, True])
+def test_blocks_that_ask_for_gradients_are_counted(whole: bool) -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(4, 8), *(Asking(whole and at == 1) for at in range(4)), nn.Linear(8, 3)).eval()
+    x = torch.randn(2, 5, 4)
+    supernet = elastify(model, x[:1], kinds=(merge(2), skip()))
+    assert [supernet.graph[name].macs for name in supernet.graph.oracle[1:5]] == [640] * 4
+    elastic = {block.start for block in supernet.alternatives()}
+    assert elastic == ({1, 3, 4} if whole else {1, 2, 3, 4})
+    with torch.no_grad():
+        torch.testing.assert_close(supernet(x), model(x))

@@ -231,17 +231,14 @@ def counted(block: Block, module: nn.Module, features: Sequence[torch.Tensor], r
 
     Raises ModelError when it does not lead from its first cut to its last.
     """
-    trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
     try:
-        for parameter in trained:  # the counter fails where a layer is given a view of one that does
-            parameter.requires_grad_(False)
         with torch.no_grad(), FlopCounterMode(display=False) as counter:
+            # Its hooks on modules tell whose operations they are. They fail on a tensor that asks for a gradient, such
+            # as a view of a weight, or what a model calls `requires_grad_` on.
+            counter.mod_tracker.__exit__()
             answer = module(*(features[cut] for cut in reads))
     except Exception as error:  # a kind of the user's own may fail in any way
         raise ModelError(f"block {block.name!r} of kind {block.kind!r} does not run: {error}") from error
-    finally:
-        for parameter in trained:
-            parameter.requires_grad_(True)
     expected = features[block.end]
     if not isinstance(answer, torch.Tensor) or (answer.shape, answer.dtype) != (expected.shape, expected.dtype):
         shape = tuple(answer.shape) if isinstance(answer, torch.Tensor) else type(answer).__name__

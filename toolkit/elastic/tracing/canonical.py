@@ -19,12 +19,18 @@ from torch import fx, nn
 def canonical(traced: fx.GraphModule, values: dict[fx.Node, Any]) -> fx.GraphModule:
     """The same computation with layers as `torch.nn` modules and without in-place operations. Changes `traced`.
 
+    What asks for gradients is left out: what is trained is the supernet's to say.
+
     `values` holds what each node was in an example run; the nodes that are added here are added to it.
     """
     in_place = {path for path, module in traced.named_modules(remove_duplicate=False) if _in_place_module(module)}
     for path in in_place:
         traced.get_submodule(path).inplace = False  # type: ignore[assignment]
     for node in list(traced.graph.nodes):
+        if node.op == "call_method" and node.target == "requires_grad_":  # it gives its tensor, as it is
+            node.replace_all_uses_with(node.args[0])
+            traced.graph.erase_node(node)
+            continue
         if node.op == "call_function":
             _layer_from_function(traced, node, values)
         if operation_name(node.target) in ("addmm", "matmul", "mm"):

@@ -227,12 +227,16 @@ def _batched_floats(node: fx.Node) -> bool:
 def _obstacle(flow: list[fx.Node], alive: list[int]) -> str:
     held = max(flow, key=lambda node: len(node.users))
     fewest = min((mask.bit_count() for mask in alive[1:-1]), default=0)
-    whole = next((node for node in flow if "kept_whole" in node.meta), None)
-    why = f"; {str(whole.target)!r} was kept whole, because {whole.meta['kept_whole']}" if whole else ""
     return (
         f"no tensor between its input and its output carries everything (at least {fewest} are needed at any place); "
-        f"{path_of(held) or held.name!r} is read in {len(held.users)} places{why}"
+        f"{path_of(held) or held.name!r} is read in {len(held.users)} places{why_whole(flow)}"
     )
+
+
+def why_whole(nodes: Iterable[fx.Node]) -> str:
+    """What the first of the nodes that could not be followed is, and why; empty where all could be."""
+    whole = next((node for node in nodes if "kept_whole" in node.meta), None)
+    return f"; {str(whole.target)!r} was kept whole, because {whole.meta['kept_whole']}" if whole else ""
 
 
 def modules_of(node: fx.Node) -> list[str]:

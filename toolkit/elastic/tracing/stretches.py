@@ -19,7 +19,17 @@ from torch import fx, nn
 
 from ...errors import ModelError
 from .canonical import is_live
-from .cuts import Cuts, find_cuts, is_derivable, is_from_row, is_weighted, mixes_channels, modules_of, path_of
+from .cuts import (
+    Cuts,
+    find_cuts,
+    is_derivable,
+    is_from_row,
+    is_weighted,
+    mixes_channels,
+    modules_of,
+    path_of,
+    why_whole,
+)
 from .granularity import Granularity, joined
 from .joining import with_joined_cuts
 from .repeats import repeats, structure
@@ -279,6 +289,7 @@ def _stretches(traced: fx.GraphModule, cuts: Cuts, units: list[_Place]) -> list[
         raise ModelError(
             f"{traced._get_name()} has {len(cuts.places)} places to cut, but no module with weights repeats between "
             f"them: there is nothing to merge or to prune block by block{_obstacle(traced, cuts)}"
+            f"{why_whole(cuts.flow)}"
         )
     runs: list[tuple[_Place | None, list[fx.Node]]] = []
     for number, nodes in enumerate(segments):
