@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import random
 import warnings
 from collections.abc import Sequence
+from weakref import ref
 
 import numpy as np
 import pytest
@@ -11,6 +13,7 @@ import torch
 from adaptivenet.export.programs import export_program
 from adaptivenet.toolkit.devices.local.executorch_engine import ROOM, ExecuTorchEngine
 from adaptivenet.toolkit.devices.local.interpreter import Program
+from adaptivenet.toolkit.errors import DeviceError
 from torch import nn
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -150,6 +153,46 @@ def test_one_feature_may_be_given_twice(engine: ExecuTorchEngine) -> None:
     for operands, expected in (([one, one], 3 * x), ([one, other], 2 * x + y), ([other, one], 2 * y + x)):
         np.testing.assert_allclose(engine.array(program(operands)), expected.numpy(), atol=1e-5)
     np.testing.assert_array_equal(engine.array(one), x.numpy())
+
+
+def test_programs_that_several_chains_share_read_what_they_are_given_last(engine: ExecuTorchEngine) -> None:
+    """In a chain that runs again nothing is handed over, until another chain has used a program of it."""
+    modules = {"a": conv(3, 8), "b": conv(3, 8), "c": conv(8, 8), "d": nn.Identity(), "e": conv(8, 4)}
+    feature = torch.randn(1, 8, 8, 8)
+    programs = {
+        name: loaded(engine, module, feature if name in "cde" else torch.randn(SHAPE))[0]
+        for name, module in modules.items()
+    }
+    programs["f"] = loaded_with_copies(engine, modules["c"], feature)
+    modules["f"] = modules["c"]
+    rng = random.Random(0)
+    chains = ["ace", "bce", "ade", "bde", "afe", "bfdce"]
+    for path in [*chains, *(each for each in rng.choices(chains, k=20) for _ in range(2))]:
+        image = torch.randn(SHAPE)
+        given, expected = engine.tensor(image.numpy(), rng.choice(["contiguous", "channels_last"])), image
+        for name in path:
+            given = programs[name]([given], keep=False)
+            with torch.no_grad():
+                expected = modules[name](expected)
+        np.testing.assert_allclose(engine.array(given), expected.numpy(), atol=1e-5)
+
+
+def test_what_a_tensor_holds_now_is_read_and_no_tensor_is_kept(engine: ExecuTorchEngine) -> None:
+    module, x = conv(3, 4), torch.randn(SHAPE)
+    program, layout = loaded(engine, module, x)
+    given = engine.tensor(x.numpy(), layout)
+    for image in (x, torch.randn(SHAPE)):
+        given.copy_(image)
+        with torch.no_grad():
+            np.testing.assert_allclose(engine.array(program([given])), module(image).numpy(), atol=1e-5)
+    alive = ref(given)
+    del given
+    assert alive() is None
+    with pytest.raises(DeviceError, match="block 'b' failed on executorch"):
+        program([engine.tensor(np.zeros((1, 3, 4, 4), np.float32), layout)])
+    with torch.no_grad():
+        expected = module(x).numpy()
+    np.testing.assert_allclose(engine.array(program([engine.tensor(x.numpy(), layout)])), expected, atol=1e-5)
 
 
 @pytest.mark.parametrize(

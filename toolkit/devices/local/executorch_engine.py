@@ -17,8 +17,9 @@ from contextlib import contextmanager, redirect_stderr
 from importlib.metadata import version
 from io import StringIO, TextIOBase
 from math import prod
+from operator import is_
 from typing import Any, TextIO
-from weakref import WeakSet
+from weakref import WeakSet, ref
 
 import numpy as np
 from numpy.typing import NDArray
@@ -81,12 +82,14 @@ class ExecuTorchEngine:
                 )
                 method = program.load_method("forward")
                 meta = method.method_meta()
-                inputs = [_type(meta.input_tensor_meta(index)) for index in range(meta.num_inputs())]
-                outputs = [_type(meta.output_tensor_meta(index)) for index in range(meta.num_outputs())]
+                inputs = [meta.input_tensor_meta(index) for index in range(meta.num_inputs())]
+                outputs = [meta.output_tensor_meta(index) for index in range(meta.num_outputs())]
             except RuntimeError as error:
                 raise DeviceError(f"{what} does not load on executorch {self.version}: {error}{told()}") from error
-        check_signature(what, takes, gives, inputs, outputs)
-        return _Program(what, method, layout, self._formats[layout], (data, program))
+        check_signature(what, takes, gives, [*map(_type, inputs)], [*map(_type, outputs)])
+        reads_in_place = not any(each.is_memory_planned() for each in inputs)
+        gives_in_place = all(each.is_memory_planned() for each in outputs)
+        return _Program(what, method, layout, self._formats[layout], (data, program), reads_in_place, gives_in_place)
 
     def tensor(self, array: NDArray[Any], layout: str) -> Tensor:
         """See `Engine.tensor`."""
@@ -114,23 +117,59 @@ def import_libraries() -> tuple[Any, Any]:
 
 
 class _Program:
-    """A loaded method, and the bytes it points into."""
+    """A loaded method, and the bytes it points into.
 
-    def __init__(self, what: str, method: Any, layout: str, memory_format: Any, memory: tuple[Any, ...]) -> None:
+    A method reads its inputs where they were when it was given them, until it is given others, and its output always
+    lies in the same memory. So the one tensor stands for that output, and where a program is given what it was given
+    before, as by a chain that runs again, it is only executed: to hand over tensors takes longer than their bytes.
+    """
+
+    def __init__(
+        self,
+        what: str,
+        method: Any,
+        layout: str,
+        memory_format: Any,
+        memory: tuple[Any, ...],
+        reads_in_place: bool,
+        gives_in_place: bool,
+    ) -> None:
         self._what = what
         self._method = method
         self._layout = layout
         self._format = memory_format
         self._memory = memory
+        self._reads_in_place, self._gives_in_place = reads_in_place, gives_in_place
+        self._given: tuple[ref[Tensor], ...] = ()  # what the method reads, where that is what the caller has
+        self._output: Tensor | None = None
         _loaded.add(self)
 
     def __call__(self, operands: Sequence[Tensor], keep: bool = True) -> Tensor:
-        inputs = [each if self._has_layout(each) else _with_room(each, self._layout) for each in operands]
         try:
-            output = self._method(inputs, False)[0]
+            output = self._executed(operands)
         except RuntimeError as error:
             raise DeviceError(f"{self._what} failed on executorch: {error}") from error
         return _with_room(output, self._layout) if keep else output
+
+    def _executed(self, operands: Sequence[Tensor]) -> Tensor:
+        if self._output is not None and self._has(operands):
+            self._method.execute()
+            return self._output
+        self._given = ()
+        inputs = [each if self._has_layout(each) else _with_room(each, self._layout) for each in operands]
+        output = self._output
+        if output is None:
+            (output,) = self._method(inputs, False)
+            self._output = output if self._gives_in_place else None
+        else:
+            self._method.set_inputs(inputs)
+            self._method.execute()
+        if self._reads_in_place and all(map(is_, inputs, operands)):
+            self._given = tuple(map(ref, operands))
+        return output
+
+    def _has(self, operands: Sequence[Tensor]) -> bool:
+        return len(self._given) == len(operands) and all(own() is each for own, each in zip(self._given, operands))
 
     def _has_layout(self, operand: Tensor) -> bool:
         return bool(
