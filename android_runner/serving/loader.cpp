@@ -18,7 +18,7 @@
 namespace adaptivenet {
 namespace {
 
-constexpr std::size_t kMostScratches = 2;  // of a subnet that serves, or it is loaded once more
+constexpr std::size_t kMostScratches = 1;  // of a subnet that serves, or it is loaded once more
 constexpr int kNice = 10;  // of 0 to 19: the loader yields to others, but on a busy device it still gets on
 
 std::string in_mb(std::int64_t bytes) {
@@ -233,8 +233,9 @@ bool Loader::scattered(const Target& target) const {
   return found.size() > kMostScratches;
 }
 
-// After some switches every block of a subnet may have scratch memory of its own, which is as large as what it computes
-// on the way. Loaded together, all share one. This is done beside the old ones, as any other load.
+// After switches the blocks of a subnet have several scratch memories, each as large as what a block computes on the
+// way. Loaded together, all share one. This is done beside the old ones, as any other load, and given up for a newer
+// one.
 Loader::Step Loader::tidy(const Target& target) {
   if (cannot_tidy_ || !scattered(target)) return Step::kSettled;
   if (tidied_.empty()) {
