@@ -23,6 +23,7 @@ _ALWAYS_THE_SAME = (
 _NEVER_CHANGED = ("torch.fx.traceback", "NodeSource")
 
 
+@functools.cache
 def remember_tables() -> None:
     """Makes this process compute the exporters' tables once, and copy no notes on where nodes come from."""
     with contextlib.suppress(ImportError, AttributeError):
@@ -35,6 +36,12 @@ def remember_tables() -> None:
             setattr(owner, name, staticmethod(cached) if isinstance(owner, type) else cached)
         except (ImportError, AttributeError):
             continue
+
+
+def compute_onnx_table() -> None:
+    """Computes the table for ONNX before an export asks for it."""
+    with contextlib.suppress(ImportError, AttributeError):
+        _found(*_ALWAYS_THE_SAME[1])()
 
 
 @functools.cache

@@ -1,7 +1,9 @@
-"""A process that exports blocks, one task a line: `python -m adaptivenet.export.worker SUPERNET FEATURES OUT`.
+"""A process that exports blocks, one task a line: `python -m adaptivenet.export.worker`.
 
-Reads tasks as json lines from standard input and answers each with one line a program on standard output. It loads the
-saved supernet once. Nothing but these lines goes to standard output: what libraries print goes to standard error.
+The first line on standard input is what it works on, as json: its `arguments`, which are the paths of the supernet, of
+the features and of the folder for programs, and the `folder` and the `environment` to work in. Each line after that is
+a task, which is answered with one line a program on standard output. It loads the saved supernet once. Nothing but
+these lines goes to standard output: what libraries print goes to standard error.
 """
 
 from __future__ import annotations
@@ -20,6 +22,9 @@ def main() -> None:
     """Answers tasks until standard input ends."""
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
+    known = json.loads(sys.stdin.readline())
+    os.chdir(known["folder"])
+    os.environ.update(known["environment"])
 
     import torch
     from adaptivenet.toolkit.elastic import Supernet
@@ -34,7 +39,7 @@ def main() -> None:
     from .programs import Exporter
 
     torch.set_num_threads(1)
-    supernet_path, features_path, out = (Path(argument) for argument in sys.argv[1:4])
+    supernet_path, features_path, out = (Path(argument) for argument in known["arguments"])
     supernet = Supernet.load(supernet_path)
     features = load_file(features_path)
 

@@ -1,13 +1,14 @@
 """Several export processes side by side.
 
-They are programs of their own, not forks: a fork of a process in which torch has run threads can hang, and starting
-from a script must not run that script again.
+They are no forks of this process: a fork of one in which torch has run threads can hang, and starting from a script
+must not run that script again. On Linux they are forks of one that has imported what they need (`forks`).
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -18,6 +19,9 @@ from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import IO, Any
 
+from .forks import Fork, Forks, forks_of_an_export
+
+FORKS = sys.platform == "linux"  # elsewhere a fork is not safe, and every worker imports what it needs itself
 Program = dict[str, Any]  # `id` and `backend`; of a block also its `name`, and whether it is in `int8`
 Task = dict[str, Any]  # a `block` or a `metric`, and the `programs` that are wanted of it
 Answer = dict[str, Any]
@@ -40,14 +44,36 @@ def run_tasks(
     count = min(jobs, len(tasks))
     others = threading.Semaphore(max(0, count - 1))
     workers: list[_Worker] = []
-    try:
-        for _ in range(count):
-            workers.append(_Worker(arguments, waiting, finished, others))
-        for _ in range(sum(len(task["programs"]) for task in tasks)):
-            done(*finished.get())
-    finally:
-        for worker in workers:
-            worker.stop()
+    backends = sorted({program["backend"] for task in tasks for program in task["programs"]})
+    with forks_of_an_export() as forks:
+        try:
+            for _ in range(count):
+                workers.append(
+                    _Worker(lambda log: _started(forks, backends, arguments, log), waiting, finished, others)
+                )
+            for _ in range(sum(len(task["programs"]) for task in tasks)):
+                done(*finished.get())
+        finally:
+            for worker in workers:
+                worker.stop()
+
+
+def _started(
+    forks: Forks, backends: Sequence[str], arguments: Sequence[Path], log: IO[str]
+) -> Fork | subprocess.Popen[str]:
+    """A worker that knows what it works on. Raises OSError when none can be started."""
+    process: Fork | subprocess.Popen[str]
+    if FORKS:
+        process = forks.start(backends, log)
+    else:
+        command = [sys.executable, "-m", "adaptivenet.export.worker"]
+        process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True)
+    assert process.stdin
+    known = {"arguments": [*map(str, arguments)], "folder": os.getcwd(), "environment": {**os.environ}}
+    with contextlib.suppress(OSError):  # it has ended, which is seen when it is given a task
+        process.stdin.write(json.dumps(known) + "\n")
+        process.stdin.flush()
+    return process
 
 
 class _Worker:
@@ -58,12 +84,12 @@ class _Worker:
 
     def __init__(
         self,
-        arguments: Sequence[Path],
+        start: Callable[[IO[str]], Fork | subprocess.Popen[str]],
         waiting: SimpleQueue[Task],
         finished: SimpleQueue[tuple[Program, Answer]],
         others: threading.Semaphore,
     ) -> None:
-        self._arguments, self._waiting, self._finished, self._others = arguments, waiting, finished, others
+        self._start_process, self._waiting, self._finished, self._others = start, waiting, finished, others
         self._stopping = threading.Lock()
         self._stopped = False
         self._start()
@@ -72,13 +98,7 @@ class _Worker:
 
     def _start(self) -> None:
         self._log: IO[str] = tempfile.TemporaryFile("w+", errors="replace")  # noqa: SIM115 - as long as the process
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "adaptivenet.export.worker", *map(str, self._arguments)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._log,
-            text=True,
-        )
+        self._process = self._start_process(self._log)
 
     def _feed(self) -> None:
         while True:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+from adaptivenet.export.forks import keep_forks
 from adaptivenet.toolkit.data import Dataset, open_data
 from adaptivenet.toolkit.devices.base import Session
 from adaptivenet.toolkit.devices.connect import connect
@@ -41,6 +42,13 @@ pytest.register_assert_rewrite("commands", "small_training")
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
     skip_without_phone(item)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def forks() -> Iterator[None]:
+    """All exports have their workers from one process, which imports what they need once."""
+    with keep_forks():
+        yield
 
 
 @pytest.fixture(scope="session")

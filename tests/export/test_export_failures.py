@@ -8,6 +8,7 @@ import platform
 import signal
 import subprocess
 import sys
+import tempfile
 import textwrap
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from typing import Any
 import pytest
 import torch
 from adaptivenet.export import export_pack
+from adaptivenet.export.forks import Forks, keep_forks
 from adaptivenet.export.workers import run_tasks
 from adaptivenet.toolkit.elastic import Kind, Supernet, elastify, merge, prune, skip
 from adaptivenet.toolkit.errors import ExportError
@@ -54,7 +56,12 @@ def test_a_supernet_of_one_path_is_not_exported_unless_int8_makes_it_several(tmp
     assert pack.graph.of_blocks.count() > 1
 
 
-def test_a_worker_that_is_killed_leaves_nothing(net: Supernet, tmp_path: Path) -> None:
+@pytest.mark.parametrize("forked", [True, False])
+def test_a_worker_that_is_killed_leaves_nothing(
+    forked: bool, net: Supernet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("adaptivenet.export.workers.FORKS", forked)
+
     def kill(done: int, total: int, what: str) -> None:
         for process in workers():
             os.kill(process, signal.SIGKILL)
@@ -73,7 +80,7 @@ def test_where_no_worker_can_be_started_any_more_every_program_has_an_answer(
     start, started = subprocess.Popen, []
 
     def without_memory(command: list[str], **options: Any) -> subprocess.Popen[str]:
-        if len(started) == jobs:
+        if started:
             raise OSError(errno.ENOMEM, "Cannot allocate memory")
         started.append(start([sys.executable, "-c", "raise SystemExit('no memory')"], **options))
         return started[-1]
@@ -82,10 +89,11 @@ def test_where_no_worker_can_be_started_any_more_every_program_has_an_answer(
     programs = [{"id": str(at), "name": f"b{at // 2:02d}", "backend": "onnx"} for at in range(8)]
     tasks = [{"block": f"b{at:02d}", "programs": programs[2 * at : 2 * at + 2]} for at in range(4)]
     errors: dict[str, str] = {}
-    run_tasks(tasks, [], jobs, lambda program, answer: errors.update({program["id"]: answer["error"]}))
+    with keep_forks():  # its own, which is not running yet
+        run_tasks(tasks, [], jobs, lambda program, answer: errors.update({program["id"]: answer["error"]}))
     assert sorted(errors) == [program["id"] for program in programs]
     died = [error for error in errors.values() if error.startswith("a worker died with status 1")]
-    assert len(died) == jobs
+    assert len(died) == jobs, "all workers are forked by what was started"
     assert {*errors.values()} - {*died} == {
         "no worker can be started in place of one that died: Cannot allocate memory"
     }
@@ -122,7 +130,14 @@ def traced(module: nn.Module) -> torch.fx.GraphModule:
 
 
 def workers() -> list[int]:
-    """The export workers that this process started and that still run."""
+    """The export workers of this process that still run: its own, and those that were forked for it."""
+    forking = children(os.getpid(), b"adaptivenet.export.forks")
+    forked = [worker for each in forking for worker in children(each, b"adaptivenet.export.forks")]
+    return forked + children(os.getpid(), b"adaptivenet.export.worker")
+
+
+def children(of: int, program: bytes) -> list[int]:
+    """The processes that a process has started and that run a program."""
     found = []
     for status in Path("/proc").glob("[0-9]*/stat"):
         try:
@@ -130,9 +145,26 @@ def workers() -> list[int]:
             command = (status.parent / "cmdline").read_bytes()
         except (OSError, IndexError):
             continue
-        if parent == os.getpid() and b"adaptivenet.export.worker" in command:
+        if parent == of and program in command:
             found.append(int(status.parent.name))
     return found
+
+
+def test_where_what_forks_workers_is_killed_another_one_does() -> None:
+    before = set(children(os.getpid(), b"adaptivenet.export.forks"))
+    forks = Forks()
+    with tempfile.TemporaryFile("w+") as log:
+        first = forks.start([], log)
+        (source,) = set(children(os.getpid(), b"adaptivenet.export.forks")) - before
+        os.kill(source, signal.SIGKILL)
+        assert first.wait() == -signal.SIGKILL
+        second = forks.start([], log)
+        second.stdin.close()
+        assert second.wait() == 1, "it was told nothing"
+        third = forks.start([], log)
+        forks.close()
+        assert third.wait() == 128 + signal.SIGTERM
+    assert set(children(os.getpid(), b"adaptivenet.export.forks")) == before
 
 
 def test_an_interrupt_leaves_nothing(net: Supernet, tmp_path: Path) -> None:
