@@ -335,6 +335,11 @@ def test_a_network_of_several_inputs_is_made_elastic_and_trained(workplace: Path
         ("mask", (1, 6), "bool"),
     ]
     assert any(block.reads == (0,) and not block.is_original for block in supernet.graph.blocks)
+    held = dict(np.load("text.npz"))
+    np.savez("wrong.npz", **{**held, "token_ids": np.where(np.arange(24)[:, None] == 20, -1, held["token_ids"])})
+    assert "wrong.npz: 'token_ids' has -1 in row 20 (from 0 on), and the network's table the numbers from 0 to 29" in (
+        error_of(call(elastify, *arguments, "--data", "wrong.npz"))
+    )
     assert "no array 'token_ids', which the network reads; it holds images, labels" in error_of(
         call(elastify, *arguments, "--data", "pictures.npz")
     )

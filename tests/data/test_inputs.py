@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -66,6 +67,16 @@ def test_inputs_that_do_not_fit_are_named(changed: dict[str, Any], message: str)
     held = {name: value for name, value in (HELD | changed).items() if value is not None}
     with pytest.raises(DataError, match=message):
         in_rows(held, [IDS, MASK], "some.npz")
+
+
+@pytest.mark.parametrize(("wrong", "place"), [(-1, 0), (8, 1), (-(2**24), 1)])
+def test_numbers_that_the_table_does_not_have_are_named(wrong: int, place: int) -> None:
+    ids = HELD["ids"].copy()
+    ids[place, 2] = wrong
+    message = f"some.npz: 'ids' has {wrong} in row {place} .from 0 on., and the network's table the numbers from 0 to 7"
+    assert in_rows(HELD, [replace(IDS, below=8), replace(MASK, below=2)])[1, 3] == 7
+    with pytest.raises(DataError, match=message):
+        in_rows({**HELD, "ids": ids}, [replace(IDS, below=8), MASK], "some.npz")
 
 
 def test_numbers_that_are_not_finite_are_refused() -> None:

@@ -22,11 +22,17 @@ _LARGEST = 1 << 24  # up to it float32 has every whole number
 
 @dataclass(frozen=True)
 class Input:
-    """One of a network's inputs: its name in the network's `forward`, its shape at batch size 1, its type."""
+    """One of a network's inputs: its name in the network's `forward`, its shape at batch size 1, its type.
+
+    `below` is how many rows the network's table has that its whole numbers are looked up in, as the numbers of tokens
+    are in an embedding: they are 0 to `below - 1`. None: they are not looked up, or it is not known. It is told from
+    the network's blocks, and not written.
+    """
 
     name: str
     shape: tuple[int, ...]
     dtype: str = "float32"
+    below: int | None = None
 
     def to_json(self) -> dict[str, Any]:
         """As supernets and packs have it."""
@@ -69,7 +75,7 @@ def in_rows(
     """The arrays of all inputs, of shapes `(N, *shape[1:])`, as float32 rows `(N, width)`.
 
     Raises DataError, naming `name` and the input, when one is missing or does not fit: another shape, a type that its
-    own cannot hold, a number that is not finite, or a whole one that float32 does not have.
+    own cannot hold, a number that is not finite, or a whole one that float32, or the network's table, does not have.
     """
     rows = []
     for each in inputs:
@@ -94,8 +100,15 @@ def _checked(values: npt.NDArray[Any], each: Input, name: str) -> npt.NDArray[np
     if not np.can_cast(values.dtype, each.dtype, "same_kind"):
         raise DataError(f"{what} has dtype {values.dtype}; give {each.dtype}")
     rows = values.reshape(len(values), each.width)
-    if each.dtype != "float32" and rows.size and not -_LARGEST <= int(rows.min()) <= int(rows.max()) <= _LARGEST:
-        raise DataError(f"{what} has whole numbers beyond {_LARGEST}, which cannot be told apart in float32")
+    if each.dtype != "float32" and rows.size:
+        if not -_LARGEST <= int(rows.min()) <= int(rows.max()) <= _LARGEST:
+            raise DataError(f"{what} has whole numbers beyond {_LARGEST}, which cannot be told apart in float32")
+        wrong = np.zeros_like(rows, bool) if each.below is None else (rows < 0) | (rows >= each.below)
+        if wrong.any():
+            raise DataError(
+                f"{what} has {rows[wrong][0]} in row {np.argwhere(wrong)[0][0]} (from 0 on), and the network's table "
+                f"the numbers from 0 to {(each.below or 0) - 1}: give the numbers that the network was trained with"
+            )
     rows = rows.astype(np.float32)
     if not np.isfinite(rows).all():
         raise DataError(f"{what} holds NaN or infinite values; remove them")

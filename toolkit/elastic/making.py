@@ -27,7 +27,7 @@ from .models import load_model, unwrapped
 from .patience import OutOfPatience, Patience, bytes_needed, check_memory, within
 from .supernet import Supernet, checked_classes
 from .tracing.granularity import Granularity, checked
-from .tracing.inputs import inputs_of, packed
+from .tracing.inputs import inputs_of, row_of
 from .tracing.stretches import Stretch, discover, reads_of, subgraph, taps_of
 from .tracing.trace import trace
 
@@ -62,7 +62,8 @@ def elastify(
     or so many in a row. The model itself is not changed. Raises ModelError when the model cannot be traced or cut,
     saying where and why, when a kind makes a module that does not lead from its first cut to its last, when no block
     allows an alternative of any kind, when there is not one name for each class, when an original block takes longer
-    than the patience, or when there is not enough memory.
+    than the patience, or when there is not enough memory; DataError when one of several inputs holds numbers that its
+    row cannot.
     """
     tags = [(kind.tag or kind.name, kind.length) for kind in kinds]
     if len(set(tags)) < len(tags):
@@ -88,7 +89,8 @@ def elastify(
     graph = BlockGraph(plain.graph.cuts, list(modules), plain.graph.taps)
     supernet = Supernet(graph, {block.name: made for block, made in modules.items()}, source, preprocessing)
     supernet.left_out = left_out
-    supernet.outputs, supernet.inputs = tuple(traced.meta["outputs"]), inputs
+    supernet.outputs = tuple(traced.meta["outputs"])
+    supernet.take_inputs(inputs)
     supernet.classes = None if classes is None else checked_classes(classes, supernet.scores)
     return supernet
 
@@ -96,7 +98,8 @@ def elastify(
 def _row_of(example: torch.Tensor | Mapping[str, torch.Tensor]) -> tuple[tuple[Input, ...], torch.Tensor]:
     """The network's several inputs, and the example as their row; of a network with one input, none and the example."""
     if isinstance(example, Mapping):
-        return inputs_of(example), packed([*example.values()])
+        inputs = inputs_of(example)
+        return inputs, row_of(example, inputs, "the example")
     if not isinstance(example, torch.Tensor) or example.dim() < 2 or example.dtype != torch.float32:
         raise ModelError(
             "the example must be a float32 tensor, batch first, for instance of shape (1, 3, 224, 224), or a dict of "

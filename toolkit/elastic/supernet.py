@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from ..atomic import check_folder, new_folder, write_file
-from ..data.inputs import Input, in_rows
+from ..data.inputs import Input
 from ..data.preprocessing import Preprocessing
 from ..documents import parse_json
 from ..errors import ModelError, PackError, PreprocessingError
@@ -23,6 +23,7 @@ from ..graph.graph import Block, BlockGraph, Cut, Subnet
 from ..pack.trained_on import TrainedOn
 from . import recipe
 from .defaults import ordinary_defaults
+from .tracing.inputs import limited, row_of
 
 FORMAT = "adaptivenet-supernet"
 VERSION = 1
@@ -87,9 +88,12 @@ class Supernet(nn.Module):
 
         Raises DataError when one is missing or does not fit.
         """
-        return torch.from_numpy(
-            in_rows({name: tensor.detach().cpu().numpy() for name, tensor in inputs.items()}, self.inputs)
-        )
+        return row_of(inputs, self.inputs)
+
+    def take_inputs(self, inputs: Sequence[Input]) -> None:
+        """Makes these the network's several inputs. Which numbers they may have is told from the original blocks."""
+        reads = {name: self.graph.reads(self.graph[name]) for name in self.graph.oracle}
+        self.inputs = limited(inputs, [(self.blocks[name], cuts.index(0)) for name, cuts in reads.items() if 0 in cuts])
 
     def walk(
         self, x: torch.Tensor, subnet: Sequence[str] | None = None, known: Sequence[torch.Tensor] = ()
@@ -227,7 +231,7 @@ class Supernet(nn.Module):
             preprocessing = None if doc["preprocessing"] is None else Preprocessing.from_json(doc["preprocessing"])
             supernet = Supernet(BlockGraph(cuts, blocks, doc["taps"]), modules, str(doc["source"]), preprocessing)
             supernet.outputs = tuple((str(entry["name"]), tuple(entry["shape"])) for entry in doc["outputs"])
-            supernet.inputs = tuple(Input.from_json(each) for each in doc.get("inputs", ()))
+            supernet.take_inputs([Input.from_json(each) for each in doc.get("inputs", ())])
             if supernet.inputs and cuts[0].shape != (1, sum(each.width for each in supernet.inputs)):
                 raise ModelError(f"the supernet {path} is damaged: its inputs do not fit its first cut")
             if "classes" in doc:

@@ -9,17 +9,19 @@ a time step, a projected prompt) is computed once, and passed on.
 from __future__ import annotations
 
 import operator
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 
 import torch
-from torch import fx
+from torch import fx, nn
 
-from ...data.inputs import INPUT_DTYPES, Input, widths
+from ...data.inputs import INPUT_DTYPES, Input, in_rows, widths
 from ...errors import ModelError
 from .canonical import operation_name
 from .cuts import changed_later, depending, is_from_row
 
 _MULTIPLYING = {"matmul", "bmm", "mm", "baddbmm", "addmm", "einsum", "scaled_dot_product_attention", "__matmul__"}
+_KEEPING = {"reshape", "view", "flatten", "squeeze", "unsqueeze", "to", "int", "long", "contiguous", "clone"}
 
 
 def inputs_of(tensors: Mapping[str, torch.Tensor]) -> tuple[Input, ...]:
@@ -47,9 +49,47 @@ def unpacked(row: torch.Tensor, inputs: Sequence[Input]) -> dict[str, torch.Tens
     return found
 
 
-def packed(tensors: Sequence[torch.Tensor]) -> torch.Tensor:
-    """The inputs, each `(N, ...)`, as float32 rows `(N, width)`."""
-    return torch.cat([tensor.detach().cpu().float().reshape(len(tensor), -1) for tensor in tensors], 1)
+def row_of(tensors: Mapping[str, torch.Tensor], inputs: Sequence[Input], name: str = "the inputs") -> torch.Tensor:
+    """The inputs by name, each `(N, *shape[1:])`, as float32 rows `(N, width)`.
+
+    Raises DataError, naming `name` and the input, when one is missing or does not fit: see `in_rows`.
+    """
+    arrays = {
+        key: (tensor.float() if tensor.is_floating_point() else tensor).detach().cpu().numpy()
+        for key, tensor in tensors.items()
+    }
+    return torch.from_numpy(in_rows(arrays, inputs, name))
+
+
+def limited(inputs: Sequence[Input], readers: Iterable[tuple[nn.Module, int]]) -> tuple[Input, ...]:
+    """The inputs, with the sizes of the tables that their numbers are looked up in (`Input.below`).
+
+    `readers` are the blocks that read the row, each with the number of the argument that the row is.
+    """
+    found: dict[str, list[int]] = {each.name: [] for each in inputs}
+    for block, argument in readers:
+        if not isinstance(block, fx.GraphModule):
+            continue
+        row = [node for node in block.graph.nodes if node.op == "placeholder"][argument]
+        for each, place in zip(inputs, widths(inputs), strict=True):
+            for taken in row.users:
+                if each.dtype != "float32" and taken.args == (row, (slice(None), place)):
+                    found[each.name] += _tables(block, taken)
+    return tuple(replace(each, below=min(found[each.name], default=None)) for each in inputs)
+
+
+def _tables(block: fx.GraphModule, numbers: fx.Node) -> Iterator[int]:
+    """How many rows each embedding has that all of these numbers are looked up in as they are."""
+    for user in numbers.users:
+        if user.op == "call_module":
+            layer = block.get_submodule(str(user.target))
+            if isinstance(layer, nn.Embedding):
+                yield layer.num_embeddings
+        elif user.target is nn.functional.embedding and isinstance(weight := user.args[1], fx.Node):
+            if weight.op == "get_attr":
+                yield len(operator.attrgetter(str(weight.target))(block))
+        elif operation_name(user.target) in _KEEPING and user.args[0] is numbers:
+            yield from _tables(block, user)
 
 
 def another(row: torch.Tensor, inputs: Sequence[Input], generator: torch.Generator) -> torch.Tensor:

@@ -22,7 +22,7 @@ from torch.nn.utils import parametrize, remove_spectral_norm, remove_weight_norm
 from torch.nn.utils.spectral_norm import SpectralNorm
 from torch.nn.utils.weight_norm import WeightNorm
 
-from ...data.inputs import Input
+from ...data.inputs import Input, widths
 from ...errors import ModelError
 from ...memory import taking
 from ..patience import check_memory, weight_bytes
@@ -114,11 +114,17 @@ def _answer(model: nn.Module, batch: torch.Tensor, inputs: Sequence[Input]) -> A
                 return plain(model(**unpacked(batch.clone(), inputs)))
             return plain(model(batch.clone()))  # a clone: a model may change its input in place
     except Exception as error:
-        given = ", ".join(f"{each.name} {each.shape[1:]} {each.dtype}" for each in inputs)
+        given = ", ".join(_told(each, batch[:, place]) for each, place in zip(inputs, widths(inputs), strict=True))
         given = given or f"shape {tuple(batch.shape[1:])} and type {batch.dtype}"
         raise ModelError(
             f"{type(model).__name__} does not run on a batch of {len(batch)} inputs of {given}: {_first_line(error)}"
         ) from error
+
+
+def _told(each: Input, numbers: torch.Tensor) -> str:
+    """What an input is, and of whole numbers which these are."""
+    which = f" of {int(numbers.min())} to {int(numbers.max())}" if each.dtype in ("int64", "int32") else ""
+    return f"{each.name} {each.shape[1:]} {each.dtype}{which}"
 
 
 def _settled(model: nn.Module, example: torch.Tensor, inputs: Sequence[Input]) -> nn.Module:
