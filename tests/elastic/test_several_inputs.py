@@ -223,7 +223,12 @@ def test_examples_that_are_no_inputs_are_named() -> None:
         ({**inputs, "mask": inputs["mask"].double()}, r"'mask' is float64\(1, 12\)"),
         ({**inputs, "mask": torch.zeros(3, 12, dtype=torch.bool)}, "one batch of all inputs"),
         ({**inputs, "mask": None}, "'mask' is NoneType"),
-        ({"words": inputs["token_ids"], "mask": inputs["mask"]}, "unexpected keyword argument 'words'"),
+        (
+            {"words": inputs["token_ids"], "mask": inputs["mask"]},
+            "no input 'words'; it has token_ids, mask",
+        ),
+        ({**inputs, "self": inputs["mask"]}, "of Text has no input 'self'; it has token_ids, mask"),
+        ({"token_ids": inputs["token_ids"]}, "the forward of Text needs mask too; it has token_ids, mask"),
         ({}, "the example must have one batch of all inputs"),
     ]:
         with pytest.raises(ModelError, match=message):

@@ -254,6 +254,8 @@ def test_what_cannot_end_well_is_refused_before_anything_is_trained(net: Superne
         run(Noise(20), Noise(0), STEPS)
     with pytest.raises(TrainingError, match="as open_data gives: got list"):
         run([1], Noise(4), STEPS)
+    with pytest.raises(TrainingError, match="it cannot be flipped or shifted by 100 pixels"):
+        run(Noise(20), Noise(4), replace(STEPS, shift=100), preparing=lambda *_: pytest.fail("measured before"))
     with pytest.raises(TrainingError, match=r"no time is left to train: .*; give it more minutes"):
         run(Noise(20), Noise(4), replace(STEPS, max_minutes=1e-9))
     with pytest.raises(GraphError):

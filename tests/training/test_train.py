@@ -192,8 +192,10 @@ def test_images_that_do_not_fit_are_named() -> None:
     images.images = np.zeros((10, 1, 4, 12, 12), np.float32)
     with pytest.raises(TrainingError, match=r"have shape \(1, 4, 12, 12\), and the network reads \(1, 3, 12, 12\)"):
         train(supernet(), images, SETTINGS)
+    prepared: list[str] = []
     with pytest.raises(TrainingError, match="cannot be flipped or shifted by 12 pixels"):
-        train(supernet(), Noise(), replace(SETTINGS, shift=12))
+        train(supernet(), Noise(), replace(SETTINGS, shift=12), preparing=lambda what, *_: prepared.append(what))
+    assert not prepared
 
 
 def test_a_gradient_is_clipped_block_by_block() -> None:

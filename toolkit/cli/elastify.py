@@ -11,7 +11,7 @@ import click
 
 from .console import Console, is_verbose, print_json, reports_errors, table
 from .elastified import block_rows, document, left_out, outcome, quality_rows, summary
-from .inputs import example_of, parse_inputs
+from .inputs import example_of, parse_inputs, shape_of
 from .training import Clock, check_places, lasting, open_pictures, shown, with_options
 
 _OF_MAKING = {
@@ -257,11 +257,14 @@ def main(
     from ..elastic.own_pictures import find_preprocessing
     from ..elastic.patience import Patience
     from ..elastic.tracing.granularity import told
+    from ..training.batches import check_varied
     from ..training.parallel import is_first_worker
     from ..training.validate import check
 
-    if given and (size or preprocessing != "auto"):
-        raise click.UsageError("--size and --preprocessing are for RGB pictures, and --input for anything else.")
+    if given and (size or preprocessing != "auto" or options["labels"]):
+        raise click.UsageError(
+            "--size, --preprocessing and --labels are for RGB pictures, and --input for anything else."
+        )
     dry_run = dry_run or explained
     if out is None and not dry_run:
         raise click.UsageError("Missing option '--out': the folder to write the supernet to.")
@@ -270,6 +273,8 @@ def main(
     say = console.say if console else lambda text: None
     training = _training(options)
     check_places(out, options)
+    if given:
+        check_varied(training, *shape_of(given))
     current_folder_last()
     say(f"loading {model}")
     module = load_model(model, weights)
@@ -277,6 +282,7 @@ def main(
     if given is None:
         prepared = find_preprocessing(preprocessing, model, module, weights, size)
         given = (3, prepared.height, prepared.width)
+        check_varied(training, *shape_of(given))
     kinds = [
         *map(kinds_of.merge, merge),
         *map(kinds_of.prune, prune),

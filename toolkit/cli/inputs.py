@@ -32,8 +32,8 @@ def parse_inputs(
                 f"{', '.join(INPUT_DTYPES)}"
             )
         found.append(Input(name, (1, *(_shape(sides) if separator else ())), dtype or "float32"))
-    if len({each.name for each in found}) < len(found):
-        raise click.BadParameter("two inputs have one name")
+    if twice := {each.name for each in found if sum(other.name == each.name for other in found) > 1}:
+        raise click.BadParameter(f"two inputs have one name: {', '.join(sorted(twice))}")
     return tuple(found)
 
 
@@ -42,6 +42,16 @@ def _shape(value: str) -> tuple[int, ...]:
     if not all(side.isdecimal() and 0 < int(side) <= 1 << 24 for side in sides):
         raise click.BadParameter(f"{value!r} is no shape such as 1x49x10")
     return tuple(map(int, sides))
+
+
+def shape_of(given: tuple[int, ...] | tuple[Input, ...]) -> tuple[tuple[int, ...], str]:
+    """The shape of what the network reads, batch first, and what to call it."""
+    from ..data.inputs import Input
+
+    inputs = [each for each in given if isinstance(each, Input)]
+    if inputs:
+        return (1, sum(each.width for each in inputs)), f"the row of {', '.join(each.name for each in inputs)}"
+    return (1, *(side for side in given if isinstance(side, int))), "the network's input"
 
 
 def example_of(given: tuple[int, ...] | tuple[Input, ...], data: str | None) -> Any:

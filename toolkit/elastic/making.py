@@ -27,7 +27,7 @@ from .models import load_model, unwrapped
 from .patience import OutOfPatience, Patience, bytes_needed, check_memory, within
 from .supernet import Supernet, checked_classes
 from .tracing.granularity import Granularity, checked
-from .tracing.inputs import inputs_of, row_of
+from .tracing.inputs import check_names, inputs_of, row_of
 from .tracing.stretches import Stretch, discover, reads_of, subgraph, taps_of
 from .tracing.trace import trace
 
@@ -71,6 +71,8 @@ def elastify(
     source = model if isinstance(model, str) else type(model).__qualname__
     module = load_model(model) if isinstance(model, str) else unwrapped(model)
     inputs, row = _row_of(example)
+    if inputs:
+        check_names(module, inputs)
     traced = trace(module, row, output, inputs)
     give_freed_memory_back()
     traced, stretches = discover(traced, checked(granularity))

@@ -73,6 +73,15 @@ def check_data(data: object) -> None:
         )
 
 
+def check_varied(training: Training, shape: Sequence[int], what: str) -> None:
+    """Raises TrainingError where `what`, an input of this shape, batch first, cannot be varied as the settings say."""
+    if (training.flip or training.shift) and (len(shape) != 4 or training.shift >= min(shape[2:])):
+        raise TrainingError(
+            f"{what} has shape {tuple(shape)}: it cannot be flipped or shifted by {training.shift} pixels; train "
+            "without"
+        )
+
+
 def labels_of(data: TrainingData, indices: Sequence[int], device: torch.device) -> torch.Tensor:
     """The labels of images, int64 of shape (batch,), or (batch, height, width) where they are maps."""
     return torch.from_numpy(np.asarray([label_of(data, index) for index in indices], dtype=np.int64)).to(device)
@@ -111,6 +120,8 @@ class Batches:
             raise TrainingError(
                 "a phase tunes with labels, and the data set has none: give it labels, or use the recipe 'ours'"
             )
+        if training.flip or training.shift:
+            check_varied(training, data.image(0).shape, "image 0")
         self._data, self._training, self._part, self._device = data, training, part, device
         self._threads = ThreadPoolExecutor(training.loaders, thread_name_prefix="loader")
         self._next: tuple[int, list[Future[FloatArray]]] = (-1, [])
@@ -158,11 +169,7 @@ class Batches:
         image = self._data.image(index)
         if not (self._training.flip or self._training.shift):
             return image
-        if image.ndim != 4 or self._training.shift >= min(image.shape[2:]):
-            raise TrainingError(
-                f"image {index} has shape {image.shape}: it cannot be flipped or shifted by {self._training.shift} "
-                "pixels; train without"
-            )
+        check_varied(self._training, image.shape, f"image {index}")
         rng = random.Random(seed)
         if self._training.flip and rng.random() < 0.5:
             image = image[:, :, :, ::-1]

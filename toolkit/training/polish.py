@@ -27,7 +27,7 @@ from ..graph.front import Front
 from ..graph.graph import BlockGraph, Subnet
 from ..graph.profiled import in_float32
 from ..pack.trained_on import TrainedOn
-from .batches import Part, TrainingData, check_data, stacked
+from .batches import Part, TrainingData, check_data, check_varied, stacked
 from .beginning import Preparing
 from .closeness import Closeness, closeness
 from .losses import local_losses
@@ -129,6 +129,7 @@ def polish(
     if not len(held_out):
         raise TrainingError("there are no images to verify on")
     rest, deciding = _divided(data, training.seed)
+    check_varied(training, rest.image(0).shape, "image 0")
     on_front = {supernet.graph[name]: None for subnet in subnets for name in subnet}
     names = list(dict.fromkeys(name for subnet in subnets for name in trained_blocks(supernet.graph, subnet)))
     before, graph, known = _weights(supernet, names), supernet.graph, supernet.trained_on

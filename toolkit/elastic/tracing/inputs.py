@@ -8,6 +8,7 @@ a time step, a projected prompt) is computed once, and passed on.
 
 from __future__ import annotations
 
+import inspect
 import operator
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -38,6 +39,20 @@ def inputs_of(tensors: Mapping[str, torch.Tensor]) -> tuple[Input, ...]:
     if len(lengths := {len(tensor) for tensor in tensors.values()}) != 1:
         raise ModelError(f"the example must have one batch of all inputs: it has {sorted(lengths)} of them")
     return tuple(found)
+
+
+def check_names(model: nn.Module, inputs: Sequence[Input]) -> None:
+    """Raises ModelError where the model's `forward` has no parameter of an input's name, or needs one more."""
+    parameters = inspect.signature(model.forward).parameters.values()
+    named = [each for each in parameters if each.kind in (each.POSITIONAL_OR_KEYWORD, each.KEYWORD_ONLY)]
+    known, given = {each.name for each in named}, [each.name for each in inputs]
+    others = any(each.kind is each.VAR_KEYWORD for each in parameters)
+    names = ", ".join(each.name for each in named) or "none that can be named"
+    for name in given:
+        if name == "self" or not (others or name in known):
+            raise ModelError(f"the forward of {type(model).__name__} has no input {name!r}; it has {names}")
+    if missing := [each.name for each in named if each.default is each.empty and each.name not in given]:
+        raise ModelError(f"the forward of {type(model).__name__} needs {', '.join(missing)} too; it has {names}")
 
 
 def unpacked(row: torch.Tensor, inputs: Sequence[Input]) -> dict[str, torch.Tensor]:
