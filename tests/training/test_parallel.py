@@ -38,9 +38,14 @@ SETTINGS = Training(tuple(PHASES.values()), batch_size=7, calibration_batches=2,
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
-def one_worker(folder: Path, settings: Training) -> None:
-    """What each process runs: writes the curve that the first one is told, and every worker's weights or error."""
+def one_worker(folder: Path, settings: Training, lacking: Sequence[str] = (), slow: bool = True) -> None:
+    """What each process runs: writes the curve that the first one is told, and every worker's weights or error.
+
+    Alternatives may be lacking on one of them, because it was too slow to make them or for another reason.
+    """
     net, told = Supernet.load(folder / "supernet"), []
+    net.become(net.without(lacking))
+    net.left_out = dict.fromkeys(lacking if slow else (), "layer: it takes more than 300 s")
     rank = os.environ["RANK"]
 
     def progress(kind: str, done: int, total: int, loss: float) -> None:
@@ -55,6 +60,7 @@ def one_worker(folder: Path, settings: Training) -> None:
     if told:
         (folder / "curve.json").write_text(json.dumps(told))
     torch.save(weights(net), folder / f"weights{rank}.pt")
+    (folder / f"left_out{rank}").write_text(json.dumps(net.left_out))
 
 
 def test_two_workers_have_the_curve_of_one(tmp_path: Path) -> None:
@@ -78,23 +84,27 @@ def test_two_workers_have_the_curve_of_one(tmp_path: Path) -> None:
         assert torch.allclose(first[name].float(), tensor.float(), atol=1e-3), name
 
 
-def started(folder: Path, rank: int, port: int, settings: Training) -> None:
+def started(folder: Path, rank: int, port: int, *options: Any) -> None:
     place = {"RANK": rank, "WORLD_SIZE": 2, "LOCAL_RANK": rank, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
     os.environ.update({name: str(value) for name, value in place.items()})
     torch.set_num_threads(1)
-    one_worker(folder, settings)
+    one_worker(folder, *options)
 
 
 @contextmanager
-def two_workers(folder: Path, settings: Sequence[Training]) -> Iterator[list[Any]]:
-    """Two processes without torchrun, which would end the other one by itself when one is killed."""
+def two_workers(folder: Path, settings: Sequence[Training], *options: Sequence[Any]) -> Iterator[list[Any]]:
+    """Two processes without torchrun, which would end the other one by itself when one is killed.
+
+    What `one_worker` takes is given for each of them.
+    """
     supernet().save(folder / "supernet")
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         port = listener.getsockname()[1]
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["adaptivenet.toolkit.training.train", "torch._dynamo"])
-    processes = [context.Process(target=started, args=(folder, rank, port, settings[rank])) for rank in (0, 1)]
+    own = [[each[rank] for each in (settings, *options)] for rank in (0, 1)]
+    processes = [context.Process(target=started, args=(folder, rank, port, *own[rank])) for rank in (0, 1)]
     for process in processes:
         process.start()
     try:
@@ -152,6 +162,30 @@ def test_workers_with_different_settings_are_refused_by_both(tmp_path: Path) -> 
     for rank in (0, 1):
         said = (tmp_path / f"error{rank}").read_text()
         assert "1 of 2 workers have other settings, weights or images than the first" in said
+
+
+def test_what_one_worker_was_too_slow_to_make_is_left_out_by_both(tmp_path: Path) -> None:
+    with two_workers(tmp_path, [SETTINGS] * 2, [("b01-p50",), ("b02-m2", "b01-p50")]) as workers:
+        for worker in workers:
+            worker.join(timeout=100)
+        assert [worker.exitcode for worker in workers] == [0, 0]
+    first, second = (torch.load(tmp_path / f"weights{rank}.pt", weights_only=True) for rank in (0, 1))
+    assert {name.split(".")[1] for name in first} == set(supernet().blocks) - {"b01-p50", "b02-m2"}
+    assert first.keys() == second.keys()
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    of_first, of_second = (json.loads((tmp_path / f"left_out{rank}").read_text()) for rank in (0, 1))
+    assert of_first.keys() == of_second.keys() == {"b01-p50", "b02-m2"}
+    assert of_first["b02-m2"].endswith(": another worker left it out")
+
+
+def test_workers_with_other_alternatives_for_another_reason_are_refused_by_both(tmp_path: Path) -> None:
+    with two_workers(tmp_path, [SETTINGS] * 2, [("b01-p50",), ()], [False, False]) as workers:
+        for worker in workers:
+            worker.join(timeout=100)
+        assert [worker.exitcode for worker in workers] == [1, 1]
+    for rank in (0, 1):
+        said = (tmp_path / f"error{rank}").read_text()
+        assert "1 of 2 workers have other alternatives than the first: start all of them with the same command" in said
 
 
 def test_every_image_of_a_batch_is_one_workers() -> None:

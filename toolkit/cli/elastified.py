@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import asdict
 from statistics import median
 from typing import TYPE_CHECKING, Any
@@ -25,6 +26,11 @@ def left_out(thinned: Thinned) -> str:
         f"{len(thinned.storage)} for storage, now {thinned.after:.2f} and not {thinned.before:.2f} times the original "
         f"network's; --storage all keeps them): {', '.join(' '.join([name, *tags]) for name, tags in of_block.items())}"
     )
+
+
+def out_of_patience(left_out: Mapping[str, str], said: Collection[str] = ()) -> Iterator[str]:
+    """A line for each alternative that was not made, or not by every worker, and was not said yet."""
+    return (f"left out {name} of {why} (--patience)" for name, why in left_out.items() if name not in said)
 
 
 def outcome(trained: Trained) -> str:

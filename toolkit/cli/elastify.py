@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from .console import Console, is_verbose, print_json, reports_errors, table
-from .elastified import block_rows, document, left_out, outcome, quality_rows, summary
+from .elastified import block_rows, document, left_out, out_of_patience, outcome, quality_rows, summary
 from .inputs import example_of, parse_inputs, shape_of
 from .training import Clock, check_places, lasting, open_pictures, shown, with_options
 
@@ -299,8 +299,8 @@ def main(
         granularity=granularity,
     )
     supernet.source = model
-    for name, why in supernet.left_out.items():
-        say(f"left out {name} of {why} (--patience)")
+    for line in out_of_patience(supernet.left_out):
+        say(line)
     if options["classes"]:
         supernet.classes = tuple(read_classes(options["classes"], supernet.scores))
     elif supernet.scores is not None:
@@ -393,6 +393,7 @@ def _train(
     from ..training.train import train
 
     training = lasting(training, pictures, options["epochs"])
+    before = set(supernet.left_out)
     if console:
         console.progress("train", 0, 0)
     trained = train(
@@ -406,6 +407,8 @@ def _train(
         device=options["device"],
     )
     if console:
+        for line in out_of_patience(supernet.left_out, before):
+            console.say(line)
         if trained.thinned and trained.thinned.names:
             console.say(left_out(trained.thinned))
         console.say(outcome(trained))

@@ -27,7 +27,7 @@ def is_first_worker() -> bool:
 
 
 class Workers:
-    """The processes that train together. This one is number `rank` of `size`.
+    """The processes that train together. This one is number `rank` of `size`, and sends tensors that are on `device`.
 
     Every method is called by all workers at the same point of the run. With one worker nothing is sent. Each raises
     WorkerLost when another worker is gone.
@@ -35,7 +35,7 @@ class Workers:
 
     def __init__(self, rank: int = 0, size: int = 1, device: torch.device | None = None) -> None:
         self.rank, self.size = rank, size
-        self._device = device or torch.device("cpu")
+        self.device = device or torch.device("cpu")
 
     def part(self, count: int) -> range:
         """This worker's share of `count` places in a batch. Raises TrainingError when a worker would get none."""
@@ -58,7 +58,7 @@ class Workers:
         if self.size == 1:
             return
         for tensor in tensors:
-            sent = tensor.to(self._device, copy=True).contiguous()
+            sent = tensor.to(self.device, copy=True).contiguous()
             with _together():
                 distributed.broadcast(sent, 0)
             tensor.copy_(sent)
@@ -76,12 +76,12 @@ class Workers:
                 answer = "+" + make()
             except TrainingError as error:
                 answer = "-" + str(error)
-        data = torch.frombuffer(bytearray(answer.encode() or b" "), dtype=torch.uint8).to(self._device)
-        length = torch.tensor([data.numel()], device=self._device)
+        data = torch.frombuffer(bytearray(answer.encode() or b" "), dtype=torch.uint8).to(self.device)
+        length = torch.tensor([data.numel()], device=self.device)
         with _together():
             distributed.broadcast(length, 0)
             if self.rank:
-                data = torch.empty(int(length), dtype=torch.uint8, device=self._device)
+                data = torch.empty(int(length), dtype=torch.uint8, device=self.device)
             distributed.broadcast(data, 0)
         answer = bytes(data.cpu().tolist()).decode()
         if answer[0] == "-":
@@ -90,7 +90,7 @@ class Workers:
 
     def must_share(self, text: str, what: str) -> None:
         """Raises TrainingError on every worker when one of them has another `text`; `what` names it."""
-        differs = torch.tensor([float(self.told(lambda: text) != text)], device=self._device)
+        differs = torch.tensor([float(self.told(lambda: text) != text)], device=self.device)
         self.add_up([differs])
         if differs:
             raise TrainingError(

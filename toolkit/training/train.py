@@ -27,6 +27,7 @@ from ..elastic.supernet import Supernet
 from ..errors import DataError, TrainingError, WorkerLost
 from ..graph.graph import Block, Subnet
 from ..pack.trained_on import TrainedOn
+from .agreement import agree
 from .batches import Batches, TrainingData
 from .beginning import Preparing, begin, expected
 from .checkpoint import Checkpoint, check_checkpoint
@@ -90,7 +91,8 @@ def train(
     state is written there, and a file that is there already is resumed. `logs` is a folder for TensorBoard.
     `progress(kind of phase, steps done, steps in all, loss)` is called after each step, `preparing(what, done, total)`
     while pictures are read and blocks initialised before the first. `device` is `cpu`, `cuda` or
-    `auto`. Under torchrun every process calls this; the first one alone writes and reports.
+    `auto`. Under torchrun every process calls this; the first one alone writes and reports. Of supernets that each made
+    for itself, alternatives that one of them left out for the time they took are left out by all (`Supernet.left_out`).
 
     Raises TrainingError for a loss that is no number, a checkpoint of another run, a disk that does not take one, data
     without the labels that a phase needs, and when another worker is gone. The last checkpoint is then as it was.
@@ -108,6 +110,7 @@ def train(
         placed(supernet, place),
         Batches(data, training, group.part(training.batch_size), place) as batches,
     ):
+        agree(supernet, group)
         given = subnets and {supernet.graph.subnet(subnet): weight for subnet, weight in subnets.items()}
         trained = _Run(supernet, training, group, batches, cost, place, given).run(
             len(data),
