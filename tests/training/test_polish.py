@@ -60,7 +60,8 @@ def changed_blocks(before: dict[str, torch.Tensor], net: Supernet) -> set[str]:
 def made() -> Supernet:
     """A supernet that is initialised, trained for a few steps, and remembers no pictures. Not to be changed."""
     net = supernet()
-    train(net, Noise(40), Training((Phase("local", 4, 1e-3),), batch_size=4, calibration_batches=2))
+    phases = (Phase("local", 4, 1e-3),)
+    train(net, Noise(40), Training(phases, batch_size=4, calibration_batches=2, initialise=("statistics", "fit")))
     return net
 
 

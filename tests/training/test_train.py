@@ -19,7 +19,7 @@ from adaptivenet.toolkit.errors import TrainingError
 from adaptivenet.toolkit.graph.graph import Block, BlockGraph, Cut
 from adaptivenet.toolkit.training.batches import Batch
 from adaptivenet.toolkit.training.objective import Objective
-from adaptivenet.toolkit.training.phases import Phase
+from adaptivenet.toolkit.training.phases import STEPS, Phase
 from adaptivenet.toolkit.training.precision import faster_precision
 from adaptivenet.toolkit.training.train import train
 from small_training import (
@@ -48,7 +48,7 @@ def test_losses_go_down_and_are_noted_on_the_graph() -> None:
     settings = replace(SETTINGS, phases=(replace(LOCAL, steps=40),))
     result = train(net, Noise(), settings)
     names = {block.name for block in net.alternatives()}
-    assert list(result.losses) == ["weights", "factors", "statistics", "fit", "trained"]
+    assert list(result.losses) == ["weights", *STEPS, "trained"]
     assert all(losses.keys() == names for losses in result.losses.values())
     assert result.steps == 40
     assert all(result.losses["trained"][name] < result.losses["fit"][name] for name in names)
@@ -200,7 +200,7 @@ def test_images_that_do_not_fit_are_named() -> None:
 
 def test_a_gradient_is_clipped_block_by_block() -> None:
     free, clipped = supernet(), supernet()
-    settings = replace(SETTINGS, phases=(Phase("local", 1, 1e-3),))
+    settings = replace(SETTINGS, phases=(Phase("local", 1, 1e-3),), initialise=())
     train(free, Noise(), settings)
     train(clipped, Noise(), replace(settings, gradient_clip=1e-12))
     start = weights(supernet())

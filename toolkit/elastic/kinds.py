@@ -102,7 +102,8 @@ def _merged(span: Sequence[fx.GraphModule], features: Sequence[torch.Tensor]) ->
 
 @lru_cache(maxsize=1)  # the ratios of one block come one after another
 def _pruner(block: fx.GraphModule, shape: tuple[int, ...]) -> Pruner:
-    return Pruner(trainable_copy(block), shape)
+    others = [node.meta["alone"] for node in block.graph.nodes if node.op == "placeholder"][1:]
+    return Pruner(trainable_copy(block), shape, *others)
 
 
 def forget_blocks() -> None:

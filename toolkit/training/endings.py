@@ -91,13 +91,13 @@ def find_ending(block: nn.Module, inputs: Sequence[torch.Tensor], fixed: Collect
     end, _ = last_activation(block)
     needed = _needed(end)
     for node in reversed(list(block.graph.nodes)):
-        layer = _layer(block, node, fixed)
+        layer = layer_at(block, node, fixed)
         if layer is None or node not in needed:
             continue
         fed, behind = _split(block, node, end, inputs)
         power = _power(layer, fed, behind)
         if power is not None:
-            return Ending(block, node, layer, end, power, _norm(block, node, fixed))
+            return Ending(block, node, layer, end, power, norm_behind(block, node, fixed))
     return None
 
 
@@ -197,7 +197,7 @@ def _pulled_back(
     return value.detach(), pulled
 
 
-def _layer(block: fx.GraphModule, node: fx.Node, fixed: Collection[int]) -> LinearLayer | None:
+def layer_at(block: fx.GraphModule, node: fx.Node, fixed: Collection[int] = ()) -> LinearLayer | None:
     """The layer that `node` calls, if it can be fitted there: nothing else of the block hangs on its weights."""
     layer = _module(block, node, (nn.Conv1d, nn.Conv2d, nn.Linear))
     if layer is None or len(node.all_input_nodes) != 1 or getattr(layer, "groups", 1) != 1:
@@ -208,7 +208,8 @@ def _layer(block: fx.GraphModule, node: fx.Node, fixed: Collection[int]) -> Line
     return layer  # type: ignore[return-value]
 
 
-def _norm(block: fx.GraphModule, node: fx.Node, fixed: Collection[int]) -> _BatchNorm | None:
+def norm_behind(block: fx.GraphModule, node: fx.Node, fixed: Collection[int] = ()) -> _BatchNorm | None:
+    """The batch norm that alone reads what `node` gives, if its bias can be trained."""
     users = list(node.users)
     norm = _module(block, users[0], (_BatchNorm,)) if len(users) == 1 else None
     if norm is None or norm.bias is None or norm.running_var is None or id(norm.bias) in fixed:

@@ -1,9 +1,11 @@
 """Where alternatives start from, before any gradient step.
 
-A new block begins with the weights of what it replaces. Three steps bring it nearer to the teacher's feature without a
-gradient: where it has layers as *factors*, these are made for the features that reach them (see `factors`), its batch
-norms get the *statistics* of what they now read, and its last linear layer is *fitted* by least squares to the
-teacher's feature, where everything behind that layer is affine (see `endings`).
+A new block begins with the weights of what it replaces. Five steps bring it nearer to the teacher's feature without a
+gradient: where it stands for several blocks, it becomes the *copy* of the one that is nearest; where it is pruned, its
+*channels* are chosen by the features that reach them (see `channels`); where it has layers as *factors*, these are made
+for those features (see `factors`); its batch norms get the *statistics* of what they now read; and its last linear
+layer is *fitted* by least squares to the teacher's feature, where everything behind that layer is affine (see
+`endings`).
 
 The original model runs once over all batches, cut by cut; its features are kept only while a block that needs them is
 still to come. The last quarter of the batches is held out: nothing is estimated on it, all losses are measured on it,
@@ -14,20 +16,23 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import fx, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from ..elastic.recipe import tensors
 from ..elastic.supernet import Supernet
 from ..errors import TrainingError
 from ..graph.graph import Block
+from .channels import Selection
 from .endings import find_ending, last_activation, value_at
 from .factors import fit_factors
 from .least_squares import MOST_INPUTS, MOST_ROWS, NormalEquations
 from .losses import relative_error
+from .phases import STEPS
 
 Features = list[torch.Tensor]  # the teacher's, at every cut, for one batch
 Example = tuple[list[torch.Tensor], Features]  # what a block reads, which need not be the teacher's, and the teacher's
@@ -48,7 +53,7 @@ class Initialised:
 def initialise(
     supernet: Supernet,
     batches: Sequence[torch.Tensor],
-    steps: Sequence[str] = ("factors", "statistics", "fit"),
+    steps: Sequence[str] = STEPS,
     *,
     until: float = math.inf,
     progress: Callable[[int, int], None] = lambda done, total: None,
@@ -57,6 +62,12 @@ def initialise(
 
     `batches` are inputs of the model, batch first, float32. The last quarter of them, at least one, is held out; of a
     single batch, the last quarter of its inputs; a single input is used for both. `steps` are taken in order:
+
+    `copies`: a block that was merged gets the weights of that original block in its place that has the lowest loss, of
+    those whose weights have its shapes.
+
+    `channels`: a pruned block keeps those inner channels, heads and hidden features without which the layers that read
+    them, fitted again, lose least; these layers get those weights.
 
     `factors`: the factors of layers, as `lowrank` blocks have them, are set from what the original's layers give, on at
     most 16,384 output positions.
@@ -75,8 +86,8 @@ def initialise(
     an unknown step, no batches, an empty one, or a teacher's feature that is not finite.
     """
     for step in steps:
-        if step not in _STEPS:
-            raise TrainingError(f"there is no step {step!r} of initialisation: known are {', '.join(_STEPS)}")
+        if step not in STEPS:
+            raise TrainingError(f"there is no step {step!r} of initialisation: known are {', '.join(STEPS)}")
     if not batches or any(len(batch) < 1 for batch in batches):
         raise TrainingError(
             f"initialisation needs inputs: got batches of {[len(batch) for batch in batches]}; give at least one input"
@@ -88,13 +99,14 @@ def initialise(
     kept: dict[str, list[str]] = {step: [] for step in steps}
     with torch.no_grad():
         for cut, features in teacher(supernet, [*fitting, *held]):
+            selections: dict[str, Selection] = {}
             for block in supernet.alternatives():
                 if block.end != cut:
                     continue
                 examples: list[Example] = [
                     ([found[at] for at in supernet.graph.reads(block)], found) for found in features
                 ]
-                work = Work(supernet, block, fixed, examples[: len(fitting)], examples[-len(held) :])
+                work = Work(supernet, block, fixed, examples[: len(fitting)], examples[-len(held) :], selections)
                 losses["weights"][block.name] = work.loss()
                 for step in steps:
                     if time.monotonic() < until and work.take(_STEPS[step]):
@@ -148,15 +160,24 @@ def _check(features: Sequence[Features], cut: int, what: str) -> None:
 
 class Work:
     """One alternative, examples to fit it to and to judge it by, and its loss on the latter now. `fixed` are the ids of
-    tensors that stay as they are."""
+    tensors that stay as they are, `selections` what was worked out for other alternatives that end at the same cut."""
 
     def __init__(
-        self, supernet: Supernet, block: Block, fixed: set[int], fitting: list[Example], held: list[Example]
+        self,
+        supernet: Supernet,
+        block: Block,
+        fixed: set[int],
+        fitting: list[Example],
+        held: list[Example],
+        selections: dict[str, Selection] | None = None,
     ) -> None:
         self.block, self.fixed, self.fitting, self.held = block, fixed, fitting, held
         self.module = supernet.blocks[block.name]
-        self.last = supernet.graph[supernet.graph.replaced_by(block)[-1]]
-        self.original = supernet.blocks[self.last.name]
+        replaced = supernet.graph.replaced_by(block)
+        self.originals = [supernet.blocks[name] for name in replaced]
+        self.original, self.last = self.originals[-1], supernet.graph[replaced[-1]]
+        self.shapes = [supernet.graph.cuts[cut].shape for cut in supernet.graph.reads(block)]
+        self.selections = {} if selections is None else selections
         self.reads = supernet.graph.reads
         self.now = math.inf
 
@@ -165,6 +186,10 @@ class Work:
         losses = [float(relative_error(self.module(*read), found[self.block.end])) for read, found in self.held]
         self.now = sum(losses) / len(losses)
         return self.now
+
+    def may_change(self) -> bool:
+        """Whether none of its tensors is an original block's, too."""
+        return self.fixed.isdisjoint(map(id, (*self.module.parameters(), *self.module.buffers())))
 
     def take(self, step: Callable[[Work], bool]) -> bool:
         """Takes a step; undoes it and returns False where it does not help. The loss is that of the block as it is."""
@@ -179,6 +204,45 @@ class Work:
             tensor.copy_(old)
         self.now = before
         return False
+
+
+def _copies(work: Work) -> bool:
+    """Gives a merged block the weights of the best of the original blocks in its place; False where one alone fits."""
+    own = tensors(work.module)
+    found = [list(tensors(original).values()) for original in work.originals]
+    sides = [value.shape for value in own.values()]
+    found = [values for values in found if [value.shape for value in values] == sides]
+    if len(found) < 2 or work.block.kind != "merged" or not work.may_change():
+        return False
+    losses = []
+    for values in found:
+        _set(own.values(), values)
+        losses.append(work.loss())
+    _set(own.values(), found[losses.index(min(losses))])
+    return True
+
+
+def _channels(work: Work) -> bool:
+    """Makes a pruned block anew, with the channels that its features say; False where that is not possible."""
+    block, own = work.block, tensors(work.module)
+    if block.kind != "pruned" or block.ratio is None or not isinstance(work.original, fx.GraphModule):
+        return False
+    if block.end != block.start + 1 or not work.may_change():
+        return False
+    if work.last.name not in work.selections:
+        batches = [read for read, _ in work.fitting]
+        work.selections[work.last.name] = Selection(work.original, work.shapes, batches)
+    thinner = work.selections[work.last.name].thinner(block.ratio)
+    made = tensors(thinner) if thinner is not None else {}
+    if {name: value.shape for name, value in made.items()} != {name: value.shape for name, value in own.items()}:
+        return False
+    _set(own.values(), [made[name] for name in own])
+    return True
+
+
+def _set(values: Iterable[torch.Tensor], others: Iterable[torch.Tensor]) -> None:
+    for value, other in zip(values, others, strict=True):
+        value.copy_(other)
 
 
 def _statistics(work: Work) -> bool:
@@ -259,4 +323,6 @@ def fit(work: Work) -> bool:
     return solution is not None
 
 
-_STEPS: dict[str, Callable[[Work], bool]] = {"factors": _factors, "statistics": _statistics, "fit": fit}
+_STEPS: dict[str, Callable[[Work], bool]] = dict(
+    zip(STEPS, (_copies, _channels, _factors, _statistics, fit), strict=True)
+)

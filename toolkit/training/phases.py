@@ -23,6 +23,7 @@ from ..errors import TrainingError
 KINDS = ("local", "branch", "subnets", "tune")
 SAMPLING = ("front", "cost", "walk")
 _MOST_LOADERS = 256
+STEPS = ("copies", "channels", "factors", "statistics", "fit")  # of the initialisation, in order
 PRECISIONS = ("auto", "float32", "bfloat16")
 
 
@@ -84,7 +85,7 @@ class Training:
     precision: str = "float32"
     flip: bool = False
     shift: int = 0
-    initialise: tuple[str, ...] = ("factors", "statistics", "fit")
+    initialise: tuple[str, ...] = STEPS
     arriving: int = 0
     gradient_clip: float | None = None
     calibration_batches: int = 8

@@ -8,6 +8,7 @@ here: whatever is not understood is left as it is.
 from __future__ import annotations
 
 import operator
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -18,19 +19,20 @@ from .axes import Factor, fixed_axis, size_of
 from .layers import layer_axes
 from .operations import Axes, Followed, fix_all, rule_for
 
+Shape = tuple[int, ...]
 
-def follow(block: fx.GraphModule, shape: tuple[int, ...]) -> Followed:
-    """The axes of every tensor in `block`, whose input has `shape` at batch size 1. The block is run at 2."""
+
+def follow(block: fx.GraphModule, shapes: Sequence[Shape]) -> Followed:
+    """The axes of every tensor in `block`, whose inputs have `shapes`, the batch first. The block is run at 2."""
     follower = _Follower(block)
     with torch.no_grad():
-        follower.run(*zeros_for(block, shape, 2))
+        follower.run(*zeros_for(shapes, 2))
     return follower.found
 
 
-def zeros_for(block: fx.GraphModule, shape: tuple[int, ...], batch: int) -> list[torch.Tensor]:
-    """Zeros for all that a block reads: its start, of `shape`, and what it reads besides, as its graph notes it."""
-    others = [node.meta["alone"] for node in block.graph.nodes if node.op == "placeholder"][1:]
-    return [torch.zeros(batch, *sides[1:]) for sides in (shape, *others)]
+def zeros_for(shapes: Sequence[Shape], batch: int) -> list[torch.Tensor]:
+    """Zeros for all that a block reads, in a batch of so many."""
+    return [torch.zeros(batch, *shape[1:]) for shape in shapes]
 
 
 class _Follower(fx.Interpreter):

@@ -19,8 +19,8 @@ import torch
 from torch import fx, nn
 
 from ..tracing.canonical import operation_name
-from .axes import Axis, Factor, factors, has_batch, kept_positions, leaves, positions_of, size_of
-from .channels import follow, zeros_for
+from .axes import Axis, Factor, Kept, factors, has_batch, kept_positions, leaves, positions_of, size_of
+from .channels import Shape, follow, zeros_for
 from .layers import NORMS
 from .operations import Axes, Followed
 
@@ -29,12 +29,12 @@ _SPLITS = {"chunk", "split", "split_with_sizes", "tensor_split"}
 
 
 class Pruner:
-    """Makes thinner copies of one block. `shape` is that of its input, the batch first."""
+    """Makes thinner copies of one block. `shapes` are those of its inputs, the batch first."""
 
-    def __init__(self, block: fx.GraphModule, shape: tuple[int, ...]) -> None:
+    def __init__(self, block: fx.GraphModule, *shapes: Shape) -> None:
         self.block = block
-        self.shape = shape
-        self.found = follow(block, shape)
+        self.shapes = shapes
+        self.found = follow(block, shapes)
         parameters = dict(block.named_parameters(remove_duplicate=False))
         self._magnitudes = {
             name: _along_axes(parameters[name].detach()) for name in self.found.tensors if name in parameters
@@ -53,8 +53,10 @@ class Pruner:
     def thinner(self, ratio: float) -> fx.GraphModule | None:
         """A copy without the share `ratio` of its inner positions; None where there are none to lose."""
         kept = self.choose(ratio)
-        if not kept:
-            return None
+        return self.thinned(kept) if kept else None
+
+    def thinned(self, kept: Kept) -> fx.GraphModule | None:
+        """A copy with these positions of some leaves only; None where the block cannot be cut so."""
         thinner = copy.deepcopy(self.block)
         _Surgery(thinner, self.block, self.found, kept).perform()
         return thinner if self._still_fits(thinner) else None
@@ -65,7 +67,7 @@ class Pruner:
         with torch.no_grad():
             for batch in (1, 2):
                 try:
-                    if thinner(*zeros_for(self.block, self.shape, batch)).shape != (batch, *expected):
+                    if thinner(*zeros_for(self.shapes, batch)).shape != (batch, *expected):
                         return False
                 except (RuntimeError, ValueError, IndexError):
                     return False  # a size in it is computed in a way that was not followed
@@ -144,9 +146,7 @@ def _rounded(leaf: Factor, ratio: float, width: int) -> int:
 class _Surgery:
     """Cuts a copy of a block down to the positions that are kept."""
 
-    def __init__(
-        self, thinner: fx.GraphModule, block: fx.GraphModule, found: Followed, kept: dict[Factor, np.ndarray]
-    ) -> None:
+    def __init__(self, thinner: fx.GraphModule, block: fx.GraphModule, found: Followed, kept: Kept) -> None:
         self.thinner, self.found, self.kept = thinner, found, kept
         self.original = dict(zip(thinner.graph.nodes, block.graph.nodes, strict=True))
 
