@@ -51,7 +51,7 @@ from adaptivenet.toolkit.graph.graph import Subnet
 from adaptivenet.toolkit.report.text import markdown
 from adaptivenet.toolkit.training.batches import TrainingData
 from adaptivenet.toolkit.training.initialise import initialise
-from adaptivenet.toolkit.training.phases import RECIPES, Phase, Training
+from adaptivenet.toolkit.training.phases import RECIPES, STEPS, Phase, Training
 from adaptivenet.toolkit.training.subnet_draws import SubnetDraws
 from adaptivenet.toolkit.training.train import train
 from torch import nn
@@ -243,7 +243,7 @@ def initialisation(experiment: Experiment, subnets: Sequence[Subnet], say: Calla
         batch(experiment.training, range(at * size, (at + 1) * size))[0] for at in range(max(1, CALIBRATION // size))
     ]
     found = {}
-    for steps in ((), ("statistics",), ("fit",), ("statistics", "fit")):
+    for steps in ((), ("statistics",), ("fit",), ("statistics", "fit"), STEPS):
         supernet = copy.deepcopy(experiment.supernet)
         initialise(supernet, batches, steps)
         name = "_and_".join(steps) or "weights"
