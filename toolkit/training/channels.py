@@ -23,18 +23,17 @@ from ..elastic.pruning.axes import Factor, Kept, kept_positions, positions_of
 from ..elastic.pruning.operations import Axes
 from ..elastic.pruning.pruning import Pruner
 from .endings import LinearLayer, find_ending, layer_at, norm_behind
-from .least_squares import MOST_ROWS, NormalEquations
+from .least_squares import MOST_INPUTS, MOST_ROWS, NormalEquations
 
 _DAMPING = 1e-2  # of an input's mean variance, added to every variance
 _AT_ONCE = 1 / 16  # of the positions that are left go before the costs are worked out anew
-_MOST_INPUTS = 2304  # of a layer, 256 channels under a 3x3 kernel: choosing takes a few seconds of a core
 
 
 class Selection:
     """Makes thinner copies of `original`, whose inner positions are chosen by `batches` of what it reads.
 
     `shapes` are those of its inputs, the batch first. Positions that no layer without groups reads, or one with more
-    than 2304 inputs (channels times kernel), are chosen by their weights.
+    than 4608 inputs (channels times kernel), are chosen by their weights.
     """
 
     def __init__(
@@ -181,7 +180,7 @@ def _readers(block: fx.GraphModule, pruner: Pruner, batches: Sequence[Sequence[t
         if layer is not None and axes and any((positions_of(axes[1], leaf) >= 0).any() for leaf in pruner.importance):
             found.append((node, layer, axes))
     equations: dict[nn.Module, NormalEquations] = {
-        layer: NormalEquations(layer) for _, layer, _ in found if layer.weight[0].numel() <= _MOST_INPUTS
+        layer: NormalEquations(layer) for _, layer, _ in found if layer.weight[0].numel() <= MOST_INPUTS
     }
     rows = max(1, MOST_ROWS // len(batches))
 
