@@ -33,8 +33,10 @@ sanitize: ## loader, pager, archives and jobs under ThreadSanitizer; make saniti
 	build/runner/$(SANITIZER)/tests/serving-tests --gtest_brief=1
 	build/runner/$(SANITIZER)/tests/queue-tests --gtest_brief=1 2>build/runner/$(SANITIZER)/log || { cat build/runner/$(SANITIZER)/log; exit 1; }
 
+# Some tests wait for other processes: of one more than there are cores, a core is seldom idle.
+PROCESSES := $(shell cores=$$(nproc 2>/dev/null || echo 2); echo $$((cores < 4 ? cores + 1 : 4)))
 test: install ## every test; some of them: make test ARGS="tests/graph/test_graph.py -k window"
-	$(RUN) pytest --numprocesses=auto --maxprocesses=4 --dist=loadfile --timeout=600 --durations=10 $(ARGS)
+	OMP_NUM_THREADS=1 $(RUN) pytest --numprocesses=$(PROCESSES) --dist=loadfile --timeout=600 --durations=10 $(ARGS)
 
 app: install ## the Kotlin library for apps and its tests (docs/app.md); says what it needs
 	@command -v mvn >/dev/null && command -v javac >/dev/null || \

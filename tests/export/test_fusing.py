@@ -84,6 +84,12 @@ def net() -> Supernet:
     return elastify(Small(4).eval(), torch.zeros(1, 3, 16, 16), kinds=kinds, preprocessing=preprocessing)
 
 
+@pytest.fixture(scope="module")
+def blocks(net: Supernet, tmp_path_factory: pytest.TempPathFactory) -> BlockPack:
+    """The pack of all blocks, apart."""
+    return export_pack(net, tmp_path_factory.mktemp("packs") / "blocks")
+
+
 def front(net: Supernet) -> list[tuple[str, ...]]:
     """Two subnets that begin alike, the original network, and it as one program."""
     first = ("b00", "b01-p34", "b02-p34", "b03", "b04", "b05")
@@ -106,7 +112,7 @@ def exported(
 
 
 def test_a_pack_for_a_front_computes_the_same_and_has_fewer_bytes(
-    net: Supernet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    net: Supernet, blocks: BlockPack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pack, made = exported(net, front(net), tmp_path / "fused", monkeypatch)
     assert pack.graph.count() < 12
@@ -121,7 +127,6 @@ def test_a_pack_for_a_front_computes_the_same_and_has_fewer_bytes(
                 with torch.no_grad():
                     expected = net(x, net.graph.oracle if subnet == ("whole",) else subnet).numpy()
                 np.testing.assert_allclose(session.infer(x.numpy()), expected, rtol=1e-4, atol=1e-4)
-    blocks = export_pack(net, tmp_path / "blocks")
     used = {name for subnet in [*front(net), net.graph.oracle] for name in subnet}
     # An ONNX program is little more than its weights, and in one of several blocks these have longer names.
     for backend, share in (("executorch", 1.0), ("onnx", 1.02)):
@@ -131,7 +136,9 @@ def test_a_pack_for_a_front_computes_the_same_and_has_fewer_bytes(
         made.path(("b00", "b01-p34", "b02", "b03", "b04", "b05"))
 
 
-def test_a_pack_for_a_front_is_profiled_and_served_like_another(net: Supernet, tmp_path: Path) -> None:
+def test_a_pack_for_a_front_is_profiled_and_served_like_another(
+    net: Supernet, blocks: BlockPack, tmp_path: Path
+) -> None:
     images = np.random.default_rng(0).normal(size=(16, 3, 16, 16)).astype(np.float32)
     data = Dataset.from_arrays(images, None, name="noise")
     np.savez(tmp_path / "images.npz", images=images)
@@ -143,7 +150,7 @@ def test_a_pack_for_a_front_is_profiled_and_served_like_another(net: Supernet, t
         made.save(tmp_path / name)
         return made
 
-    of_blocks = profiled(export_pack(net, tmp_path / "blocks", ["onnx"]), "blocks.json")
+    of_blocks = profiled(blocks, "blocks.json")
     pack = export_pack(net, tmp_path / "fused", ["onnx"], profiles=[tmp_path / "blocks.json"])
     networks = {name for point in of_blocks.front.points for name in point.subnet} & {"whole"}
     assert {block.name for block in pack.graph.blocks if block.is_network} == networks
