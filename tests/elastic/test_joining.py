@@ -10,7 +10,7 @@ import pytest
 import torch
 from adaptivenet.export import export_pack
 from adaptivenet.toolkit.devices.connect import connect
-from adaptivenet.toolkit.elastic import Supernet, elastify
+from adaptivenet.toolkit.elastic import Supernet, elastify, merge, skip
 from adaptivenet.toolkit.elastic.tracing.joining import with_joined_cuts
 from adaptivenet.toolkit.elastic.tracing.stretches import discover
 from adaptivenet.toolkit.elastic.tracing.trace import trace
@@ -128,7 +128,7 @@ def test_a_network_that_one_tensor_carries_is_left_as_it_is() -> None:
 
 def test_both_engines_compute_what_torch_computes(tmp_path: Path) -> None:
     torch.manual_seed(0)
-    supernet = elastify(Waves(4).eval(), torch.randn(1, 2, 20))
+    supernet = elastify(Waves(4).eval(), torch.randn(1, 2, 20), kinds=[merge(2), skip()])
     pack = export_pack(supernet, tmp_path / "pack", metrics=("fidelity",), jobs=1)
     x = np.random.default_rng(0).normal(0, 1, (1, 2, 20)).astype(np.float32)
     for address in ("local:onnxruntime", "local:executorch"):

@@ -9,7 +9,7 @@ import pytest
 import torch
 from adaptivenet.export import export_pack
 from adaptivenet.toolkit.devices.connect import connect
-from adaptivenet.toolkit.elastic import Supernet, elastify
+from adaptivenet.toolkit.elastic import Supernet, elastify, merge, skip
 from torch import nn
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -74,7 +74,9 @@ def test_a_loaded_layer_computes_with_the_weights_that_train(tmp_path: Path) -> 
 
 def test_both_engines_compute_what_torch_computes(tmp_path: Path) -> None:
     torch.manual_seed(0)
-    supernet = elastify(Spotter(nn.GRU, False).eval(), torch.randn(1, 1, 16, 12))
+    kinds = [merge(2), skip()]
+    supernet = elastify(Spotter(nn.GRU, False).eval(), torch.randn(1, 1, 16, 12), kinds=kinds)
+    assert {block.kind for block in supernet.alternatives()} == {"merged", "skip"}
     pack = export_pack(supernet, tmp_path / "pack", metrics=("agreement",), jobs=1)
     x = np.random.default_rng(0).normal(0, 1, (1, 1, 16, 12)).astype(np.float32)
     for address in ("local:onnxruntime", "local:executorch"):
