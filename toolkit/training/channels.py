@@ -23,9 +23,9 @@ from ..elastic.pruning.axes import Factor, Kept, kept_positions, positions_of
 from ..elastic.pruning.operations import Axes
 from ..elastic.pruning.pruning import Pruner
 from .endings import LinearLayer, find_ending, layer_at, norm_behind
-from .least_squares import MOST_INPUTS, MOST_ROWS, NormalEquations
+from .least_squares import MOST_INPUTS, MOST_ROWS, ROWS_ALIKE, NormalEquations
 
-_DAMPING = 1e-2  # of an input's mean variance, added to every variance
+_UNEXPLAINED = 0.4  # of what a layer gives, for a choice: how much will be is not known before it
 _AT_ONCE = 1 / 16  # of the positions that are left go before the costs are worked out anew
 
 
@@ -125,8 +125,9 @@ class Elimination:
 @dataclass
 class _Reader:
     """A layer of the block: its weights (outputs, inputs), the mean (inputs) of what it reads, 0 where no constant can
-    be added to what it gives, and the second moments around that, (inputs, inputs). These are None for a layer with too
-    many inputs. `power` is what an error of each output counts; None where that is not known."""
+    be added to what it gives, and the second moments around that, (inputs, inputs); None for a layer with too many
+    inputs. `ridge`, times the share of the outputs that stays unexplained, is added to every variance, as in
+    `least_squares`. `power` is what an error of each output counts; None where that is not known."""
 
     path: str
     norm: str | None
@@ -135,6 +136,7 @@ class _Reader:
     weight: torch.Tensor
     mean: torch.Tensor
     moments: torch.Tensor | None
+    ridge: float = 0.0
     power: torch.Tensor | None = None
 
     def reads(self, leaf: Factor) -> bool:
@@ -142,12 +144,12 @@ class _Reader:
 
     def side(self, leaf: Factor) -> Side:
         """Errors count as shares of the variance of all outputs together."""
-        assert self.moments is not None
         weight = self.weight if self.power is None else self.weight * self.power.sqrt()[:, None]
-        scale = (weight @ self.moments * weight).sum().clamp_min(1e-30).rsqrt()
+        scale = self._squares(weight).clamp_min(1e-30).rsqrt()
         positions = np.repeat(positions_of(self.axes[1], leaf), self._kernel)
         columns = [torch.from_numpy(np.flatnonzero(positions == at)).to(weight.device) for at in range(leaf.size)]
-        return Side(columns, weight * scale, torch.cholesky_inverse(torch.linalg.cholesky(self.moments)))
+        factor = torch.linalg.cholesky(self._ridged(_UNEXPLAINED))
+        return Side(columns, weight * scale, torch.cholesky_inverse(factor))
 
     def make_up(self, thinner: fx.GraphModule, kept: Kept) -> None:
         """Gives the layer in `thinner` the weights that are best for the inputs that stay there."""
@@ -155,8 +157,12 @@ class _Reader:
         if self.moments is None or len(inputs) * self._kernel == len(self.mean):
             return
         stay = (inputs[:, None] * self._kernel + torch.arange(self._kernel)).flatten()
-        weight = torch.linalg.solve(self.moments[stay][:, stay], self.moments[stay] @ self.weight[outputs].T).T
-        shift = self.weight[outputs] @ self.mean - weight @ self.mean[stay]
+        goal = self.weight[outputs]
+        missing = goal.clone()
+        missing[:, stay] -= self._best(goal, stay, 1 / ROWS_ALIKE)
+        unexplained = self._squares(missing) / self._squares(goal).clamp_min(1e-30)
+        weight = self._best(goal, stay, float(unexplained.clamp(1e-6, 1)))
+        shift = goal @ self.mean - weight @ self.mean[stay]
         layer: Any = thinner.get_submodule(self.path)
         with torch.no_grad():
             layer.weight.copy_(weight.view(layer.weight.shape))
@@ -165,6 +171,21 @@ class _Reader:
             elif self.norm is not None:
                 norm: Any = thinner.get_submodule(self.norm)
                 norm.running_mean -= shift.to(norm.running_mean)
+
+    def _best(self, goal: torch.Tensor, stay: torch.Tensor, unexplained: float) -> torch.Tensor:
+        """The weights for the inputs that stay that come nearest to `goal`, which reads all."""
+        ridged = self._ridged(unexplained)
+        weight: torch.Tensor = torch.linalg.solve(ridged[stay][:, stay], ridged[stay] @ goal.T).T
+        return weight
+
+    def _ridged(self, unexplained: float) -> torch.Tensor:
+        assert self.moments is not None
+        return self.moments + unexplained * self.ridge * torch.eye(len(self.moments)).to(self.moments)
+
+    def _squares(self, weight: torch.Tensor) -> torch.Tensor:
+        """The mean square of what such weights give, summed over the outputs."""
+        assert self.moments is not None
+        return (weight @ self.moments * weight).sum()
 
     @property
     def _kernel(self) -> int:
@@ -196,12 +217,12 @@ def _readers(block: fx.GraphModule, pruner: Pruner, batches: Sequence[Sequence[t
     for node, layer, axes in found:
         norm = str(next(iter(node.users)).target) if norm_behind(block, node) is not None else None
         weight = layer.weight.detach().flatten(1).double()
-        mean, moments = torch.zeros_like(weight[0]), None
-        if layer in equations:
-            moments = equations[layer].squares / equations[layer].count
+        reader = _Reader(str(node.target), norm, layer, axes, weight, torch.zeros_like(weight[0]), None)
+        if (sums := equations.get(layer)) is not None:
+            reader.moments = sums.squares / sums.count
             if layer.bias is not None or norm is not None:
-                mean = equations[layer].sum_x / equations[layer].count
-                moments -= torch.outer(mean, mean)
-            variances = moments.diagonal()
-            variances += (_DAMPING * variances.mean()).clamp_min(1e-30)
-        yield _Reader(str(node.target), norm, layer, axes, weight, mean, moments)
+                reader.mean = sums.sum_x / sums.count
+                reader.moments -= torch.outer(reader.mean, reader.mean)
+            mean_variance = float(reader.moments.diagonal().mean())
+            reader.ridge = max(1e-30, ROWS_ALIKE * len(reader.mean) / sums.count * mean_variance)
+        yield reader

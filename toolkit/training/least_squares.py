@@ -27,7 +27,7 @@ from .endings import LinearLayer
 
 MOST_INPUTS = 4608  # 512 channels under a 3x3 kernel; the normal equations of such a layer take 170 MB
 MOST_ROWS = 16384
-_ROWS_ALIKE = 10
+ROWS_ALIKE = 10
 _SIDE = 128  # columns of x whose products are taken at once
 
 
@@ -100,7 +100,7 @@ class NormalEquations:
         weight = pulled(1.0)
         if weight is not None:
             left = squares_y - 2 * (weight * products.T).sum(1) + (weight @ squares * weight).sum(1)
-            weight = pulled(_ROWS_ALIKE * float((left.sum() / squares_y.sum().clamp_min(1e-30)).clamp(1e-6, 1)))
+            weight = pulled(ROWS_ALIKE * float((left.sum() / squares_y.sum().clamp_min(1e-30)).clamp(1e-6, 1)))
         return None if weight is None else (weight, mean_y - weight @ mean_x)
 
 
