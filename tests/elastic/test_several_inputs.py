@@ -224,7 +224,7 @@ def test_examples_that_are_no_inputs_are_named() -> None:
         ({**inputs, "mask": inputs["mask"].double()}, r"'mask' is float64\(1, 12\)"),
         ({**inputs, "mask": torch.zeros(3, 12, dtype=torch.bool)}, "one batch of all inputs"),
         ({**inputs, "mask": None}, "'mask' is NoneType"),
-        ({"words": inputs["token_ids"], "mask": inputs["mask"]}, "unexpected keyword argument 'words'"),
+        ({"words": inputs["token_ids"], "mask": inputs["mask"]}, "has no input 'words'; it has token_ids, mask"),
         ({}, "the example must have one batch of all inputs"),
     ]:
         with pytest.raises(ModelError, match=message):
