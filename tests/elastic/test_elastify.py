@@ -270,7 +270,8 @@ class Free(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, gradient: torch.Tensor) -> Any:
-        raise NotImplementedError
+        x, weight = ctx.saved_tensors
+        return gradient @ weight.mT, x.flatten(0, -2).mT @ gradient.flatten(0, -2)
 
 
 class Asking(nn.Module):

@@ -115,6 +115,12 @@ def two_workers(folder: Path, settings: Sequence[Training], *options: Sequence[A
             process.join()
 
 
+def exit_codes(workers: Sequence[Any]) -> list[int]:
+    for worker in workers:
+        worker.join(timeout=100)
+    return [worker.exitcode for worker in workers]
+
+
 @pytest.mark.parametrize("victim", [0, 1])
 def test_a_killed_worker_ends_the_other_and_leaves_the_checkpoint(tmp_path: Path, victim: int) -> None:
     with two_workers(tmp_path, [SETTINGS.lasting(10**6)] * 2) as workers:
@@ -146,9 +152,7 @@ def test_a_killed_worker_ends_the_other_and_leaves_the_checkpoint(tmp_path: Path
 def test_the_first_workers_clock_is_everybodys(tmp_path: Path) -> None:
     settings = replace(SETTINGS.lasting(10**6), max_minutes=0.1)
     with two_workers(tmp_path, [settings] * 2) as workers:
-        for worker in workers:
-            worker.join(timeout=100)
-        assert [worker.exitcode for worker in workers] == [0, 0]
+        assert exit_codes(workers) == [0, 0]
     first, second = (torch.load(tmp_path / f"weights{rank}.pt", weights_only=True) for rank in (0, 1))
     assert all(torch.equal(first[name], second[name]) for name in first)
     assert json.loads((tmp_path / "curve.json").read_text())
@@ -156,9 +160,7 @@ def test_the_first_workers_clock_is_everybodys(tmp_path: Path) -> None:
 
 def test_workers_with_different_settings_are_refused_by_both(tmp_path: Path) -> None:
     with two_workers(tmp_path, [SETTINGS, SETTINGS.lasting(21)]) as workers:
-        for worker in workers:
-            worker.join(timeout=100)
-        assert [worker.exitcode for worker in workers] == [1, 1]
+        assert exit_codes(workers) == [1, 1]
     for rank in (0, 1):
         said = (tmp_path / f"error{rank}").read_text()
         assert "1 of 2 workers have other settings, weights or images than the first" in said
@@ -166,9 +168,7 @@ def test_workers_with_different_settings_are_refused_by_both(tmp_path: Path) -> 
 
 def test_what_one_worker_was_too_slow_to_make_is_left_out_by_both(tmp_path: Path) -> None:
     with two_workers(tmp_path, [SETTINGS] * 2, [("b01-p50",), ("b02-m2", "b01-p50")]) as workers:
-        for worker in workers:
-            worker.join(timeout=100)
-        assert [worker.exitcode for worker in workers] == [0, 0]
+        assert exit_codes(workers) == [0, 0]
     first, second = (torch.load(tmp_path / f"weights{rank}.pt", weights_only=True) for rank in (0, 1))
     assert {name.split(".")[1] for name in first} == set(supernet().blocks) - {"b01-p50", "b02-m2"}
     assert first.keys() == second.keys()
@@ -180,9 +180,7 @@ def test_what_one_worker_was_too_slow_to_make_is_left_out_by_both(tmp_path: Path
 
 def test_workers_with_other_alternatives_for_another_reason_are_refused_by_both(tmp_path: Path) -> None:
     with two_workers(tmp_path, [SETTINGS] * 2, [("b01-p50",), ()], [False, False]) as workers:
-        for worker in workers:
-            worker.join(timeout=100)
-        assert [worker.exitcode for worker in workers] == [1, 1]
+        assert exit_codes(workers) == [1, 1]
     for rank in (0, 1):
         said = (tmp_path / f"error{rank}").read_text()
         assert "1 of 2 workers have other alternatives than the first: start all of them with the same command" in said

@@ -65,7 +65,7 @@ class Selection:
 
     def _elimination(self, leaf: Factor) -> Elimination | None:
         if leaf not in self._eliminations:
-            asked = [reader for reader in self._readers if reader.reads(leaf)]
+            asked = [reader for reader in self._readers if _reads(reader.axes, leaf)]
             asked = [reader for reader in asked if reader.power is not None] or asked  # what the block gives counts
             if not asked or any(reader.moments is None for reader in asked):
                 return None
@@ -139,9 +139,6 @@ class _Reader:
     ridge: float = 0.0
     power: torch.Tensor | None = None
 
-    def reads(self, leaf: Factor) -> bool:
-        return bool((positions_of(self.axes[1], leaf) >= 0).any())
-
     def side(self, leaf: Factor) -> Side:
         """Errors count as shares of the variance of all outputs together."""
         weight = self.weight if self.power is None else self.weight * self.power.sqrt()[:, None]
@@ -174,13 +171,15 @@ class _Reader:
 
     def _best(self, goal: torch.Tensor, stay: torch.Tensor, unexplained: float) -> torch.Tensor:
         """The weights for the inputs that stay that come nearest to `goal`, which reads all."""
-        ridged = self._ridged(unexplained)
-        weight: torch.Tensor = torch.linalg.solve(ridged[stay][:, stay], ridged[stay] @ goal.T).T
+        rows = self._ridged(unexplained)[stay]
+        weight: torch.Tensor = torch.linalg.solve(rows[:, stay], rows @ goal.T).T
         return weight
 
     def _ridged(self, unexplained: float) -> torch.Tensor:
         assert self.moments is not None
-        return self.moments + unexplained * self.ridge * torch.eye(len(self.moments)).to(self.moments)
+        ridged = self.moments.clone()
+        ridged.diagonal().add_(unexplained * self.ridge)
+        return ridged
 
     def _squares(self, weight: torch.Tensor) -> torch.Tensor:
         """The mean square of what such weights give, summed over the outputs."""
@@ -192,13 +191,18 @@ class _Reader:
         return self.layer.weight[0, 0].numel()
 
 
+def _reads(axes: Axes, leaf: Factor) -> bool:
+    """Whether a layer, whose weight has these axes, reads positions of the leaf."""
+    return bool((positions_of(axes[1], leaf) >= 0).any())
+
+
 def _readers(block: fx.GraphModule, pruner: Pruner, batches: Sequence[Sequence[torch.Tensor]]) -> Iterator[_Reader]:
     """The layers without groups that read what can go, once the block has read the batches."""
     found: list[tuple[fx.Node, LinearLayer, Axes]] = []
     for node in block.graph.nodes:
         layer = layer_at(block, node)
         axes = pruner.found.tensors.get(f"{node.target}.weight")
-        if layer is not None and axes and any((positions_of(axes[1], leaf) >= 0).any() for leaf in pruner.importance):
+        if layer is not None and axes and any(_reads(axes, leaf) for leaf in pruner.importance):
             found.append((node, layer, axes))
     equations: dict[nn.Module, NormalEquations] = {
         layer: NormalEquations(layer) for _, layer, _ in found if layer.weight[0].numel() <= MOST_INPUTS

@@ -200,31 +200,31 @@ class Work:
         after = self.loss()
         if math.isfinite(after) and not after > before:  # a loss that was not a number is no bar
             return True
-        for tensor, old in zip(tensors, stored, strict=True):
-            tensor.copy_(old)
+        _set(tensors, stored)
         self.now = before
         return False
 
 
 def _copies(work: Work) -> bool:
     """Gives a merged block the weights of the best of the original blocks in its place; False where one alone fits."""
-    own = tensors(work.module)
-    found = [list(tensors(original).values()) for original in work.originals]
-    sides = [value.shape for value in own.values()]
-    found = [values for values in found if [value.shape for value in values] == sides]
-    if len(found) < 2 or work.block.kind != "merged" or not work.may_change():
+    if work.block.kind != "merged" or not work.may_change():
+        return False
+    own = tensors(work.module).values()
+    found = [tensors(original).values() for original in work.originals]
+    found = [values for values in found if [value.shape for value in values] == [value.shape for value in own]]
+    if len(found) < 2:
         return False
     losses = []
     for values in found:
-        _set(own.values(), values)
+        _set(own, values)
         losses.append(work.loss())
-    _set(own.values(), found[losses.index(min(losses))])
+    _set(own, found[losses.index(min(losses))])
     return True
 
 
 def _channels(work: Work) -> bool:
     """Makes a pruned block anew, with the channels that its features say; False where that is not possible."""
-    block, own = work.block, tensors(work.module)
+    block = work.block
     if block.kind != "pruned" or block.ratio is None or not isinstance(work.original, fx.GraphModule):
         return False
     if block.end != block.start + 1 or not work.may_change():
@@ -233,6 +233,7 @@ def _channels(work: Work) -> bool:
         batches = [read for read, _ in work.fitting]
         work.selections[work.last.name] = Selection(work.original, work.shapes, batches)
     thinner = work.selections[work.last.name].thinner(block.ratio)
+    own = tensors(work.module)
     made = tensors(thinner) if thinner is not None else {}
     if {name: value.shape for name, value in made.items()} != {name: value.shape for name, value in own.items()}:
         return False
