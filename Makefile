@@ -2,6 +2,8 @@
 
 PYTHON ?= python3
 RUN := .venv/bin/python -m
+CORES := $(shell nproc 2>/dev/null || echo 2)
+export CMAKE_BUILD_PARALLEL_LEVEL ?= $(CORES)
 
 .DEFAULT_GOAL := help
 .PHONY: install check runner sanitize test app aar demo clean help
@@ -20,21 +22,21 @@ check: install ## ruff, clang-format and mypy
 runner: install ## build the runner for this computer and for arm64 phones, and run the tests of both
 	scripts/onnxruntime_headers || echo "make: the runner is built without ONNX Runtime" >&2
 	scripts/build_runner host
-	cmake --build build/runner/host --parallel
+	cmake --build build/runner/host
 	ctest --test-dir build/runner/host --output-on-failure --parallel 2
 	scripts/build_runner linux-arm64 -DRUNNER_TESTS=ON
-	cmake --build build/runner/linux-arm64 --parallel
+	cmake --build build/runner/linux-arm64
 	ctest --test-dir build/runner/linux-arm64 --output-on-failure --parallel 2
 
 SANITIZER ?= thread
 sanitize: ## loader, pager, archives and jobs under ThreadSanitizer; make sanitize SANITIZER=sanitize is Address and UndefinedBehavior
 	cd android_runner && cmake --preset $(SANITIZER)
-	cmake --build build/runner/$(SANITIZER) --parallel --target serving-tests queue-tests
+	cmake --build build/runner/$(SANITIZER) --target serving-tests queue-tests
 	build/runner/$(SANITIZER)/tests/serving-tests --gtest_brief=1
 	build/runner/$(SANITIZER)/tests/queue-tests --gtest_brief=1 2>build/runner/$(SANITIZER)/log || { cat build/runner/$(SANITIZER)/log; exit 1; }
 
 # Some tests wait for other processes: of one more than there are cores, a core is seldom idle.
-PROCESSES := $(shell cores=$$(nproc 2>/dev/null || echo 2); echo $$((cores < 4 ? cores + 1 : 4)))
+PROCESSES := $(shell echo $$(($(CORES) < 4 ? $(CORES) + 1 : 4)))
 test: install ## every test; some of them: make test ARGS="tests/graph/test_graph.py -k window"
 	OMP_NUM_THREADS=1 $(RUN) pytest --numprocesses=$(PROCESSES) --dist=loadfile --timeout=600 --durations=10 $(ARGS)
 

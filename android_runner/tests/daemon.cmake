@@ -5,6 +5,7 @@ target_link_libraries(echo PUBLIC daemon)
 add_executable(queue-tests
   jobs_test.cpp
   requests_test.cpp
+  run_folder_test.cpp
   server_test.cpp)
 target_link_libraries(queue-tests PRIVATE echo GTest::gtest_main)
 if(CMAKE_CROSSCOMPILING_EMULATOR)
