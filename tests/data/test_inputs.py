@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from math import prod
 from pathlib import Path
@@ -16,6 +17,7 @@ from adaptivenet.toolkit.graph.graph import Cut
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
+from input_vectors import FILE, documents
 
 IDS, MASK = Input("ids", (1, 4), "int64"), Input("mask", (1,), "bool")
 HELD = {"ids": np.arange(8).reshape(2, 4), "mask": np.array([True, False])}
@@ -101,6 +103,10 @@ def test_only_an_npz_has_several_inputs(name: str, tmp_path: Path) -> None:
         path.mkdir()
     with pytest.raises(DataError, match="give one with the arrays ids, mask"):
         open_data(path, None, None, Cut(0, (1, 5)), inputs=[IDS, MASK])
+
+
+def test_rows_are_those_that_other_languages_make() -> None:
+    assert json.loads(FILE.read_text(encoding="utf-8"))["rows"] == documents()
 
 
 def test_an_input_may_be_called_labels(tmp_path: Path) -> None:

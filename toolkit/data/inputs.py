@@ -69,6 +69,16 @@ def noise_rows(inputs: Iterable[Input], rows: int = 1) -> npt.NDArray[np.float32
     return np.concatenate(parts, axis=1).astype(np.float32)
 
 
+def require_known(names: Iterable[str], inputs: Sequence[Input]) -> None:
+    """Raises DataError for a name that none of the network's inputs has, and where it has one input, without a name."""
+    if not inputs:
+        raise DataError("the network has one input, which has no name: it reads one tensor, of the shape of cut 0")
+    known = [each.name for each in inputs]
+    for other in names:
+        if other not in known:
+            raise DataError(f"the inputs: there is no input {other!r}; the network reads {', '.join(known)}")
+
+
 def in_rows(
     arrays: Mapping[str, npt.NDArray[Any]], inputs: Sequence[Input], name: str = "the inputs"
 ) -> npt.NDArray[np.float32]:

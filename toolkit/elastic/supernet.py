@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from ..atomic import check_folder, new_folder, write_file
-from ..data.inputs import Input
+from ..data.inputs import Input, require_known
 from ..data.preprocessing import Preprocessing
 from ..documents import parse_json
 from ..errors import ModelError, PackError, PreprocessingError
@@ -86,8 +86,9 @@ class Supernet(nn.Module):
     def row(self, inputs: Mapping[str, torch.Tensor]) -> torch.Tensor:
         """A batch of the network's several inputs by name, each `(N, *shape[1:])`, as it is called with: `(N, width)`.
 
-        Raises DataError when one is missing or does not fit.
+        Raises DataError when one is missing, unknown or does not fit.
         """
+        require_known(inputs, self.inputs)
         return row_of(inputs, self.inputs)
 
     def take_inputs(self, inputs: Sequence[Input]) -> None:

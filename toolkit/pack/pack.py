@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import numpy as np
 import numpy.typing as npt
 
-from ..data.inputs import Input, in_rows
+from ..data.inputs import Input, in_rows, require_known
 from ..data.preprocessing import Preprocessing
 from ..errors import GraphError, PackError, PreprocessingError
 from ..graph.graph import Block, BlockGraph, Cut
@@ -170,8 +170,9 @@ class BlockPack:
     def row(self, inputs: Mapping[str, npt.NDArray[Any]]) -> npt.NDArray[np.float32]:
         """A network's several inputs by name, each `(1, *shape[1:])`, as what a subnet is run on: `(1, width)`.
 
-        Raises DataError when one is missing or does not fit.
+        Raises DataError when one is missing, unknown or does not fit.
         """
+        require_known(inputs, self.inputs)
         return in_rows(inputs, self.inputs)
 
     def artifact(self, block: str, backend: str) -> Artifact:
