@@ -1,7 +1,7 @@
 """Writes the bundle that the tests of the Android module open: python tests/app_bundle.py FOLDER
 
 FOLDER/app is what adaptivenet-export --bundle android writes of the pack of packs.py with three profiles, and
-FOLDER/answers.json an input and what Python answers for every point that is worth running. What is there already is
+FOLDER/answers.json inputs and what Python answers for every point that is worth running. What is there already is
 kept while it was made by the same modules and versions.
 """
 
@@ -51,7 +51,7 @@ def main(folder: Path) -> None:
         outputs = []
         for point in points:
             session.activate(point.subnet)
-            outputs.append(session.infer(x).ravel().tolist())
+            outputs.append([session.infer(x).ravel().tolist()])
     given = []
     for soc in (None, "SM8450", "MT6983Z/CZA"):
         device = {**made.document["device"], "soc": soc}
@@ -59,7 +59,7 @@ def main(folder: Path) -> None:
         replace(made, document={**made.document, "device": device}).save(path)
         given.append(path)
     bundle_for_android(pack, folder / "app", given, name="tiny")
-    answers = {"input": x.ravel().tolist(), "subnets": [list(point.subnet) for point in points], "outputs": outputs}
+    answers = {"inputs": [x.ravel().tolist()], "subnets": [list(point.subnet) for point in points], "outputs": outputs}
     (folder / "answers.json").write_text(json.dumps(answers))
     (folder / "stamp").write_text(stamp)
 

@@ -3,8 +3,8 @@
 Each is FOLDER/NAME/pack, and for every engine beside it ENGINE.json, a profile with invented latencies, and
 ENGINE-answers.json: inputs, and what a session in Python answers for every subnet of the front. `tiny` and `wide` are
 those of packs.py, `taps` has a head that reads three depths, `reads` blocks that read the input and the first cut as
-well, `int8` whole networks and blocks in int8. FOLDER/search is what app_search.py writes. What is there already is
-kept while it was made by the same modules and versions.
+well, `int8` whole networks and blocks in int8, `texts` a network with two inputs in one row. FOLDER/search is what
+app_search.py writes. What is there already is kept while it was made by the same modules and versions.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ import torch
 from adaptivenet.export import export_pack
 from adaptivenet.toolkit.devices.connect import connect
 from adaptivenet.toolkit.elastic import elastify, prune
+from adaptivenet.toolkit.elastic.kinds import skip
 from adaptivenet.toolkit.graph.front import FrontPoint
 from adaptivenet.toolkit.graph.graph import Subnet
 from adaptivenet.toolkit.graph.quality import Quality
@@ -34,6 +35,7 @@ from gated import gated
 from packs import CLASSES, GRAPH, PREPROCESSING, WIDE, block_programs, wide_programs
 from small_training import Small
 from tapped import tapped
+from texts import Text
 
 INPUTS = 2
 ENGINES = {"onnx": "onnxruntime", "executorch": "executorch"}  # by backend
@@ -50,10 +52,22 @@ def front(subnets: Sequence[Subnet]) -> list[dict[str, Any]]:
     ]
 
 
+def drawn(pack: BlockPack, rng: np.random.Generator) -> np.ndarray:
+    """An input: noise, and where the network has several, small whole numbers and truth values in their places."""
+    if not pack.inputs:
+        return rng.normal(size=pack.graph.cuts[0].shape).astype(np.float32)
+    return pack.row(
+        {
+            each.name: rng.integers(0, 2 if each.dtype == "bool" else 50, each.shape).astype(each.dtype)
+            for each in pack.inputs
+        }
+    )
+
+
 def write(folder: Path, pack: BlockPack, subnets: Sequence[Subnet]) -> None:
     """The profiles of a pack, and what Python answers, beside it."""
     rng = np.random.default_rng(0)
-    inputs = [rng.normal(size=pack.graph.cuts[0].shape).astype(np.float32) for _ in range(INPUTS)]
+    inputs = [drawn(pack, rng) for _ in range(INPUTS)]
     for engine in (ENGINES[backend] for backend in pack.backends):
         answers = []
         with connect(f"local:{engine}", threads=1).open(pack) as session:
@@ -102,6 +116,13 @@ def int8_pack(path: Path) -> BlockPack:
     return export_pack(net, path, jobs=1, calibrate=pictures)
 
 
+def texts_pack(path: Path) -> BlockPack:
+    """A network with several inputs, with and without its second layer."""
+    torch.manual_seed(0)
+    example = {"token_ids": torch.ones(1, 12, dtype=torch.long), "mask": torch.ones(1, 12, dtype=torch.bool)}
+    return export_pack(elastify(Text(2).eval(), example, kinds=[skip()]), path, jobs=1, metrics=())
+
+
 def in_int8(pack: BlockPack, subnet: Subnet) -> Subnet:
     """The subnet with the int8 twin of every block that has one."""
     return pack.graph.subnet([f"{name}-int8" if f"{name}-int8" in pack.graph else name for name in subnet])
@@ -113,7 +134,7 @@ def main(folder: Path) -> None:
         Path(__file__),
         *(
             Path(__file__).parent / f"{name}.py"
-            for name in ("packs", "tapped", "gated", "small_training", "app_search")
+            for name in ("packs", "tapped", "gated", "small_training", "app_search", "texts")
         ),
     ]
     packages = [version(each) for each in ("executorch", "torch", "onnx", "onnxruntime")]
@@ -136,6 +157,9 @@ def main(folder: Path) -> None:
 
     reads = export_pack(gated(), folder / "reads" / "pack", jobs=1, metrics=())
     write(folder / "reads", reads, [*reads.graph.paths()])
+
+    texts = texts_pack(folder / "texts" / "pack")
+    write(folder / "texts", texts, [*texts.graph.paths()])
 
     int8 = int8_pack(folder / "int8" / "pack")
     oracle = int8.graph.oracle

@@ -2,6 +2,7 @@ package io.adaptivenet
 
 import io.adaptivenet.engine.Engine
 import io.adaptivenet.engine.providerNamed
+import io.adaptivenet.graph.Layout
 import io.adaptivenet.graph.TensorType
 import io.adaptivenet.pack.Pack
 import io.adaptivenet.profile.ServedProfile
@@ -48,8 +49,18 @@ public class AdaptiveModel private constructor(
         budgets.memoryMb?.let { (it * 1e6).toLong() },
     )
 
-    /** A buffer for what [run] takes: memory outside of the Java heap, zeros at first. */
-    public fun createInputBuffer(): TensorBuffer = TensorBuffer(input)
+    /**
+     * A buffer for what [run] takes: memory outside of the Java heap, zeros at first. Pictures lie in it channels by
+     * channels, or as [layout] says: with [Layout.CHANNELS_LAST] pixel by pixel.
+     */
+    @JvmOverloads
+    public fun createInputBuffer(layout: Layout = Layout.CONTIGUOUS): TensorBuffer = TensorBuffer(input, layout)
+
+    /**
+     * What [run] takes of a network with several inputs, those of [Pack.inputs], or with one of whole numbers: each is
+     * written by its name. Throws [DataException] where the pack names none.
+     */
+    public fun createInputRow(): InputRow = InputRow(pack.inputs, createInputBuffer())
 
     /** A buffer for what [run] gives. */
     public fun createOutputBuffer(): TensorBuffer = TensorBuffer(output)
@@ -62,6 +73,9 @@ public class AdaptiveModel private constructor(
     public fun run(input: TensorBuffer, output: TensorBuffer): Inference {
         requireType("the input", input, this.input)
         requireType("the output", output, this.output)
+        if (output.layout != Layout.CONTIGUOUS) {
+            throw DataException("the output has its channels last; give a buffer of createOutputBuffer")
+        }
         turn.withLock {
             requireOpen()
             val ready = loader.slot.take() ?: throw DeviceException("no subnet serves: none could be loaded")
@@ -74,6 +88,9 @@ public class AdaptiveModel private constructor(
             return Inference(ms, ready.target.point)
         }
     }
+
+    /** The same on a row of inputs. Throws [DataException] as well while one of them has never been written. */
+    public fun run(input: InputRow, output: TensorBuffer): Inference = run(input.buffer, output)
 
     private fun requireType(what: String, buffer: TensorBuffer, wanted: TensorType) {
         if (buffer.type != wanted) throw DataException("$what is ${buffer.type}; the pack's is $wanted")

@@ -1,13 +1,10 @@
 package io.adaptivenet
 
-import io.adaptivenet.graph.DType
-import io.adaptivenet.graph.TensorType
-import org.junit.jupiter.api.Assertions.assertArrayEquals
 import org.junit.jupiter.api.Assertions.assertEquals
 import org.junit.jupiter.api.Test
 import org.junit.jupiter.api.assertThrows
 
-/** What an app writes down: budgets, options, and buffers. */
+/** What an app writes down: budgets and options. */
 class BudgetTest {
     @Test
     fun budgetsAreMillisecondsOrShares() {
@@ -37,20 +34,5 @@ class BudgetTest {
         assertEquals(2, built.threads)
         assertEquals(20.0, built.budget.ms(40.0))
         assertThrows<IllegalArgumentException> { Options(threads = 0) }
-    }
-
-    @Test
-    fun buffersHoldWhatTheirTypeSays() {
-        val buffer = TensorBuffer(TensorType(listOf(1, 3), DType.FLOAT32))
-        assertEquals(12, buffer.bytes.capacity())
-        assertEquals(true, buffer.bytes.isDirect)
-        buffer.write(floatArrayOf(1f, -2f, 0.5f))
-        assertArrayEquals(floatArrayOf(1f, -2f, 0.5f), buffer.readFloats())
-        assertEquals(-2f, buffer.bytes.getFloat(4))
-        val error = assertThrows<DataException> { buffer.write(floatArrayOf(1f)) }
-        assertEquals("1 values do not fill a buffer of float32 (1, 3)", error.message)
-        val whole = TensorBuffer(TensorType(listOf(4), DType.INT64))
-        assertEquals("a buffer of int64 (4,) holds no float32", assertThrows<DataException> { whole.floats }.message)
-        assertThrows<ArithmeticException> { TensorBuffer(TensorType(List(8) { 2147483647L }, DType.BOOL)) }
     }
 }

@@ -1,10 +1,14 @@
 package io.adaptivenet.android
 
+import io.adaptivenet.testing.Answers
 import java.io.File
 import java.io.InputStream
 
 /** What Python has bundled before the tests run (tests/app_bundle.py); Maven says where it is. */
 internal val BUNDLE = File(System.getProperty("adaptivenet.bundle"))
+
+/** What Python answers with it. */
+internal fun answers() = Answers(File(BUNDLE, "answers.json"))
 
 /** The folder that an app would have in its assets. */
 internal val ASSETS = File(BUNDLE, "app/assets/tiny")

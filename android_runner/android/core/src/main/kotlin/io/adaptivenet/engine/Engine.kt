@@ -57,7 +57,10 @@ public interface Engine : Closeable {
      */
     public fun loadMetric(part: Part): Program = load(listOf(part))
 
-    /** The memory of a buffer as the engine sees it, without a copy. */
+    /**
+     * The memory of a buffer as the engine sees it, without a copy. An engine that knows no layouts takes that of
+     * [TensorBuffer.contiguous], which is a copy where the buffer has its channels last.
+     */
     public fun wrap(buffer: TensorBuffer): Feature
 }
 

@@ -1,6 +1,7 @@
 package io.adaptivenet.pack
 
 import io.adaptivenet.GraphException
+import io.adaptivenet.Input
 import io.adaptivenet.PackException
 import io.adaptivenet.graph.Block
 import io.adaptivenet.graph.BlockGraph
@@ -31,7 +32,7 @@ private fun Json.Fields.shape(): List<Long> = list("shape").map { it.asWhole() }
 internal fun packOf(manifest: Json.Fields, folder: File?): Pack {
     val graph = graphOf(manifest)
     val preprocessing = preprocessingOf(manifest, graph)
-    requireInputs(manifest, graph.cuts.first())
+    val inputs = inputsOf(manifest, graph.cuts.first())
     requireRow(manifest, "outputs", graph.cuts.last())
     val blocks = manifest.list("blocks").map { it as Json.Fields }.associate { it.line("name") to artifactsOf(it) }
     val metrics = (manifest["metrics"] as Json.Fields).values.mapValues { (name, metric) ->
@@ -48,6 +49,7 @@ internal fun packOf(manifest: Json.Fields, folder: File?): Pack {
         bundledFrom = (manifest["provenance"] as Json.Fields)["bundled from"].text,
         classes = (manifest["classes"] as? Json.Items)?.values?.map { (it as Json.Text).value },
         preprocessing = preprocessing,
+        inputs = inputs,
         graph = graph,
         artifacts = blocks,
         metrics = metrics,
@@ -150,12 +152,14 @@ private fun requireRow(manifest: Json.Fields, what: String, cut: TensorType) {
     }
 }
 
-private fun requireInputs(manifest: Json.Fields, first: TensorType) {
+private fun inputsOf(manifest: Json.Fields, first: TensorType): List<Input> {
     requireRow(manifest, "inputs", first)
-    if (manifest["inputs"] == null) return
+    if (manifest["inputs"] == null) return emptyList()
     if (first.dtype != DType.FLOAT32) throw PackException("manifest.json: a row of inputs is float32, not $first")
-    val names = manifest.list("inputs").map { (it as Json.Fields).line("name") }
-    if (names.toSet().size < names.size) throw PackException("manifest.json: two inputs have one name")
+    val inputs = manifest.list("inputs").map { it as Json.Fields }
+        .map { Input(it.line("name"), TensorType(it.shape(), DType.labelled(it.line("dtype")))) }
+    if (inputs.distinctBy { it.name }.size < inputs.size) throw PackException("manifest.json: two inputs have one name")
+    return inputs
 }
 
 /** What a metric's sums come to is the host's to say; here it is held only that they can come to something. */

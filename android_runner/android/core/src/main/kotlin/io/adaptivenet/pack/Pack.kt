@@ -1,5 +1,6 @@
 package io.adaptivenet.pack
 
+import io.adaptivenet.Input
 import io.adaptivenet.PackException
 import io.adaptivenet.graph.BlockGraph
 import io.adaptivenet.graph.Layout
@@ -55,6 +56,11 @@ public class Pack internal constructor(
     /** The names of the classes in the order of the scores, or null. */
     public val classes: List<String>?,
     public val preprocessing: Preprocessing?,
+    /**
+     * The network's inputs where it has several, or one that is no float32 tensor; empty: it reads one tensor, which
+     * has no name. See [InputRow][io.adaptivenet.InputRow].
+     */
+    public val inputs: List<Input>,
     internal val graph: BlockGraph,
     private val artifacts: Map<String, Map<String, Artifact>>,
     internal val metrics: Map<String, Metric>,

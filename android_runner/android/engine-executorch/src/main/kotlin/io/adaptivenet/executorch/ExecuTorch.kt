@@ -61,7 +61,7 @@ private class ExecuTorchEngine(private val threads: Int) : Engine {
     }
 
     override fun wrap(buffer: TensorBuffer): Feature =
-        TensorFeature(buffer.type, Layout.CONTIGUOUS, tensorOver(buffer.type, buffer.bytes), buffer)
+        TensorFeature(buffer.type, buffer.layout, tensorOver(buffer.type, buffer.bytes), buffer)
 
     override fun close(): Unit = Unit
 }

@@ -11,6 +11,7 @@ import io.adaptivenet.percent
 import io.adaptivenet.testing.Packed
 import io.adaptivenet.testing.answer
 import io.adaptivenet.testing.assertClose
+import io.adaptivenet.testing.settle
 import org.junit.jupiter.api.Assertions.assertEquals
 import org.junit.jupiter.api.Assertions.assertTrue
 import org.junit.jupiter.api.Assumptions.assumeTrue
@@ -48,7 +49,7 @@ class CalibrationTest {
                 while (!isOver.get() || count < tiny.subnets.size) {
                     val point = count++ % tiny.subnets.size
                     model.activate(point)
-                    assertTrue(model.await(60_000))
+                    model.settle()
                     assertClose(tiny.outputs[point][0], model.answer(tiny.inputs[0]), "while it is measured")
                 }
                 count

@@ -1,14 +1,21 @@
 package io.adaptivenet.executorch
 
 import io.adaptivenet.AdaptiveModel
+import io.adaptivenet.DataException
 import io.adaptivenet.DeviceException
 import io.adaptivenet.LoadWatch
 import io.adaptivenet.Options
 import io.adaptivenet.PackException
+import io.adaptivenet.graph.Layout
 import io.adaptivenet.percent
 import io.adaptivenet.testing.Packed
 import io.adaptivenet.testing.answer
 import io.adaptivenet.testing.assertClose
+import io.adaptivenet.testing.assertEndedWithItsModel
+import io.adaptivenet.testing.ended
+import io.adaptivenet.testing.inBackground
+import io.adaptivenet.testing.settle
+import io.adaptivenet.testing.writeAll
 import org.junit.jupiter.api.Assertions.assertEquals
 import org.junit.jupiter.api.Assertions.assertTrue
 import org.junit.jupiter.api.Assumptions.assumeTrue
@@ -20,17 +27,11 @@ import org.junit.jupiter.api.TestFactory
 import org.junit.jupiter.api.assertThrows
 import org.junit.jupiter.api.io.TempDir
 import java.io.File
-import java.util.concurrent.Callable
-import java.util.concurrent.ExecutionException
-import java.util.concurrent.Executors
-import java.util.concurrent.Future
-import java.util.concurrent.TimeUnit
 import java.util.concurrent.atomic.AtomicBoolean
 
 /** What a model on ExecuTorch answers and pages: the Python wheel's engine behind the Android library's Java API. */
 class ServingTest {
     private val tiny = Packed("tiny", "executorch", "executorch")
-    private val threads = Executors.newCachedThreadPool()
 
     @TempDir
     lateinit var temporary: File
@@ -41,25 +42,30 @@ class ServingTest {
         assumeTrue(library.isFile, "$library is missing: scripts/executorch_host builds it")
     }
 
-    private fun <T> inBackground(work: () -> T): Future<T> = threads.submit(Callable(work))
-
-    private fun AdaptiveModel.settled() = assertTrue(await(60_000))
-
     private fun bytesOf(blocks: Collection<String>) = blocks.toSet().sumOf { tiny.blobOf(it).length() }
 
     @TestFactory
     fun answersAsPythonDoes(): List<DynamicTest> = listOf("tiny", "taps", "reads", "int8").map { name ->
-        dynamicTest(name) {
-            val packed = Packed(name, "executorch", "executorch")
-            packed.open().use { model ->
-                packed.subnets.forEachIndexed { at, subnet ->
-                    model.activate(subnet)
-                    model.settled()
-                    packed.inputs.forEachIndexed { input, values ->
-                        assertClose(packed.outputs[at][input], model.answer(values), "$subnet")
-                    }
-                }
-            }
+        dynamicTest(name) { Packed(name, "executorch", "executorch").assertAnswers() }
+    }
+
+    @Test
+    fun takesSeveralInputsByName() {
+        val texts = Packed("texts", "executorch", "executorch")
+        texts.open().use { model ->
+            val row = model.createInputRow()
+            assertThrows<DataException> { model.run(row, model.createOutputBuffer()) }
+        }
+        texts.assertAnswers { values -> answer(createInputRow().also { it.writeAll(values) }.buffer) }
+    }
+
+    @Test
+    fun takesPicturesWhoseChannelsComeLast() {
+        val (channels, pixels) = 3 to 16 * 16
+        tiny.assertAnswers { values ->
+            val input = createInputBuffer(Layout.CHANNELS_LAST)
+            input.write(FloatArray(values.size) { values[it % channels * pixels + it / channels] })
+            answer(input)
         }
     }
 
@@ -91,7 +97,7 @@ class ServingTest {
             for (point in listOf(1, 2, 3, 4, 0, 3)) {
                 loaded.clear()
                 model.activate(point)
-                model.settled()
+                model.settle()
                 val subnet = tiny.subnets[point]
                 assertEquals(subnet.filter { it !in before }, loaded)
                 assertEquals(bytesOf(subnet), model.status.residentBytes, "what is not needed is released")
@@ -107,36 +113,23 @@ class ServingTest {
         tiny.open(Options(25.percent, memoryMb = all / 1e6)).use { model ->
             tiny.subnets.indices.forEach {
                 model.activate(it)
-                model.settled()
+                model.settle()
             }
             assertEquals(all, model.status.residentBytes)
         }
-    }
-
-    /** Infers until it is told to stop, or the model is closed; how many inferences that were. */
-    private fun infer(model: AdaptiveModel, input: Int, stop: AtomicBoolean): Int {
-        val (from, to) = model.createInputBuffer() to model.createOutputBuffer()
-        from.write(tiny.inputs[input])
-        var count = 0
-        while (!stop.get()) {
-            val point = checkNotNull(model.run(from, to).point)
-            count++
-            assertClose(tiny.outputs[point][input], to.readFloats(), "point $point beside switches")
-        }
-        return count
     }
 
     @Test
     fun inferencesGoOnBesideSwitches() {
         tiny.open().use { model ->
             val stop = AtomicBoolean()
-            val inferring = tiny.inputs.indices.map { input -> inBackground { infer(model, input, stop) } }
+            val inferring = tiny.inputs.indices.map { input -> inBackground { tiny.inferUntil(stop, model, input) } }
             repeat(200) { round ->
                 model.activate((round * 3 + 1) % model.points.size)
-                model.settled()
+                model.settle()
             }
             stop.set(true)
-            inferring.forEach { assertTrue(it.get(60, TimeUnit.SECONDS) > 0) }
+            inferring.forEach { assertTrue(it.ended() > 0) }
         }
     }
 
@@ -146,16 +139,13 @@ class ServingTest {
             val models = List(2) { tiny.open(Options(50.percent)) }
             val working = models.flatMap { model ->
                 listOf(
-                    inBackground { infer(model, 0, AtomicBoolean()) },
+                    inBackground { tiny.inferUntil(AtomicBoolean(), model, 0) },
                     inBackground { while (true) model.activate((0 until model.points.size).random()) },
                 )
             }
             Thread.sleep(round.toLong())
-            models.map { inBackground { it.close() } }.forEach { it.get(60, TimeUnit.SECONDS) }
-            for (each in working) {
-                val error = assertThrows<ExecutionException> { each.get(60, TimeUnit.SECONDS) }
-                assertEquals("the model is closed", (error.cause as? IllegalStateException)?.message, "${error.cause}")
-            }
+            models.map { inBackground { it.close() } }.forEach { it.ended() }
+            working.forEach { assertEndedWithItsModel(it) }
         }
     }
 

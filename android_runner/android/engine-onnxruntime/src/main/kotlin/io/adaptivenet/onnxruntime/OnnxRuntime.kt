@@ -97,7 +97,7 @@ private class OnnxRuntimeEngine(threads: Int) : Engine {
     override fun wrap(buffer: TensorBuffer): Feature {
         val type = javaTypes.getValue(buffer.type.dtype)
         val shape = buffer.type.shape.toLongArray()
-        return OnnxFeature(OnnxTensor.createTensor(environment, buffer.bytes.whole(), shape, type))
+        return OnnxFeature(OnnxTensor.createTensor(environment, buffer.contiguous().bytes.whole(), shape, type))
     }
 
     override fun close() {

@@ -6,13 +6,18 @@ import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import io.adaptivenet.AdaptiveModel;
 import io.adaptivenet.Budget;
+import io.adaptivenet.DataException;
 import io.adaptivenet.Inference;
+import io.adaptivenet.Input;
+import io.adaptivenet.InputRow;
 import io.adaptivenet.Options;
 import io.adaptivenet.ProfileException;
 import io.adaptivenet.Signals;
 import io.adaptivenet.Status;
 import io.adaptivenet.TensorBuffer;
+import io.adaptivenet.graph.Layout;
 import java.io.File;
+import java.util.Arrays;
 import java.util.List;
 import org.junit.jupiter.api.Test;
 
@@ -38,6 +43,29 @@ class JavaConsumerTest {
       assertTrue(model.await(60_000));
       Status status = model.getStatus();
       assertEquals(0, status.getPoint());
+    }
+  }
+
+  @Test
+  void takesSeveralInputsByName() {
+    File texts = new File(folder.getParentFile(), "texts");
+    try (AdaptiveModel model = AdaptiveModel.create(new File(texts, "pack"), new File(texts, "onnxruntime.json"))) {
+      List<String> names = model.getPack().getInputs().stream().map(Input::getName).toList();
+      assertEquals(List.of("token_ids", "mask"), names);
+      InputRow row = model.createInputRow();
+      row.write("token_ids", new long[] {4, 9, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0});
+      boolean[] mask = new boolean[12];
+      Arrays.fill(mask, 0, 3, true);
+      row.write("mask", mask);
+      assertTrue(model.run(row, model.createOutputBuffer()).getMs() > 0);
+      DataException error = assertThrows(DataException.class, () -> row.write("mask", new int[12]));
+      assertEquals("the inputs: 'mask' has dtype int32; give bool", error.getMessage());
+    }
+    try (AdaptiveModel model = AdaptiveModel.create(pack, profile)) {
+      DataException error = assertThrows(DataException.class, model::createInputRow);
+      assertTrue(error.getMessage().startsWith("the network has one input"), error.getMessage());
+      TensorBuffer input = model.createInputBuffer(Layout.CHANNELS_LAST);
+      assertTrue(model.run(input, model.createOutputBuffer()).getMs() > 0);
     }
   }
 

@@ -11,6 +11,7 @@ import io.adaptivenet.percent
 import io.adaptivenet.testing.Packed
 import io.adaptivenet.testing.answer
 import io.adaptivenet.testing.assertClose
+import io.adaptivenet.testing.settle
 import org.junit.jupiter.api.Assertions.assertEquals
 import org.junit.jupiter.api.Assertions.assertTrue
 import org.junit.jupiter.api.Test
@@ -86,7 +87,7 @@ class CalibrationTest {
             assertTrue("b0-p50" !in model.status.subnet)
             model.points.indices.forEach {
                 model.activate(it)
-                assertTrue(model.await(60_000))
+                model.settle()
             }
         }
     }

@@ -8,17 +8,16 @@ import io.adaptivenet.Signals
 import io.adaptivenet.percent
 import io.adaptivenet.testing.Packed
 import io.adaptivenet.testing.answer
-import io.adaptivenet.testing.assertClose
+import io.adaptivenet.testing.assertEndedWithItsModel
+import io.adaptivenet.testing.ended
+import io.adaptivenet.testing.inBackground
+import io.adaptivenet.testing.settle
 import org.junit.jupiter.api.Assertions.assertEquals
 import org.junit.jupiter.api.Assertions.assertTrue
 import org.junit.jupiter.api.Test
 import org.junit.jupiter.api.assertThrows
 import java.io.File
-import java.util.concurrent.Callable
 import java.util.concurrent.ExecutionException
-import java.util.concurrent.Executors
-import java.util.concurrent.Future
-import java.util.concurrent.TimeUnit
 import java.util.concurrent.atomic.AtomicBoolean
 
 private const val PAGE_BYTES = 4096L
@@ -26,9 +25,6 @@ private const val PAGE_BYTES = 4096L
 /** A model that is used from several threads at once, and that is closed while it is. */
 class ConcurrencyTest {
     private val wide = Packed("wide", "onnxruntime", "onnx")
-    private val threads = Executors.newCachedThreadPool()
-
-    private fun <T> inBackground(work: () -> T): Future<T> = threads.submit(Callable(work))
 
     /** Of the process, whose heap has a fixed size; direct memory is released some time after a collection. */
     private fun residentBytesAfterCollection(): Long {
@@ -37,31 +33,17 @@ class ConcurrencyTest {
         return File("/proc/self/statm").readText().split(' ')[1].toLong() * PAGE_BYTES
     }
 
-    /** Infers until it is told to stop, or the model is closed; how many inferences that were. */
-    private fun infer(model: AdaptiveModel, input: Int, stop: AtomicBoolean): Int {
-        val (from, to) = model.createInputBuffer() to model.createOutputBuffer()
-        from.write(wide.inputs[input])
-        var count = 0
-        while (!stop.get()) {
-            val ran = model.run(from, to)
-            count++
-            val point = checkNotNull(ran.point)
-            assertClose(wide.outputs[point][input], to.readFloats(), "point $point beside switches")
-        }
-        return count
-    }
-
     @Test
     fun inferencesGoOnBesideSwitches() {
         wide.open().use { model ->
             val stop = AtomicBoolean()
-            val inferring = wide.inputs.indices.map { input -> inBackground { infer(model, input, stop) } }
+            val inferring = wide.inputs.indices.map { input -> inBackground { wide.inferUntil(stop, model, input) } }
             repeat(60) { round ->
                 model.activate((round * 7 + 1) % model.points.size)
-                assertTrue(model.await(60_000))
+                model.settle()
             }
             stop.set(true)
-            inferring.forEach { assertTrue(it.get(60, TimeUnit.SECONDS) > 0) }
+            inferring.forEach { assertTrue(it.ended() > 0) }
             assertTrue(model.status.switches >= 55, "${model.status.switches}")
         }
     }
@@ -71,7 +53,7 @@ class ConcurrencyTest {
         wide.open().use { model ->
             fun switches(count: Int) = repeat(count) { round ->
                 model.activate((round * 7 + 1) % model.points.size)
-                assertTrue(model.await(60_000))
+                model.settle()
                 model.answer(wide.inputs[0])
             }
             switches(200)
@@ -90,17 +72,14 @@ class ConcurrencyTest {
         repeat(40) { round ->
             val model = wide.open(Options(50.percent))
             val never = AtomicBoolean()
-            val inferring = wide.inputs.indices.map { input -> inBackground { infer(model, input, never) } }
+            val inferring = wide.inputs.indices.map { input -> inBackground { wide.inferUntil(never, model, input) } }
             val switching = inBackground {
                 while (true) model.activate((0 until model.points.size).random())
             }
             Thread.sleep((round % 8).toLong())
             val closing = List(2) { inBackground { model.close() } }
-            closing.forEach { it.get(60, TimeUnit.SECONDS) }
-            for (each in inferring + switching) {
-                val error = assertThrows<ExecutionException> { each.get(60, TimeUnit.SECONDS) }
-                assertEquals("the model is closed", (error.cause as? IllegalStateException)?.message, "${error.cause}")
-            }
+            closing.forEach { it.ended() }
+            (inferring + switching).forEach { assertEndedWithItsModel(it) }
         }
     }
 
@@ -149,7 +128,7 @@ class ConcurrencyTest {
         }
         Thread.sleep(50)
         model.close()
-        val error = assertThrows<ExecutionException> { waiting.get(60, TimeUnit.SECONDS) }
+        val error = assertThrows<ExecutionException> { waiting.ended() }
         assertTrue(error.cause is IllegalStateException, "${error.cause}")
     }
 }

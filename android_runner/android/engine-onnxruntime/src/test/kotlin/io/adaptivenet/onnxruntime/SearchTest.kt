@@ -11,6 +11,7 @@ import io.adaptivenet.Pictures
 import io.adaptivenet.ThisDevice
 import io.adaptivenet.percent
 import io.adaptivenet.testing.Packed
+import io.adaptivenet.testing.settle
 import java.io.File
 import kotlinx.serialization.json.Json
 import kotlinx.serialization.json.JsonArray
@@ -77,7 +78,7 @@ class SearchTest {
         AdaptiveModel.create(File(folder, "pack"), profile, options).use { model ->
             model.points.indices.forEach {
                 model.activate(it)
-                assertTrue(model.await(60_000))
+                model.settle()
             }
         }
         assertEquals(listOf(profile.name), home.list().orEmpty().toList())

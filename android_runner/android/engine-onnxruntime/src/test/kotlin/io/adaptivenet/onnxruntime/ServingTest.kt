@@ -12,12 +12,15 @@ import io.adaptivenet.ProfileException
 import io.adaptivenet.Signals
 import io.adaptivenet.TensorBuffer
 import io.adaptivenet.graph.DType
+import io.adaptivenet.graph.Layout
 import io.adaptivenet.graph.TensorType
 import io.adaptivenet.milliseconds
 import io.adaptivenet.percent
 import io.adaptivenet.testing.Packed
 import io.adaptivenet.testing.answer
 import io.adaptivenet.testing.assertClose
+import io.adaptivenet.testing.settle
+import io.adaptivenet.testing.writeAll
 import org.junit.jupiter.api.Assertions.assertEquals
 import org.junit.jupiter.api.Assertions.assertNotNull
 import org.junit.jupiter.api.Assertions.assertNull
@@ -37,22 +40,28 @@ class ServingTest {
     @TempDir
     lateinit var temporary: File
 
-    private fun AdaptiveModel.settled() = assertTrue(await(60_000))
-
     @TestFactory
     fun answersAsPythonDoes(): List<DynamicTest> = listOf("tiny", "wide", "taps", "reads", "int8").map { name ->
-        dynamicTest(name) {
-            val packed = Packed(name, "onnxruntime", "onnx")
-            packed.open().use { model ->
-                packed.subnets.forEachIndexed { at, subnet ->
-                    model.activate(subnet)
-                    model.settled()
-                    assertEquals(subnet, model.status.subnet)
-                    packed.inputs.forEachIndexed { input, values ->
-                        assertClose(packed.outputs[at][input], model.answer(values), "$subnet")
-                    }
-                }
-            }
+        dynamicTest(name) { Packed(name, "onnxruntime", "onnx").assertAnswers() }
+    }
+
+    @Test
+    fun takesSeveralInputsByName() {
+        val texts = Packed("texts", "onnxruntime", "onnx")
+        texts.open().use { model ->
+            val row = model.createInputRow()
+            assertThrows<DataException> { model.run(row, model.createOutputBuffer()) }
+        }
+        texts.assertAnswers { values -> answer(createInputRow().also { it.writeAll(values) }.buffer) }
+    }
+
+    @Test
+    fun takesPicturesWhoseChannelsComeLast() {
+        val (channels, pixels) = 3 to 16 * 16
+        tiny.assertAnswers { values ->
+            val input = createInputBuffer(Layout.CHANNELS_LAST)
+            input.write(FloatArray(values.size) { values[it % channels * pixels + it / channels] })
+            answer(input)
         }
     }
 
@@ -91,18 +100,18 @@ class ServingTest {
         tiny.open(Options(100.percent)).use { model ->
             assertEquals(3, model.status.point)
             model.setBudget(25.percent)
-            model.settled()
+            model.settle()
             assertEquals(0, model.status.point)
             assertEquals(1, model.status.switches)
             model.activate(2)
-            model.settled()
+            model.settle()
             assertEquals("it was asked for", model.status.why)
             assertClose(tiny.outputs[2][0], model.answer(tiny.inputs[0]), "point 2")
             assertThrows<GraphException> { model.activate(5) }
             assertThrows<GraphException> { model.activate(listOf("b0", "b2")) }
             assertThrows<BudgetException> { model.setBudget(50.percent, percentile = 100.0) }
             model.setBudget(0.5.milliseconds)
-            model.settled()
+            model.settle()
             assertEquals(0, model.status.point)
             assertTrue("nothing fits" in model.status.why, model.status.why)
         }
@@ -127,6 +136,7 @@ class ServingTest {
             val error = assertThrows<DataException> { model.run(model.createInputBuffer(), other) }
             assertEquals("the output is float32 (1, 3, 8, 8); the pack's is float32 (1, 5)", error.message)
             assertThrows<DataException> { model.createInputBuffer().write(FloatArray(3)) }
+            assertThrows<DataException> { model.createInputRow() }
             assertNotNull(model.run(model.createInputBuffer(), model.createOutputBuffer()).point)
         }
     }
@@ -147,13 +157,13 @@ class ServingTest {
             assertClose(tiny.outputs[0][0], model.answer(tiny.inputs[0]), "the old subnet")
 
             model.setBudget(1000.percent) // the best point has the damaged block; the next best without it serves
-            model.settled()
+            model.settle()
             assertEquals(tiny.subnets.indexOfLast { "b1" !in it }, model.status.point)
             assertEquals("the controller's choice cannot be loaded", model.status.why)
 
             blob.writeBytes(bytes)
             model.activate(listOf("b0", "b1", "b2")) // by name it is tried again at once
-            model.settled()
+            model.settle()
             assertEquals(listOf("b0", "b1", "b2"), model.status.subnet)
         }
     }
@@ -169,7 +179,7 @@ class ServingTest {
             assertEquals(0, model.status.point)
         }
         tiny.open(Options(25.percent, memoryMb = 1.0)).use { model ->
-            model.settled()
+            model.settle()
             val until = System.nanoTime() + 60_000_000_000
             val both = listOf(0, 1).sumOf { point -> tiny.subnets[point].sumOf { tiny.blobOf(it).length() } }
             while (model.status.residentBytes < both && System.nanoTime() < until) Thread.sleep(5)
