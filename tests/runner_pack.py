@@ -1,8 +1,9 @@
 """Writes the pack that the runner's own tests serve: python tests/runner_pack.py FOLDER
 
 It is the tiny pack of packs.py, exported for both backends. FOLDER/pack is the pack, FOLDER/executorch.json and
-FOLDER/onnxruntime.json are profiles of it with invented latencies. What is there already is kept while it was made by
-the same modules and versions.
+FOLDER/onnxruntime.json are profiles of it with invented latencies. FOLDER/row and FOLDER/row.json are a pack and a
+profile of a network with several inputs. What is there already is kept while it was made by the same modules and
+versions.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from typing import Any
 from adaptivenet.toolkit.graph.front import FrontPoint
 from adaptivenet.toolkit.graph.quality import Quality
 from adaptivenet.toolkit.pack.pack import BlockPack
-from exported_packs import export_pack
+from exported_packs import export_pack, export_row_pack
 from packs import GRAPH, block_programs
 
 
@@ -35,7 +36,7 @@ def profile_of(pack: BlockPack, engine: str) -> dict[str, Any]:
             energy_spread_mj=0.5 if at else None,
             energy_repetitions=5 if at else 0,
         )
-        for at, (subnet, value) in enumerate(zip(subnets, (0.5, 0.6, 0.7, 0.65, 0.7), strict=True))
+        for at, (subnet, value) in enumerate(zip(subnets, (0.5, 0.6, 0.7, 0.65, 0.7)))
     ]
     return {
         "format": "adaptivenet-profile",
@@ -58,6 +59,8 @@ def main(folder: Path) -> None:
     pack = export_pack(folder / "pack", GRAPH, block_programs())
     for engine in ("executorch", "onnxruntime"):
         (folder / f"{engine}.json").write_text(json.dumps(profile_of(pack, engine), indent=1))
+    row = profile_of(export_row_pack(folder / "row"), "executorch")
+    (folder / "row.json").write_text(json.dumps(row, indent=1))
     (folder / "stamp").write_text(stamp)
 
 

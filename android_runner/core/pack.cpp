@@ -20,8 +20,8 @@ constexpr std::string_view kFolder = "blobs/";
 
 std::string suffix_of(const std::string& backend) { return backend == "executorch" ? ".pte" : ".onnx"; }
 
-TensorType cut_from(const Json& cut) {
-  return {cut.at("shape").get<Shape>(), dtype_from_name(cut.at("dtype").get<std::string>())};
+TensorType type_from(const Json& tensor) {
+  return {tensor.at("shape").get<Shape>(), dtype_from_name(tensor.at("dtype").get<std::string>())};
 }
 
 // The index of a cut, as an int for the graph. A number that is too large for an int cannot be the index of a cut.
@@ -54,7 +54,7 @@ BlockGraph graph_from(const Json& manifest) {
       throw PackError("manifest.json: cuts must be numbered 0, 1, 2, ...: got " + shown(cut.at("index")) + " after " +
                       std::to_string(cuts.size()) + " cuts");
     }
-    cuts.push_back(cut_from(cut));
+    cuts.push_back(type_from(cut));
   }
   std::vector<Block> blocks;
   for (const Json& block : manifest.at("blocks")) {
@@ -115,15 +115,19 @@ void require_row(const Json& manifest, const std::string& what, const TensorType
   }
 }
 
-void require_inputs(const Json& manifest, const BlockGraph& graph) {
+std::vector<Input> inputs_from(const Json& manifest, const BlockGraph& graph) {
   const TensorType& first = graph.cuts().front();
   require_row(manifest, "inputs", first);
-  if (!manifest.contains("inputs")) return;
+  if (!manifest.contains("inputs")) return {};
   if (first.dtype != DType::kFloat32)
     throw PackError("manifest.json: a row of inputs is float32, not " + to_string(first));
   std::set<std::string> names;
-  for (const Json& input : manifest.at("inputs")) names.insert(input.at("name").get<std::string>());
-  if (names.size() < manifest.at("inputs").size()) throw PackError("manifest.json: two inputs have one name");
+  std::vector<Input> inputs;
+  for (const Json& input : manifest.at("inputs")) {
+    inputs.push_back({input.at("name").get<std::string>(), type_from(input)});
+    if (!names.insert(inputs.back().name).second) throw PackError("manifest.json: two inputs have one name");
+  }
+  return inputs;
 }
 
 Artifact artifact_from(const Json& document, const std::string& backend) {
@@ -203,7 +207,7 @@ Pack Pack::parse(std::string_view text) {
   }
   pack.graph_ = graph_from(manifest);
   require_preprocessing(manifest, pack.graph_);
-  require_inputs(manifest, pack.graph_);
+  pack.inputs_ = inputs_from(manifest, pack.graph_);
   require_row(manifest, "outputs", pack.graph_.cuts().back());
   for (const Json& block : manifest.at("blocks")) {
     pack.blocks_[block.at("name").get<std::string>()] = artifacts_from(block.at("artifacts"));

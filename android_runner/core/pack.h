@@ -10,6 +10,7 @@
 #include "core/archive.h"
 #include "core/files.h"
 #include "core/graph.h"
+#include "core/inputs.h"
 #include "core/tensor.h"
 
 namespace adaptivenet {
@@ -46,6 +47,9 @@ class Pack {
   const std::string& digest() const { return digest_; }
   const std::string& bundled_from() const { return bundled_from_; }  // the digest of another pack; empty for no bundle
   const BlockGraph& graph() const { return graph_; }
+  // The network's inputs where cut 0 holds several, or one that is no float32 tensor, in one row; empty: it is the
+  // input.
+  const std::vector<Input>& inputs() const { return inputs_; }
   const std::map<std::string, Metric>& metrics() const { return metrics_; }
   TensorType label() const;  // int64, of the output's shape without its dimension 1
 
@@ -61,6 +65,7 @@ class Pack {
   std::string digest_;
   std::string bundled_from_;
   BlockGraph graph_;
+  std::vector<Input> inputs_;
   std::map<std::string, std::map<std::string, Artifact>> blocks_;
   std::map<std::string, Metric> metrics_;
   std::filesystem::path blobs_;

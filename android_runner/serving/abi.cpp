@@ -18,6 +18,7 @@
 #include "core/archive.h"
 #include "core/error.h"
 #include "core/files.h"
+#include "core/inputs.h"
 #include "core/pack.h"
 #include "core/quote.h"
 #include "core/version.h"
@@ -156,6 +157,20 @@ void tell(const TensorType& type, adaptivenet_tensor* tensor) {
   std::copy(type.shape.begin(), type.shape.end(), tensor->shape);
 }
 
+DType dtype_of_input(const char* name) {
+  require_given(name, "values.dtype");
+  for (const DType dtype : {DType::kFloat32, DType::kInt64, DType::kInt32, DType::kBool}) {
+    if (std::strcmp(name, name_of(dtype)) == 0) return dtype;
+  }
+  throw BadArgument("values.dtype is " + quote(name) + "; it must be float32, int64, int32 or bool");
+}
+
+NamedValues values_from(const adaptivenet_values& given) {
+  require_given(given.name, "values.name");
+  if (given.count > 0) require_given(given.values, "values.values");
+  return {given.name, dtype_of_input(given.dtype), static_cast<const std::byte*>(given.values), given.count};
+}
+
 std::int64_t number_of(std::size_t point) { return point == kNoPoint ? -1 : static_cast<std::int64_t>(point); }
 
 }  // namespace
@@ -210,6 +225,36 @@ adaptivenet_code adaptivenet_output(const adaptivenet_model* model, adaptivenet_
   return coded([&] {
     require_given(model, "model");
     adaptivenet::tell(model->model.pack().graph().cuts().back(), tensor);
+  });
+}
+
+size_t adaptivenet_input_count(const adaptivenet_model* model) {
+  return model == nullptr ? 0 : model->model.pack().inputs().size();
+}
+
+adaptivenet_code adaptivenet_named_input(const adaptivenet_model* model, size_t at, const char** name,
+                                         adaptivenet_tensor* tensor) {
+  return coded([&] {
+    require_given(model, "model");
+    require_given(name, "name");
+    const auto& inputs = model->model.pack().inputs();
+    if (at >= inputs.size()) {
+      throw adaptivenet::BadArgument("there is no input " + std::to_string(at) + ": the pack names " +
+                                     std::to_string(inputs.size()));
+    }
+    adaptivenet::tell(inputs[at].type, tensor);
+    *name = inputs[at].name.c_str();
+  });
+}
+
+adaptivenet_code adaptivenet_write_row(const adaptivenet_model* model, const adaptivenet_values* values, size_t count,
+                                       float* row, size_t row_bytes) {
+  return coded([&] {
+    require_given(model, "model");
+    require_given(row, "row");
+    if (count > 0) require_given(values, "values");
+    model->model.write_row(count, [values](std::size_t at) { return adaptivenet::values_from(values[at]); },
+                           {row, row_bytes / sizeof *row});
   });
 }
 

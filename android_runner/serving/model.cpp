@@ -46,4 +46,9 @@ Ran Model::infer(std::span<const std::byte> input, Layout given, std::span<std::
   return run.ran = {ready->point, took.count()};
 }
 
+void Model::write_row(std::size_t count, const Given& given, std::span<float> row) const {
+  require_bytes("a row", row.size_bytes(), input_bytes_, pack_.graph().cuts().front());
+  adaptivenet::write_row(pack_.inputs(), count, given, row);
+}
+
 }  // namespace adaptivenet

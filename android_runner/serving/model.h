@@ -37,6 +37,10 @@ class Model {
   // DeviceError when nothing serves yet or the engine fails, DataError when a size is not the pack's.
   Ran infer(std::span<const std::byte> input, Layout given, std::span<std::byte> output);
 
+  // Writes the several inputs of a network to `row`, which `infer` then takes. See core/inputs.h; throws DataError as
+  // well when the row has not the size of the pack's input.
+  void write_row(std::size_t count, const Given& given, std::span<float> row) const;
+
   std::size_t input_bytes() const { return input_bytes_; }
   std::size_t output_bytes() const { return output_bytes_; }
 

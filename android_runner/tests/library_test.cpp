@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 #include <unistd.h>
 
+#include <array>
 #include <csignal>
 #include <cstdlib>
 #include <cstring>
@@ -205,6 +206,61 @@ TEST_F(Library, NamesAnEngineThatItDoesNotHave) {
     options.engine = nullptr;
     EXPECT_NE(refused("\"executorch\"", "\"tvm\"", options).find("made with the engine 'tvm'; this library has:"),
               std::string::npos);
+  }
+}
+
+TEST_F(Library, TakesSeveralInputsByName) {
+  adaptivenet_options options = {};
+  options.threads = 1;
+  ServedModel model = ServedModel::open(TINY_PACK "/row", TINY_PACK "/row.json", {1000, 0, 0, 0}, options);
+  ASSERT_EQ(model.inputs(), 3u);
+  EXPECT_EQ(open().inputs(), 0u);
+  const auto [name, form] = model.input(1);
+  EXPECT_EQ(name, "mask");
+  EXPECT_STREQ(form.dtype, "bool");
+  EXPECT_EQ(std::vector<std::int64_t>(form.shape, form.shape + form.rank), (std::vector<std::int64_t>{1}));
+  EXPECT_STREQ(model.input(0).second.dtype, "int64");
+  EXPECT_THROW(model.input(3), ModelError);
+  EXPECT_STREQ(adaptivenet_last_error(), "there is no input 3: the pack names 3");
+
+  const std::vector<std::int64_t> ids = {3, 0, 7, 1};
+  const std::array<bool, 1> mask = {true};
+  const float pixels[] = {0.5f, -1, 2, 0, 0, 0.25f};
+  const adaptivenet_values others = {"pixels", "float32", pixels, 6};
+  std::vector<float> row(11), output(2);
+  const std::size_t before = allocations_of_this_thread();
+  model.write_row({others, values("ids", ids), values("mask", mask)}, row);
+  EXPECT_EQ(allocations_of_this_thread(), before);
+  EXPECT_EQ(row, (std::vector<float>{3, 0, 7, 1, 1, 0.5f, -1, 2, 0, 0, 0.25f}));
+  model.infer(row, output);
+  EXPECT_NEAR(output[0], 13.75, 1e-5) << "the sum of all";
+  EXPECT_NEAR(output[1], 34, 1e-5) << "the sum of each times its place";
+
+  const auto refused = [&](std::initializer_list<adaptivenet_values> given, std::size_t size = 11) {
+    row.resize(size);
+    try {
+      model.write_row(given, row);
+    } catch (const ModelError& error) {
+      EXPECT_EQ(error.code(), ADAPTIVENET_BAD_ARGUMENT);
+      return std::string(error.what());
+    }
+    return std::string("nothing was refused");
+  };
+  EXPECT_EQ(refused({others, values("ids", ids)}),
+            "the inputs has no array 'mask', which the network reads; it holds ids, pixels");
+  EXPECT_EQ(refused({others, values("ids", ids), values("mask", ids)}),
+            "the inputs: 'mask' must have shape (N), not (1, 4)");
+  EXPECT_EQ(refused({{"ids", "int8", ids.data(), 4}}),
+            "values.dtype is 'int8'; it must be float32, int64, int32 or bool");
+  EXPECT_EQ(refused({{nullptr, "int64", ids.data(), 4}}), "values.name is null");
+  EXPECT_EQ(refused({{"ids", "int64", nullptr, 4}}), "values.values is null");
+  EXPECT_EQ(refused({others}, 10), "a row has 40 bytes; the pack's is float32 (1, 11), 44 bytes");
+  try {
+    std::vector<float> picture(3 * 16 * 16);
+    open().write_row({others}, picture);
+    FAIL() << "its pack names no inputs";
+  } catch (const ModelError& error) {
+    EXPECT_NE(std::string(error.what()).find("the network has one input"), std::string::npos);
   }
 }
 

@@ -110,6 +110,31 @@ typedef struct adaptivenet_tensor {
 ADAPTIVENET_API adaptivenet_code adaptivenet_input(const adaptivenet_model* model, adaptivenet_tensor* tensor);
 ADAPTIVENET_API adaptivenet_code adaptivenet_output(const adaptivenet_model* model, adaptivenet_tensor* tensor);
 
+/* A network with several inputs, or one of whole numbers, reads one row of float32 numbers, which holds them one after
+ * another (docs/pack.md): that is then what `adaptivenet_input` tells of, and `adaptivenet_infer` takes.
+ *
+ * How many inputs the row holds; 0: the network reads one tensor, which has no name. */
+ADAPTIVENET_API size_t adaptivenet_input_count(const adaptivenet_model* model);
+/* The name of one of them, in the order of the row, and what it is at batch size 1: float32, int64, int32 or bool. The
+ * name is the model's, and valid as long as that. */
+ADAPTIVENET_API adaptivenet_code adaptivenet_named_input(const adaptivenet_model* model, size_t at, const char** name,
+                                                         adaptivenet_tensor* tensor);
+
+/* Values of one of them, without gaps. */
+typedef struct adaptivenet_values {
+  const char* name;
+  const char* dtype; /* "float32", "int64", "int32", or "bool", of which each is a byte, 0 for false */
+  const void* values;
+  size_t count;
+} adaptivenet_values;
+
+/* Writes all of them, `count` in any order, to `row`, which has `row_bytes` bytes: as many as the model's input. Fails
+ * when one is missing, unknown, given twice, has another number of values or a type that it cannot hold, when a whole
+ * number is beyond 16777216, which float32 does not have, and when a float32 is NaN or infinite; what is in the row
+ * then is no input. Allocates nothing but the sentence of an error. */
+ADAPTIVENET_API adaptivenet_code adaptivenet_write_row(const adaptivenet_model* model, const adaptivenet_values* values,
+                                                       size_t count, float* row, size_t row_bytes);
+
 /* The points that may serve: those of the profile's front that are better than all faster ones, fastest first. */
 ADAPTIVENET_API size_t adaptivenet_point_count(const adaptivenet_model* model);
 /* The latency of a point as profiled, in milliseconds; 0 where there is no such point. */

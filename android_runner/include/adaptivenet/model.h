@@ -6,10 +6,13 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <initializer_list>
 #include <memory>
 #include <stdexcept>
 #include <string>
 #include <string_view>
+#include <type_traits>
+#include <utility>
 #include <vector>
 
 namespace adaptivenet {
@@ -23,6 +26,19 @@ class ModelError : public std::runtime_error {
  private:
   adaptivenet_code code_;
 };
+
+// The values of an input, in something contiguous of float, std::int64_t, std::int32_t or bool (std::vector<bool> is
+// not), which must live until they were written.
+template <typename Values>
+adaptivenet_values values(const char* name, const Values& of) {
+  using Value = std::remove_cv_t<std::remove_pointer_t<decltype(of.data())>>;
+  constexpr bool kWhole = std::is_integral_v<Value> && std::is_signed_v<Value>;
+  static_assert(std::is_same_v<Value, float> || std::is_same_v<Value, bool> ||
+                (kWhole && (sizeof(Value) == 4 || sizeof(Value) == 8)));
+  const char* const whole = sizeof(Value) == 8 ? "int64" : "int32";
+  const char* const dtype = std::is_same_v<Value, float> ? "float32" : std::is_same_v<Value, bool> ? "bool" : whole;
+  return {name, dtype, of.data(), of.size()};
+}
 
 class ServedModel {
  public:
@@ -47,6 +63,21 @@ class ServedModel {
 
   adaptivenet_tensor input() const { return tensor(adaptivenet_input); }
   adaptivenet_tensor output() const { return tensor(adaptivenet_output); }
+  // Where the input is a row of several: how many, and the name and the form of each.
+  std::size_t inputs() const { return adaptivenet_input_count(model_.get()); }
+  std::pair<std::string, adaptivenet_tensor> input(std::size_t at) const {
+    const char* name = nullptr;
+    adaptivenet_tensor tensor;
+    require(adaptivenet_named_input(model_.get(), at, &name, &tensor));
+    return {name, tensor};
+  }
+  // See adaptivenet_write_row. `row` is contiguous floats; `values` makes what it takes.
+  template <typename Row>
+  void write_row(std::initializer_list<adaptivenet_values> given, Row&& row) const {
+    float* const to = row.data();
+    require(adaptivenet_write_row(model_.get(), given.begin(), given.size(), to, row.size() * sizeof *to));
+  }
+
   std::size_t points() const { return adaptivenet_point_count(model_.get()); }
   double point_ms(std::size_t point) const { return adaptivenet_point_ms(model_.get(), point); }
   double whole_ms() const { return adaptivenet_whole_ms(model_.get()); }
