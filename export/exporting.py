@@ -26,7 +26,7 @@ from torch import nn
 from .bundle import in_words
 from .calibration import check_calibration, in_int8, write_calibration
 from .fusing import front_of, fuse
-from .jobs import jobs_of, tasks_of, versions
+from .jobs import Job, jobs_of, tasks_of, versions
 from .metrics import choose_metrics, metric_program, usual_metrics
 from .networks import noise_for, with_networks
 from .workers import Answer, Program, run_tasks
@@ -156,7 +156,7 @@ def export_pack(
                             # What a network cannot be exported for, the error of a block names better.
                             made.without_reference.append(answer["error"])
                             return
-                        raise ExportError(answer["error"])
+                        raise ExportError(_fatal(answer["error"], job, graph, backends))
                     made.left_out.setdefault(job.name, answer["error"])
                     report(len(artifacts), len(jobs_), f"{job.name} left out")
                     return
@@ -255,6 +255,17 @@ def check_export(
     if overwrite:
         check_backends(path, backends)
     return chosen
+
+
+def _fatal(error: str, job: Job, graph: BlockGraph, backends: Sequence[str]) -> str:
+    """What to say of a program without which there is no pack: where it is in the model, and what else to do."""
+    source = graph[job.name].source if job.name in graph else ""
+    others = " ".join(f"--backend {each}" for each in backends if each != job.backend)
+    return (
+        error
+        + (f"; the block is {source} of the model" if source else "")
+        + (f"; {others} makes a pack without {job.backend}" if others else "")
+    )
 
 
 def _name(supernet: Supernet, name: str | None) -> str:

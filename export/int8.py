@@ -64,7 +64,10 @@ def onnx_int8(model: onnx.ModelProto, calibration: Calibration, place: Place) ->
     borders = [*zip(names, place.takes, strict=True), (model.graph.output[0].name, place.gives)]
     borders = [(name, cut) for name, cut in borders if name != row]
     ranges = {name: calibration.ranges[cut] for name, cut in borders if cut in calibration.ranges}
-    overrides = {name: [{"rmin": np.float32(low), "rmax": np.float32(high)}] for name, (low, high) in ranges.items()}
+    overrides: dict[str, list[dict[str, Any]]] = {
+        name: [{"rmin": np.float32(low), "rmax": np.float32(high)}] for name, (low, high) in ranges.items()
+    }
+    overrides |= {name: [{"symmetric": True}] for name in _of_one_scale(model)}
     copied = onnx.ModelProto()
     copied.CopyFrom(model)  # the quantiser moves the weights of what it is given to a file
     with tempfile.TemporaryDirectory(prefix="adaptivenet-int8-") as folder:
@@ -81,6 +84,18 @@ def onnx_int8(model: onnx.ModelProto, calibration: Calibration, place: Place) ->
             extra_options={"TensorQuantOverrides": overrides, "QDQKeepRemovableActivations": _is_needed(model, ranges)},
         )
         return onnx.load(path)
+
+
+def _of_one_scale(model: onnx.ModelProto) -> list[str]:
+    """The weights whose channels cannot have scales of their own: those of transposed convolutions in groups.
+
+    Channels are then shared among groups along the dimension that has the scales, and a bias has more of them.
+    """
+    return [
+        node.input[1]
+        for node in model.graph.node
+        if node.op_type == "ConvTranspose" and any(each.name == "group" and each.i > 1 for each in node.attribute)
+    ]
 
 
 def _before_weights(model: onnx.ModelProto, row: str) -> list[str]:

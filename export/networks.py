@@ -10,6 +10,7 @@ from adaptivenet.toolkit.data.inputs import noise_rows
 from adaptivenet.toolkit.elastic import Supernet, load_model
 from adaptivenet.toolkit.elastic.making import counted
 from adaptivenet.toolkit.elastic.models import unwrapped
+from adaptivenet.toolkit.elastic.tracing.comparing import noises, undefined
 from adaptivenet.toolkit.elastic.tracing.stretches import Stretch, subgraph
 from adaptivenet.toolkit.elastic.tracing.trace import trace
 from adaptivenet.toolkit.errors import AdaptiveNetError, ExportError
@@ -20,10 +21,14 @@ WHOLE = "whole"
 
 
 def noise_for(supernet: Supernet) -> torch.Tensor:
-    """An input to run a network on where no better one is known, of the shape of its first cut."""
+    """An input to run a network on where no better one is known, of the shape of its first cut: one that it has an
+    answer for, if there is one."""
     if supernet.inputs:
         return torch.from_numpy(noise_rows(supernet.inputs))
-    return torch.randn(supernet.graph.cuts[0].shape, generator=torch.Generator().manual_seed(0))
+    generator, zeros = torch.Generator().manual_seed(0), torch.zeros(supernet.graph.cuts[0].shape)
+    tried = [noise for noise, _ in noises(zeros, generator)]
+    with torch.no_grad():
+        return next((noise for noise in tried if not undefined([supernet(noise)])), tried[0])
 
 
 def with_networks(supernet: Supernet, also: Mapping[str, nn.Module | str] | None = None) -> Supernet:

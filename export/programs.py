@@ -26,6 +26,7 @@ from .int8 import LEAST_SNR_DB, Calibration, executorch_int8, onnx_int8, snr_db
 from .onnx_part import Place, as_part
 
 RELATIVE_TOLERANCE = 1e-3
+_LEAST_OUTPUT = 0.01  # where all outputs are smaller, what they are computed from may be larger, and so is its rounding
 _OPSET = 18
 _VERIFIED_ON = 16  # inputs of its calibration that an int8 program is compared with torch on, at most
 
@@ -35,7 +36,7 @@ class Program:
     """An exported program and what is known of it.
 
     `max_abs_error` is the largest difference from torch on the inputs it was verified with, `tolerance` the largest
-    that was allowed: 1e-3 of the largest output, or 1e-3 where outputs are smaller than 1; None for an int8 program,
+    that was allowed: 1e-3 of the largest output, or 1e-5 where outputs are smaller than 0.01; None for an int8 program,
     of which `snr_db` is known instead: its ratio of signal to noise on what it was calibrated with, in decibels.
     """
 
@@ -92,7 +93,11 @@ class Exporter:
             tensors = [engine.tensor(x.contiguous().numpy(), layout) for x in given]
             return torch.from_numpy(engine.array(program(tensors)))
 
-        difference = float((run(self.inputs).double() - expected.double()).abs().max())
+        try:
+            actual = run(self.inputs)
+        except AdaptiveNetError as error:
+            raise ExportError(f"{name} exports to {backend} but does not run there: {error}") from error
+        difference = float((actual.double() - expected.double()).abs().max())
         if calibration is not None:
             some = calibration.inputs[:_VERIFIED_ON]
             snr = snr_db(self._expected_of(calibration), [run(given) for given in some])
@@ -102,7 +107,7 @@ class Exporter:
                     "quantised program is refused"
                 )
             return Program(data, layout, difference, None, snr)
-        tolerance = RELATIVE_TOLERANCE * max(1.0, float(expected.abs().max()))
+        tolerance = RELATIVE_TOLERANCE * max(_LEAST_OUTPUT, float(expected.abs().max()))
         if not difference <= tolerance:  # also when it is NaN
             raise ExportError(
                 f"{name} on {backend} differs from torch by {difference:.3g}, more than the tolerance of "

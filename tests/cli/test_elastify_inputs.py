@@ -45,6 +45,14 @@ def test_a_network_that_sees_no_pictures_is_made_elastic_and_trained(workplace: 
     assert "--input for anything else" in call(elastify, *arguments, "--size", "32").stderr
 
 
+def test_a_network_is_traced_with_an_input_of_its_data(workplace: Path) -> None:
+    (workplace / "powers_model.py").write_text(KEYWORDS.replace("        for", "        x = x.log()\n        for", 1))
+    np.savez(workplace / "powers.npz", images=np.random.default_rng(0).random((8, 1, 20, 10), np.float32) + 1)
+    arguments = ("powers_model:Keywords", "--input", "1x20x10", "--dry-run")
+    assert "the first of --data is taken" in error_of(call(elastify, *arguments))
+    assert document_of(call(elastify, *arguments, "--data", "powers.npz", "--json"))["blocks"]
+
+
 TEXT = """
 import torch
 

@@ -115,6 +115,20 @@ def test_save_replaces_a_supernet_and_nothing_else(small: Supernet, saved: Path,
     assert (tmp_path / "photos" / "cat.jpg").read_bytes() == (tmp_path / "file").read_bytes() == b"the only copy"
 
 
+def test_what_a_library_has_put_on_layers_is_not_saved_and_what_they_read_is(tmp_path: Path) -> None:
+    model = Small().eval()
+    for layer in model.modules():
+        layer.qconfig = object()  # as torch prepares a network to be trained in int8
+    supernet = elastify(model, torch.zeros(1, 3, 8, 8), kinds=[skip()])
+    supernet.save(tmp_path / "supernet")
+    x = torch.randn(2, 3, 8, 8)
+    assert torch.equal(Supernet.load(tmp_path / "supernet")(x), model(x))
+    layer = next(layer for layer in supernet.modules() if isinstance(layer, nn.Conv2d))
+    layer.stride = object()  # type: ignore[assignment]
+    with pytest.raises(ModelError, match=r"stride holds a object, which cannot be saved as data"):
+        supernet.document()
+
+
 def test_what_is_no_tensor_operation_cannot_be_saved(tmp_path: Path) -> None:
     class Opaque(nn.Module):
         def __init__(self) -> None:

@@ -17,6 +17,7 @@ import pytest
 import torch
 from adaptivenet.export import export_pack
 from adaptivenet.export.forks import Forks, keep_forks
+from adaptivenet.export.programs import export_program
 from adaptivenet.export.workers import run_tasks
 from adaptivenet.toolkit.elastic import Kind, Supernet, elastify, merge, prune, skip
 from adaptivenet.toolkit.errors import ExportError
@@ -42,9 +43,18 @@ def test_a_block_that_does_not_export_is_named_and_leaves_nothing(tmp_path: Path
     model.blocks = nn.Sequential(Residual(), Residual(), Unexportable(), Unexportable())
     net = elastify(model.eval(), torch.zeros(1, 3, 16, 16), kinds=[skip()])
     name = next(block.name for block in net.graph.blocks if "blocks.2" in block.source)
-    with pytest.raises(ExportError, match=f"block '{name}' does not export to onnx: "):
+    with pytest.raises(
+        ExportError, match=f"block '{name}' does not export to onnx: .*; the block is blocks.2 of the model$"
+    ):
         export_pack(net, tmp_path / "pack", ["onnx"], jobs=1)
+    with pytest.raises(ExportError, match=r"; the block is .* of the model; --backend \w+ makes a pack without \w+$"):
+        export_pack(net, tmp_path / "pack", ["onnx", "executorch"], jobs=1)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_program_that_its_engine_does_not_run_is_told_apart_from_one_that_does_not_export() -> None:
+    with pytest.raises(ExportError, match=r"^block 'b00' exports to executorch but does not run there: "):
+        export_program("block 'b00'", nn.Conv3d(3, 4, 3).eval(), [torch.randn(1, 3, 4, 8, 8)], "executorch")
 
 
 def test_a_supernet_of_one_path_is_not_exported_unless_int8_makes_it_several(tmp_path: Path) -> None:

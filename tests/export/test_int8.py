@@ -165,6 +165,18 @@ def test_an_activation_at_a_border_cuts_off_whatever_the_range_of_the_cut_is(
     assert made.snr_db > 20
 
 
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("groups", [1, 4, 8])
+def test_transposed_convolutions_in_groups_have_int8_programs(backend: str, groups: int) -> None:
+    torch.manual_seed(0)
+    layer = nn.ConvTranspose2d(8, 8, 4, stride=2, padding=1, groups=groups)
+    given = torch.randn(4, 8, 6, 6)
+    calibration = Calibration([(x.unsqueeze(0),) for x in given])
+    made = export_program("b0", layer.eval(), [given[:1]], backend, Place("b0", (0,), 1), calibration)
+    assert made.snr_db is not None
+    assert made.snr_db > 25
+
+
 def test_what_int8_ruins_is_refused() -> None:
     class Outlier(nn.Module):
         def forward(self, x: torch.Tensor) -> torch.Tensor:

@@ -56,6 +56,7 @@ def document(supernet: Supernet, trained: Trained | None, validation: Validation
         "blocks": [dict(vars(block)) for block in graph.blocks],
         "subnets": graph.count(),
         "left_out": dict(supernet.left_out),
+        "notes": list(supernet.notes),
         "training": None if trained is None else asdict(trained),
         "validation": None if validation is None else asdict(validation),
     }

@@ -291,7 +291,7 @@ def main(
     ]
     supernet = elastify(
         module,
-        example_of(given, options["data"]),
+        example_of(given, options["data"], prepared, options["labels"]),
         kinds=kinds,
         output=output,
         preprocessing=prepared,
@@ -299,7 +299,7 @@ def main(
         granularity=granularity,
     )
     supernet.source = model
-    for line in out_of_patience(supernet.left_out):
+    for line in (*(f"note: {note}" for note in supernet.notes), *out_of_patience(supernet.left_out)):
         say(line)
     if options["classes"]:
         supernet.classes = tuple(read_classes(options["classes"], supernet.scores))

@@ -8,6 +8,7 @@ import click
 
 if TYPE_CHECKING:
     from ..data.inputs import Input
+    from ..data.preprocessing import Preprocessing
 
 _TRACED_WITH = 16  # inputs of --data: whole numbers are drawn from these
 
@@ -54,9 +55,18 @@ def shape_of(given: tuple[int, ...] | tuple[Input, ...]) -> tuple[tuple[int, ...
     return (1, *(side for side in given if isinstance(side, int))), "the network's input"
 
 
-def example_of(given: tuple[int, ...] | tuple[Input, ...], data: str | None) -> Any:
-    """What the network is traced with: noise, or of several inputs the first in `data`, where that is there."""
+def example_of(
+    given: tuple[int, ...] | tuple[Input, ...],
+    data: str | None,
+    preprocessing: Preprocessing | None,
+    labels: str | None,
+) -> Any:
+    """What the network is traced with: the first input in `data`, of several inputs the first ones; else noise.
+
+    Of pictures, `preprocessing` makes the input, and `labels` is the folder of label maps in `data`.
+    """
     import numpy as np
+    import torch
 
     from ..data import open_data
     from ..data.inputs import Input, noise_rows
@@ -66,7 +76,10 @@ def example_of(given: tuple[int, ...] | tuple[Input, ...], data: str | None) -> 
 
     inputs = [each for each in given if isinstance(each, Input)]
     if not inputs:
-        return example_input(*(side for side in given if isinstance(side, int)))
+        sides = [side for side in given if isinstance(side, int)]
+        if data is None:
+            return example_input(*sides)
+        return torch.from_numpy(open_data(data, preprocessing, None, Cut(0, (1, *sides)), labels=labels).image(0))
     if data is None:
         return example_inputs(noise_rows(inputs), inputs)
     rows = open_data(data, None, None, Cut(0, (1, sum(each.width for each in inputs))), inputs=inputs)

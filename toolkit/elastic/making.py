@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import inspect
 import itertools
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -26,6 +27,7 @@ from .kinds import Kind, forget_blocks, merge, prune, skip
 from .models import load_model, unwrapped
 from .patience import OutOfPatience, Patience, bytes_needed, check_memory, within
 from .supernet import Supernet, checked_classes
+from .tracing.comparing import alike
 from .tracing.granularity import Granularity, checked
 from .tracing.inputs import check_names, inputs_of, row_of
 from .tracing.stretches import Stretch, discover, reads_of, subgraph, taps_of
@@ -71,15 +73,15 @@ def elastify(
     source = model if isinstance(model, str) else type(model).__qualname__
     module = load_model(model) if isinstance(model, str) else unwrapped(model)
     inputs, row = _row_of(example)
-    if inputs:
-        check_names(module, inputs)
+    check_names(module, inputs)
     traced = trace(module, row, output, inputs)
     give_freed_memory_back()
     traced, stretches = discover(traced, checked(granularity))
     plain = _plain(traced, stretches, source, preprocessing)
     features = _features(plain, row[:1], patience)
     with torch.no_grad():
-        if not torch.allclose(features[-1], traced(row[:1].clone()), rtol=1e-4, atol=1e-4, equal_nan=True):
+        widths = [math.prod(shape[1:]) for _, shape in traced.meta["outputs"]]
+        if not alike(features[-1], traced(row[:1].clone()), widths):
             raise ModelError(f"{source} cannot be divided: its blocks together compute something else than it does")
     modules: dict[Block, nn.Module] = {
         counted(block, plain.blocks[block.name], features, plain.graph.reads(block)): plain.blocks[block.name]
@@ -91,6 +93,8 @@ def elastify(
     graph = BlockGraph(plain.graph.cuts, list(modules), plain.graph.taps)
     supernet = Supernet(graph, {block.name: made for block, made in modules.items()}, source, preprocessing)
     supernet.left_out = left_out
+    if traced.meta["mixes"]:
+        supernet.notes = (_mixing(source),)
     supernet.outputs = tuple(traced.meta["outputs"])
     supernet.take_inputs(inputs)
     supernet.classes = None if classes is None else checked_classes(classes, supernet.scores)
@@ -198,6 +202,13 @@ def _rigid(source: str, stretches: Sequence[Stretch], kinds: Sequence[Kind], lef
         f"no block of {source} can be replaced: of {some}{', …' if len(looked) > 6 else ''} none allows {asked}. To "
         "merge takes neighbours of which one leads from the first shape to the last, to prune takes channels that only "
         "one block uses, to skip a block that keeps the shape"
+    )
+
+
+def _mixing(source: str) -> str:
+    return (
+        f"{source} answers differently to an input alone than beside others in a batch, as a norm without running "
+        "statistics does; packs have one input at a time, while training and validation see batches"
     )
 
 

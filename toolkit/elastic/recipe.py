@@ -9,6 +9,7 @@ checked as well.
 
 from __future__ import annotations
 
+import inspect
 import keyword
 import math
 import operator
@@ -140,14 +141,31 @@ def _module_json(path: str, module: nn.Module) -> dict[str, Any]:
     if module._forward_hooks or module._forward_pre_hooks:
         raise ModelError(f"{path!r} has a hook, which is code and cannot be saved as data: remove it from the model")
     left_out = _MODULE_INTERNALS | (_OF_WEIGHTS if isinstance(module, nn.RNNBase) else set())
-    attributes = {key: value for key, value in vars(module).items() if key not in left_out}
+    attributes = {}
+    for key, value in vars(module).items():
+        if key not in left_out:
+            try:
+                attributes[key] = _encode(value, f"{path}.{key}")
+            except ModelError:
+                if key in _read_by(kind):
+                    raise
+                # A library or the user has put it there, as torch does with `qconfig`: the layer knows nothing of it.
     return {
         "class": f"{kind.__module__}.{kind.__qualname__}",
-        "attributes": {key: _encode(value, f"{path}.{key}") for key, value in attributes.items()},
+        "attributes": attributes,
         "absent": [key for key, value in module._parameters.items() if value is None]
         + [key for key, value in module._buffers.items() if value is None],
         "buffers": sorted(key for key, value in module._buffers.items() if value is not None),
     }
+
+
+def _read_by(kind: type[nn.Module]) -> frozenset[str]:
+    """The names that occur in the code of a class of layers, and so every attribute of itself that it may read."""
+    found: set[str] = set()
+    for function in inspect.getmembers(kind, inspect.isfunction):
+        code = function[1].__code__
+        found.update(code.co_names, (constant for constant in code.co_consts if isinstance(constant, str)))
+    return frozenset(found)
 
 
 def _module(entry: Mapping[str, Any]) -> nn.Module:

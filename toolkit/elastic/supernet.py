@@ -39,7 +39,8 @@ class Supernet(nn.Module):
     flattened and joined. `inputs` are those of a network that has several, which cut 0 holds in one row (empty: cut 0
     is the one input; see `row`). `classes` are the names of the classes (None: unknown, or there are none).
     `trained_on` remembers the pictures that it was trained on (None: unknown, or not trained). `left_out` names the
-    alternatives that were not made, and why, when it was (`Patience`); it is not saved.
+    alternatives that were not made, and why, when it was (`Patience`), and `notes` says what is odd about the network;
+    neither is saved.
     """
 
     def __init__(
@@ -58,6 +59,7 @@ class Supernet(nn.Module):
         self.classes: tuple[str, ...] | None = None
         self.trained_on: TrainedOn | None = None
         self.left_out: dict[str, str] = {}
+        self.notes: tuple[str, ...] = ()
         self.blocks = nn.ModuleDict(blocks)
         for block in graph.blocks:
             if block.is_original:
@@ -147,7 +149,8 @@ class Supernet(nn.Module):
         """A supernet of other blocks for the same network: the same input, outputs and classes."""
         other = Supernet(graph, blocks, self.source, self.preprocessing)
         other.outputs, other.inputs = self.outputs, self.inputs
-        other.classes, other.trained_on, other.left_out = self.classes, self.trained_on, self.left_out
+        other.classes, other.trained_on = self.classes, self.trained_on
+        other.left_out, other.notes = self.left_out, self.notes
         return other
 
     def save(self, path: str | Path) -> None:

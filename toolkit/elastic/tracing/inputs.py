@@ -42,17 +42,23 @@ def inputs_of(tensors: Mapping[str, torch.Tensor]) -> tuple[Input, ...]:
 
 
 def check_names(model: nn.Module, inputs: Sequence[Input]) -> None:
-    """Raises ModelError where the model's `forward` has no parameter of an input's name, or needs one more."""
+    """Raises ModelError where the model's `forward` has no parameter of an input's name, or needs one more.
+
+    Without `inputs` there is one, the first that it has.
+    """
     parameters = inspect.signature(model.forward).parameters.values()
     named = [each for each in parameters if each.kind in (each.POSITIONAL_OR_KEYWORD, each.KEYWORD_ONLY)]
-    known, given = {each.name for each in named}, [each.name for each in inputs]
+    known, given = {each.name for each in named}, [each.name for each in inputs or named[:1]]
     others = any(each.kind is each.VAR_KEYWORD for each in parameters)
     names = ", ".join(each.name for each in named) or "none that can be named"
     for name in given:
         if name == "self" or not (others or name in known):
             raise ModelError(f"the forward of {type(model).__name__} has no input {name!r}; it has {names}")
     if missing := [each.name for each in named if each.default is each.empty and each.name not in given]:
-        raise ModelError(f"the forward of {type(model).__name__} needs {', '.join(missing)} too; it has {names}")
+        raise ModelError(
+            f"the forward of {type(model).__name__} needs {', '.join(missing)} too; it has {names}: give an example of "
+            "each by its name (--input NAME=SHAPE:TYPE)"
+        )
 
 
 def unpacked(row: torch.Tensor, inputs: Sequence[Input]) -> dict[str, torch.Tensor]:

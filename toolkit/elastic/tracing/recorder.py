@@ -357,6 +357,8 @@ class Tracer(fx.Tracer):
                             raise _DependsOnValues  # a tensor of the model's own, not recorded: others read it as it is
                         self.valued.update(self._views(changed))
             from_values = name not in _METADATA and any(self.depends_on_values(source) for source in used)
+            if node in self.valued and type(self.values[node]).__module__ == "numpy":
+                raise TypeError("it goes on with numpy, where nothing is recorded: write that with torch")
             if (from_values or not self.read.isdisjoint(used)) and not holds_tensors(self.values[node]):
                 self.read.add(node)
         return node

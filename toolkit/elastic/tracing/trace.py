@@ -12,8 +12,10 @@ several tensors comes out as one that answers with all of them in one row (see `
 from __future__ import annotations
 
 import copy
+import math
 import operator
 from collections.abc import Collection, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -21,6 +23,7 @@ from torch import fx, nn
 from torch.nn.utils import parametrize, remove_spectral_norm, remove_weight_norm
 from torch.nn.utils.spectral_norm import SpectralNorm
 from torch.nn.utils.weight_norm import WeightNorm
+from torch.overrides import TorchFunctionMode
 
 from ...data.inputs import Input, widths
 from ...errors import ModelError
@@ -29,8 +32,11 @@ from ..patience import check_memory, weight_bytes
 from . import recorder
 from .answers import answer_in_a_row, at, dotted, find_outputs, in_a_row, paths, plain
 from .canonical import canonical, is_live
+from .comparing import alike, first_undefined, mixes, noises, undefined
 from .inputs import another, note_constants, unpacked
 from .recorder import Tracer, torch_that_takes_recorded_values
+
+_INTERNALS = frozenset(vars(nn.Module()))  # weights, submodules and hooks
 
 
 def trace(
@@ -44,25 +50,19 @@ def trace(
     whether it is a number that was read out of a tensor. Where the model
     answers with a dict or list of tensors, `output` names the one to keep ("out", "0", "head.boxes"); without it all
     are kept, flattened and joined in one row. `meta["outputs"]` of the result lists their names and shapes at batch
-    size 1. Raises ModelError when the model does not run on the example, does not answer with tensors, or when the
-    graph does not compute what the model computes at another batch size.
+    size 1; `meta["mixes"]` says whether the answer to an input changes with the others in its batch. Raises ModelError
+    when the model does not run on the example, does not answer with tensors, or with nothing but NaN, or when the graph
+    does not compute what the model computes at another batch size.
     """
     name = type(model).__name__
     check_memory(f"a copy of {name}", weight_bytes(model))
     root = _settled(model, example, inputs)
     for parameter in root.parameters():
         parameter.requires_grad_(False)
-    # Noise besides the example: with zeros only, say, much that differs would go unnoticed.
-    one, generator = example[:1], torch.Generator().manual_seed(0)
-    if inputs:
-        noise, other = (another(example, inputs, generator) for _ in range(2))
-    else:
-        noise = torch.randn(one.shape, generator=generator)
-        other = one - noise
+    one = example[:1]
+    (noise, other), alone = _beside(root, one, inputs, output)
     two, three = torch.cat([one, noise]), torch.cat([one, noise, other])
     batches = (two, three, noise)
-    alone, taken = taking(lambda: _answer(root, noise, inputs))
-    check_memory(f"running {name} on {len(three)} inputs", len(three) * taken)
     answers = [_answer(root, two, inputs), _answer(root, three, inputs), alone]
     outputs = find_outputs(name, answers[1], output)
     shapes = [tuple(at(answers[1], path).shape) for path in outputs]
@@ -72,6 +72,8 @@ def trace(
                 f"{name} answers with shape {shape} to a batch of 3; the batch must come first in it"
                 + (f" (it is output {dotted(path)!r}; name another as the one to keep)" if len(outputs) > 1 else "")
             )
+    told = [(at(answers[0], path)[:1], at(alone, path)) for path in outputs]
+    _check_defined(root, one, undefined(own for own, _ in told), undefined(noisy for _, noisy in told))
     tracer = Tracer(root, two.clone(), (lambda row: unpacked(row, inputs)) if inputs else None)
     try:
         with torch.no_grad(), torch_that_takes_recorded_values():
@@ -85,6 +87,7 @@ def trace(
     traced = canonical(fx.GraphModule(root, graph, class_name=name), tracer.values)
     _note_new_nodes(traced, tracer, set(tracer.values) & recorded)
     traced.meta["outputs"] = [(dotted(path), (1, *shape[1:])) for path, shape in zip(outputs, shapes, strict=True)]
+    widths = [math.prod(shape[1:]) for shape in shapes]
     runs = []
     constants = [node for node in traced.graph.nodes if tracer.is_constant(node)]
     for batch, answer in zip(batches, answers, strict=True):
@@ -97,8 +100,12 @@ def trace(
                 actual = runs[-1].run(batch.clone())
         except Exception as error:
             raise ModelError(f"{name} cannot be followed at batch size {size}: {_first_line(error)}") from error
-        if not _alike(actual, in_a_row(tensors)):
+        if not alike(actual, in_a_row(tensors), widths):
             raise ModelError(f"{name} {_difference(model, batch, inputs)}")
+    traced.meta["mixes"] = any(
+        mixes(at(alone, path).reshape(1, *shape[1:]), at(answers[0], path)[1:].reshape(1, *shape[1:]))
+        for path, shape in zip(outputs, shapes, strict=True)
+    )
     _note(traced, tracer, runs)
     _fold_constants(traced, tracer, constants, runs)
     if inputs:
@@ -145,7 +152,7 @@ def _settled(model: nn.Module, example: torch.Tensor, inputs: Sequence[Input]) -
         for value in vars(module).values()
         if isinstance(value, torch.Tensor) and not value.is_leaf
     }
-    root = copy.deepcopy(model, computed).eval()  # torch does not copy a tensor that was computed
+    root = _copied(model, computed).eval()  # torch does not copy a tensor that was computed
     if any(map(nn.parameter.is_lazy, root.parameters())):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
@@ -169,10 +176,63 @@ def _settled(model: nn.Module, example: torch.Tensor, inputs: Sequence[Input]) -
     return root
 
 
-def _alike(one: torch.Tensor, other: torch.Tensor) -> bool:
-    return (one.shape, one.dtype) == (other.shape, other.dtype) and torch.allclose(
-        one, other, rtol=1e-4, atol=1e-4, equal_nan=True
-    )
+def _beside(
+    model: nn.Module, one: torch.Tensor, inputs: Sequence[Input], output: str | None
+) -> tuple[tuple[torch.Tensor, torch.Tensor], Any]:
+    """Two inputs to trace a model with besides `one`, and what it answers to the first of them.
+
+    With zeros only, say, much that differs would go unnoticed, and so it would where answers are NaN.
+    """
+    generator = torch.Generator().manual_seed(0)
+    if inputs:
+        tried = iter([(another(one, inputs, generator), another(one, inputs, generator))])
+    else:
+        tried = noises(one, generator)
+    least, found = math.inf, None
+    for pair in tried:
+        alone, taken = taking(partial(_answer, model, pair[0], inputs))
+        check_memory(f"running {type(model).__name__} on 3 inputs", 3 * taken)
+        share = undefined(at(alone, path) for path in find_outputs(type(model).__name__, alone, output))
+        if share < least:
+            least, found = share, (pair, alone)
+        if not share:
+            break
+    assert found is not None
+    return found
+
+
+def _check_defined(model: nn.Module, one: torch.Tensor, to_example: float, to_noise: float) -> None:
+    """Raises ModelError for a model with NaN in its weights, and where its answer to an input is nothing but NaN."""
+    name = type(model).__name__
+    if (to_example or to_noise) and (broken := first_undefined(model)):
+        raise ModelError(f"{name} has numbers that are not finite in {broken}, as after a training that diverged")
+    if 1.0 in (to_example, to_noise):
+        raise ModelError(
+            f"{name} answers with NaN to {'the example' if to_example == 1 else 'noise such as the example'}, which "
+            f"reaches from {float(one.min()):.3g} to {float(one.max()):.3g}: give an example of what it is made for; "
+            "on the command line the first of --data is taken"
+        )
+
+
+def _copied(model: nn.Module, known: dict[int, Any]) -> nn.Module:
+    """A deep copy of a model; what cannot be copied, such as a lock or a file, both have. Raises ModelError."""
+    try:
+        return copy.deepcopy(model, dict(known))
+    except Exception:  # whatever an attribute of the user's raises
+        kept = [value for module in model.modules() for name, value in vars(module).items() if name not in _INTERNALS]
+    shared = {id(value): value for value in kept if not _can_be_copied(value, known)}
+    try:
+        return copy.deepcopy(model, {**known, **shared})
+    except Exception as error:
+        raise ModelError(f"{type(model).__name__} cannot be copied: {_first_line(error)}") from error
+
+
+def _can_be_copied(value: Any, known: dict[int, Any]) -> bool:
+    try:
+        copy.deepcopy(value, dict(known))
+    except Exception:
+        return False
+    return True
 
 
 def _difference(model: nn.Module, batch: torch.Tensor, inputs: Sequence[Input]) -> str:
@@ -181,14 +241,28 @@ def _difference(model: nn.Module, batch: torch.Tensor, inputs: Sequence[Input]) 
     first, second = (
         [at(answer, path) for path in paths(answer)] for answer in (_answer(again, batch, inputs) for _ in range(2))
     )
-    if len(first) != len(second) or not all(map(_alike, first, second)):
+    if len(first) != len(second) or not all(map(alike, first, second)):
         return "answers differently to the same input: it draws random numbers, or keeps something from call to call"
+    with _Autocasting() as seen:
+        _answer(again, batch, inputs)
+    if seen.any:
+        return "turns on torch.autocast in its forward, and is made elastic in float32: turn it off there"
     if len(batch) == 2:
         return "cannot be followed: its trace computes something else, as when a view is changed in place"
     return (
         f"computes something else at batch size {len(batch)} than its trace at 2: its forward fixes the batch size, "
         "or depends on the values in a tensor"
     )
+
+
+class _Autocasting(TorchFunctionMode):
+    """Whether any operation ran under a model's own `torch.autocast`."""
+
+    any = False
+
+    def __torch_function__(self, function: Any, _types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.any |= torch.is_autocast_enabled("cpu")
+        return function(*args, **(kwargs or {}))
 
 
 def _note_new_nodes(traced: fx.GraphModule, tracer: Tracer, known: set[fx.Node]) -> None:
