@@ -113,6 +113,50 @@ def test_the_input_is_a_tap_where_the_end_reads_it(
         assert supernet(x, subnet).shape == model(x).shape
 
 
+class Exits(nn.Module):
+    """Answers after every second block, each computed where it is written: between the blocks, or at the end."""
+
+    def __init__(self, early: bool, writes: bool = False) -> None:
+        super().__init__()
+        self.early, self.writes = early, writes
+        self.stem = nn.Conv2d(3, 8, 3, padding=1)
+        self.blocks = nn.ModuleList(Residual(8) for _ in range(6))
+        self.exits = nn.ModuleList(nn.Sequential(nn.Conv2d(8, 8, 1), nn.ReLU(), nn.Conv2d(8, 4, 1)) for _ in range(3))
+
+    def forward(self, x: torch.Tensor) -> list[torch.Tensor]:
+        x = self.stem(x)
+        features, answers = [], []
+        for at, block in enumerate(self.blocks):
+            x = block(x)
+            if at % 2:
+                features.append(x)
+                if self.early:
+                    answers.append(self.exits[at // 2](x).mean((2, 3)))
+                    if self.writes:
+                        answers[-1][:, 0] = 1.0
+        return answers or [leave(feature).mean((2, 3)) for leave, feature in zip(self.exits, features)]
+
+
+@pytest.mark.parametrize("early", [True, False])
+def test_answers_between_the_blocks_are_computed_at_the_end(early: bool) -> None:
+    torch.manual_seed(0)
+    model, x = Exits(early).eval(), torch.randn(2, 3, 16, 16)
+    supernet = elastify(model, x[:1])
+    graph = supernet.graph
+    assert [graph[name].source for name in graph.oracle[1:7]] == [f"blocks.{at}" for at in range(6)]
+    assert [graph[graph.oracle[tap - 1]].source for tap in graph.taps] == ["blocks.1", "blocks.3"]
+    with torch.no_grad():
+        assert torch.equal(supernet(x), torch.cat(model(x), 1))
+
+
+def test_where_something_is_written_into_an_answer_the_order_stays() -> None:
+    torch.manual_seed(0)
+    model, x = Exits(True, writes=True).eval(), torch.randn(2, 3, 16, 16)
+    supernet = elastify(model, x[:1])
+    with torch.no_grad():
+        assert torch.equal(supernet(x), torch.cat(model(x), 1))
+
+
 def test_one_answer_of_several_is_chosen_by_name() -> None:
     model = Pyramid().eval()
     supernet = elastify(model, torch.randn(1, 3, 16, 16), output="p0")

@@ -76,8 +76,8 @@ def elastify(
     check_names(module, inputs)
     traced = trace(module, row, output, inputs)
     give_freed_memory_back()
-    traced, stretches = discover(traced, checked(granularity))
-    plain = _plain(traced, stretches, source, preprocessing)
+    written_anew, stretches = discover(traced, checked(granularity))
+    plain = _plain(written_anew, stretches, source, preprocessing)
     features = _features(plain, row[:1], patience)
     with torch.no_grad():
         widths = [math.prod(shape[1:]) for _, shape in traced.meta["outputs"]]

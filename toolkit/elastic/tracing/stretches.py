@@ -32,6 +32,7 @@ from .cuts import (
 )
 from .granularity import Granularity, joined
 from .joining import with_joined_cuts
+from .postponing import postponed
 from .repeats import repeats, structure
 
 _ENOUGH = 0.5  # of the layers with weights in blocks with alternatives: no other cuts are looked for
@@ -78,19 +79,21 @@ class _Place:
 def discover(traced: fx.GraphModule, granularity: Granularity = "auto") -> tuple[fx.GraphModule, list[Stretch]]:
     """The original blocks of a traced model, in order, from the input to the output, and the graph that they are of.
 
-    That is `traced`, or the same with cuts of several tensors (`joining`), where those of one tensor leave most layers
-    in blocks without alternatives, or none at all, and the others do not. Raises ModelError when there are fewer than
-    two places to cut, naming what stays alive throughout, or when no module repeats between them.
+    That is `traced`, or the same with side branches at the end (`postponing`) or cuts of several tensors (`joining`),
+    where it leaves most layers in blocks without alternatives, or all of them, and the others do not. Raises ModelError
+    when there are fewer than two places to cut, naming what stays alive throughout, or when no module repeats between
+    them.
     """
-    stretches, refused = _tried(traced, granularity)
+    found, (stretches, refused) = traced, _tried(traced, granularity)
     covered = _covered(traced, stretches)
-    if covered < _ENOUGH and (wider := with_joined_cuts(traced)) is not None:
-        others, _ = _tried(wider, granularity)
-        if _covered(wider, others) > _BETTER * covered:
-            return wider, others
-    if refused is not None:
+    for written_anew, times in ((postponed, 1), (with_joined_cuts, _BETTER)):
+        if covered < _ENOUGH and (wider := written_anew(traced)) is not None:
+            others, _ = _tried(wider, granularity)
+            if _covered(wider, others) > times * covered:
+                found, stretches, covered = wider, others, _covered(wider, others)
+    if not stretches and refused is not None:
         raise refused
-    return traced, stretches
+    return found, stretches
 
 
 def _tried(traced: fx.GraphModule, granularity: Granularity) -> tuple[list[Stretch], ModelError | None]:
