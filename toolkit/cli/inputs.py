@@ -66,12 +66,11 @@ def example_of(
     Of pictures, `preprocessing` makes the input, and `labels` is the folder of label maps in `data`.
     """
     import numpy as np
-    import torch
 
     from ..data import open_data
     from ..data.inputs import Input, noise_rows
     from ..elastic import example_input
-    from ..elastic.models import example_inputs
+    from ..elastic.models import example_from, example_inputs
     from ..graph.graph import Cut
 
     inputs = [each for each in given if isinstance(each, Input)]
@@ -79,7 +78,8 @@ def example_of(
         sides = [side for side in given if isinstance(side, int)]
         if data is None:
             return example_input(*sides)
-        return torch.from_numpy(open_data(data, preprocessing, None, Cut(0, (1, *sides)), labels=labels).image(0))
+        pictures = open_data(data, preprocessing, None, Cut(0, (1, *sides)), labels=labels)
+        return example_from(pictures.image(0))
     if data is None:
         return example_inputs(noise_rows(inputs), inputs)
     rows = open_data(data, None, None, Cut(0, (1, sum(each.width for each in inputs))), inputs=inputs)

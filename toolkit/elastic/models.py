@@ -95,6 +95,11 @@ def example_input(*shape: int) -> torch.Tensor:
     return torch.randn(1, *shape, generator=generator, dtype=torch.float32, device="cpu")
 
 
+def example_from(image: npt.NDArray[np.float32]) -> torch.Tensor:
+    """An input of a data set, with its batch dimension, as `elastify` takes it."""
+    return torch.from_numpy(image)
+
+
 def example_inputs(rows: npt.NDArray[np.float32], inputs: Sequence[Input]) -> dict[str, torch.Tensor]:
     """Rows of several inputs, `(N, width)`, as `elastify` takes them: by name, each of its shape and type."""
     return unpacked(torch.from_numpy(rows), inputs)
