@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
+
+from adaptivenet.toolkit.data.inputs import Input
 
 if TYPE_CHECKING:
     from .android import AndroidBundle
@@ -12,6 +15,7 @@ _ENGINES = {
     "executorch": ("executorch", "org.pytorch:executorch-android"),
     "onnx": ("onnxruntime", "com.microsoft.onnxruntime:onnxruntime-android"),
 }
+_ARRAYS = {"float32": "FloatArray", "int64": "LongArray", "int32": "IntArray", "bool": "BooleanArray"}
 HEADS = ("SoC", "point", "measured ms", "quality", "blocks", "MB")
 
 
@@ -53,7 +57,8 @@ dependencies {{
 import io.adaptivenet.android.create
 
 val model = AdaptiveModel.create(context, "{bundle.name}", Options(budget = 12.milliseconds))  // blocks
-val input = model.createInputBuffer(); val output = model.createOutputBuffer()
+{_inputs(bundle.pack.inputs)}
+val output = model.createOutputBuffer()
 model.run(input, output)  // never waits for a load
 model.close()
 ```
@@ -69,6 +74,19 @@ which is the first below.
 {warnings}
 {table}
 """
+
+
+def _inputs(inputs: Sequence[Input]) -> str:
+    """The lines of Kotlin that write what the network reads."""
+    if not inputs:
+        return "val input = model.createInputBuffer()\ninput.write(values)  // FloatArray"
+    lines = ["val input = model.createInputRow()"]
+    for at, each in enumerate(inputs):
+        name = json.dumps(each.name, ensure_ascii=False).replace("$", "\\$")
+        lines.append(
+            f"input.write({name}, values{at})  // {_ARRAYS[each.dtype]}({each.width}), {each.dtype} {each.shape}"
+        )
+    return "\n".join(lines)
 
 
 def _markdown(rows: Sequence[Sequence[str]]) -> str:

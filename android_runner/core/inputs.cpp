@@ -14,7 +14,7 @@ namespace {
 constexpr std::int64_t kLargest = std::int64_t{1} << 24;  // up to it float32 has every whole number
 
 [[noreturn]] void refuse(const Input& input, const std::string& what) {
-  throw DataError("the inputs: " + quote(input.name) + " " + what);
+  throw DataError("the row: " + quote(input.name) + " " + what);
 }
 
 std::string listed(const std::vector<std::string_view>& names) {
@@ -26,14 +26,14 @@ std::string listed(const std::vector<std::string_view>& names) {
 [[noreturn]] void refuse_name(const std::vector<Input>& inputs, std::string_view name) {
   std::vector<std::string_view> known;
   for (const Input& input : inputs) known.push_back(input.name);
-  throw DataError("the inputs: there is no input " + quote(name) + "; the network reads " + listed(known));
+  throw DataError("the row: there is no input " + quote(name) + "; the network reads " + listed(known));
 }
 
 [[noreturn]] void refuse_without(const Input& input, std::size_t count, const Given& given) {
   std::vector<std::string_view> held;
   for (std::size_t at = 0; at < count; ++at) held.push_back(given(at).name);
   std::sort(held.begin(), held.end());
-  throw DataError("the inputs has no array " + quote(input.name) + ", which the network reads; it holds " +
+  throw DataError("the row has no array " + quote(input.name) + ", which the network reads; it holds " +
                   (held.empty() ? "nothing" : listed(held)));
 }
 
@@ -103,7 +103,7 @@ void write_row(const std::vector<Input>& inputs, std::size_t count, const Given&
     if (std::none_of(inputs.begin(), inputs.end(), [&](const Input& input) { return input.name == name; })) {
       refuse_name(inputs, name);
     }
-    if (place_of(name, at + 1) < count) throw DataError("the inputs: " + quote(name) + " is given more than once");
+    if (place_of(name, at + 1) < count) throw DataError("the row: " + quote(name) + " is given more than once");
   }
   for (const Input& input : inputs) {
     const std::size_t at = place_of(input.name, 0);

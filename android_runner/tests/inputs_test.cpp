@@ -3,8 +3,11 @@
 
 #include <gtest/gtest.h>
 
+#include <cstdlib>
 #include <cstring>
 #include <fstream>
+#include <string>
+#include <vector>
 
 #include "core/error.h"
 #include "core/json.h"
@@ -90,8 +93,7 @@ TEST(Inputs, AreGivenOnce) {
   const std::byte value{1};
   float row[1];
   const auto given = [&](std::size_t) { return NamedValues{"mask", DType::kBool, &value, 1}; };
-  EXPECT_EQ(refusal<DataError>([&] { write_row(inputs, 2, given, row); }),
-            "the inputs: 'mask' is given more than once");
+  EXPECT_EQ(refusal<DataError>([&] { write_row(inputs, 2, given, row); }), "the row: 'mask' is given more than once");
 }
 
 }  // namespace

@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 from adaptivenet.export import bundle_for_android, bundle_pack
-from adaptivenet.export.android import AI_PACK_LIMIT, assets_name, size_warnings
+from adaptivenet.export.android import AI_PACK_LIMIT, AndroidBundle, assets_name, size_warnings
+from adaptivenet.export.android_readme import readme
 from adaptivenet.export.cli import main as export
 from adaptivenet.toolkit.cli.elastify import main as elastify
 from adaptivenet.toolkit.cli.profile import main as profile
@@ -22,6 +23,7 @@ from adaptivenet.toolkit.serving.model import Model
 from commands import QUICK, call, document_of, error_of
 from engines import ENGINES
 from packs import build_pack
+from reader_vectors import changed
 
 EXECUTORCH, ONNXRUNTIME = ENGINES
 Made = Callable[..., Path]
@@ -83,6 +85,16 @@ def test_a_bundle_has_the_cut_pack_the_profiles_by_chip_and_an_index_of_all(
         assert shipped.device["address"] == "adb:onnxruntime"
     assert document["warnings"] == []
     assert "R3CN90ABCDE" not in "".join(content.decode("latin-1") for content in contents(out).values())
+
+
+def test_a_bundle_of_several_inputs_says_how_they_are_written(tmp_path: Path) -> None:
+    row = [{"name": "ids", "shape": [1, 4], "dtype": "int64"}, {"name": "of $1", "shape": [1], "dtype": "bool"}]
+    changes = [[["inputs"], row], [["preprocessing"], None], [["cuts", 0, "shape"], [1, 5]]]
+    pack = BlockPack(tmp_path, changed(changes))
+    said = readme(AndroidBundle(tmp_path, "texts", pack, "onnx", (), 1000, ()))
+    assert "val input = model.createInputRow()\n" in said
+    assert 'input.write("ids", values0)  // LongArray(4), int64 (1, 4)\n' in said
+    assert 'input.write("of \\$1", values1)  // BooleanArray(1), bool (1,)\n' in said
 
 
 def test_two_runs_write_the_same_bytes_and_overwrite_replaces(

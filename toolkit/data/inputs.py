@@ -76,11 +76,11 @@ def require_known(names: Iterable[str], inputs: Sequence[Input]) -> None:
     known = [each.name for each in inputs]
     for other in names:
         if other not in known:
-            raise DataError(f"the inputs: there is no input {other!r}; the network reads {', '.join(known)}")
+            raise DataError(f"the row: there is no input {other!r}; the network reads {', '.join(known)}")
 
 
 def in_rows(
-    arrays: Mapping[str, npt.NDArray[Any]], inputs: Sequence[Input], name: str = "the inputs"
+    arrays: Mapping[str, npt.NDArray[Any]], inputs: Sequence[Input], name: str = "the row"
 ) -> npt.NDArray[np.float32]:
     """The arrays of all inputs, of shapes `(N, *shape[1:])`, as float32 rows `(N, width)`.
 

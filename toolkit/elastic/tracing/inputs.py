@@ -70,7 +70,7 @@ def unpacked(row: torch.Tensor, inputs: Sequence[Input]) -> dict[str, torch.Tens
     return found
 
 
-def row_of(tensors: Mapping[str, torch.Tensor], inputs: Sequence[Input], name: str = "the inputs") -> torch.Tensor:
+def row_of(tensors: Mapping[str, torch.Tensor], inputs: Sequence[Input], name: str = "the row") -> torch.Tensor:
     """The inputs by name, each `(N, *shape[1:])`, as float32 rows `(N, width)`.
 
     Raises DataError, naming `name` and the input, when one is missing or does not fit: see `in_rows`.

@@ -89,7 +89,7 @@ public class InputRow(public val inputs: List<Input>, private val row: TensorBuf
 
     private fun rows(type: TensorType) = type.shape.drop(1).joinToString("") { ", $it" }.let { "(N$it)" }
 
-    private fun refuse(name: String, what: String): Nothing = throw DataException("the inputs: ${quote(name)} $what")
+    private fun refuse(name: String, what: String): Nothing = throw DataException("the row: ${quote(name)} $what")
 
     private fun refuseValue(name: String, given: DType): Nothing = refuse(
         name,
@@ -101,11 +101,11 @@ public class InputRow(public val inputs: List<Input>, private val row: TensorBuf
     )
 
     private fun refuseName(name: String): Nothing = throw DataException(
-        "the inputs: there is no input ${quote(name)}; the network reads ${inputs.joinToString { it.name }}",
+        "the row: there is no input ${quote(name)}; the network reads ${inputs.joinToString { it.name }}",
     )
 
     private fun refuseWithout(input: Input): Nothing {
         val held = places.filter { it.isWritten }.map { it.input.name }.sorted().joinToString().ifEmpty { "nothing" }
-        throw DataException("the inputs has no array ${quote(input.name)}, which the network reads; it holds $held")
+        throw DataException("the row has no array ${quote(input.name)}, which the network reads; it holds $held")
     }
 }

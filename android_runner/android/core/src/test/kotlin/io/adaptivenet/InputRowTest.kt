@@ -63,7 +63,7 @@ class InputRowTest {
         val row = rowOf(listOf(ids, mask))
         row.write("mask", booleanArrayOf(true, false))
         val error = assertThrows<DataException> { row.buffer }
-        assertEquals("the inputs has no array 'ids', which the network reads; it holds mask", error.message)
+        assertEquals("the row has no array 'ids', which the network reads; it holds mask", error.message)
         row.write("ids", longArrayOf(4, 5, 6))
         row.write("ids", intArrayOf(7, 8, 9))
         assertThrows<DataException> { row.write("ids", longArrayOf(1, 1, 1L shl 40)) }

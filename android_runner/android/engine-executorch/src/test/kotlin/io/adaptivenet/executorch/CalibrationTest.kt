@@ -14,7 +14,6 @@ import io.adaptivenet.testing.assertClose
 import io.adaptivenet.testing.settle
 import org.junit.jupiter.api.Assertions.assertEquals
 import org.junit.jupiter.api.Assertions.assertTrue
-import org.junit.jupiter.api.Assumptions.assumeTrue
 import org.junit.jupiter.api.BeforeEach
 import org.junit.jupiter.api.Test
 import org.junit.jupiter.api.io.TempDir
@@ -33,10 +32,7 @@ class CalibrationTest {
     lateinit var home: File
 
     @BeforeEach
-    fun needsTheHostLibrary() {
-        val library = File(System.getProperty("adaptivenet.executorch"))
-        assumeTrue(library.isFile, "$library is missing: scripts/executorch_host builds it")
-    }
+    fun needsTheHostLibrary() = assumeHostLibrary()
 
     @Test
     fun aModelServesBesideItAndWithWhatItMeasured() {

@@ -18,7 +18,6 @@ import io.adaptivenet.testing.settle
 import io.adaptivenet.testing.writeAll
 import org.junit.jupiter.api.Assertions.assertEquals
 import org.junit.jupiter.api.Assertions.assertTrue
-import org.junit.jupiter.api.Assumptions.assumeTrue
 import org.junit.jupiter.api.BeforeEach
 import org.junit.jupiter.api.DynamicTest
 import org.junit.jupiter.api.DynamicTest.dynamicTest
@@ -37,10 +36,7 @@ class ServingTest {
     lateinit var temporary: File
 
     @BeforeEach
-    fun needsTheHostLibrary() {
-        val library = File(System.getProperty("adaptivenet.executorch"))
-        assumeTrue(library.isFile, "$library is missing: scripts/executorch_host builds it")
-    }
+    fun needsTheHostLibrary() = assumeHostLibrary()
 
     private fun bytesOf(blocks: Collection<String>) = blocks.toSet().sumOf { tiny.blobOf(it).length() }
 

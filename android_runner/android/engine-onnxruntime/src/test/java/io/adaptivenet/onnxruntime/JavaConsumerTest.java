@@ -59,7 +59,7 @@ class JavaConsumerTest {
       row.write("mask", mask);
       assertTrue(model.run(row, model.createOutputBuffer()).getMs() > 0);
       DataException error = assertThrows(DataException.class, () -> row.write("mask", new int[12]));
-      assertEquals("the inputs: 'mask' has dtype int32; give bool", error.getMessage());
+      assertEquals("the row: 'mask' has dtype int32; give bool", error.getMessage());
     }
     try (AdaptiveModel model = AdaptiveModel.create(pack, profile)) {
       DataException error = assertThrows(DataException.class, model::createInputRow);
