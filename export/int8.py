@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from .onnx_part import Place
+from .onnx_part import Place, rename
 
 if TYPE_CHECKING:
     import onnx
@@ -50,6 +50,9 @@ def onnx_int8(model: onnx.ModelProto, calibration: Calibration, place: Place) ->
         quantize_static,
     )
 
+    copied = onnx.ModelProto()
+    copied.CopyFrom(model)  # the quantiser moves the weights of what it is given to a file
+    model = _with_ends(copied)
     names = [value.name for value in model.graph.input]
 
     class Reader(CalibrationDataReader):  # type: ignore[misc]
@@ -68,12 +71,11 @@ def onnx_int8(model: onnx.ModelProto, calibration: Calibration, place: Place) ->
         name: [{"rmin": np.float32(low), "rmax": np.float32(high)}] for name, (low, high) in ranges.items()
     }
     overrides |= {name: [{"symmetric": True}] for name in _of_one_scale(model)}
-    copied = onnx.ModelProto()
-    copied.CopyFrom(model)  # the quantiser moves the weights of what it is given to a file
+    needed = _is_needed(model, ranges)
     with tempfile.TemporaryDirectory(prefix="adaptivenet-int8-") as folder:
         path = Path(folder) / "int8.onnx"
         quantize_static(
-            copied,
+            model,
             path,
             Reader(),
             quant_format=QuantFormat.QDQ,
@@ -81,9 +83,20 @@ def onnx_int8(model: onnx.ModelProto, calibration: Calibration, place: Place) ->
             activation_type=QuantType.QUInt8,
             weight_type=QuantType.QInt8,
             nodes_to_exclude=[] if row is None else _before_weights(model, row),
-            extra_options={"TensorQuantOverrides": overrides, "QDQKeepRemovableActivations": _is_needed(model, ranges)},
+            extra_options={"TensorQuantOverrides": overrides, "QDQKeepRemovableActivations": needed},
         )
         return onnx.load(path)
+
+
+def _with_ends(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The model, changed: with a mark at the end of every name but those of its inputs and outputs.
+
+    Of a bias that several layers share the quantiser makes one for each, and numbers them: `val_1` becomes `val_15`,
+    which may be there.
+    """
+    borders = {value.name for value in (*model.graph.input, *model.graph.output)}
+    rename(model.graph, lambda name: f"{name}_" if name and name not in borders else name)
+    return model
 
 
 def _of_one_scale(model: onnx.ModelProto) -> list[str]:

@@ -58,7 +58,7 @@ def as_part(model: onnx.ModelProto, place: Place) -> onnx.ModelProto:
     inside = [value for value in graph.value_info if value.name not in borders]
     del graph.value_info[:]
     graph.value_info.extend(inside)
-    _rename(graph, lambda name: borders.get(name) or (name and f"{place.block}/{name}"))
+    rename(graph, lambda name: borders.get(name) or (name and f"{place.block}/{name}"))
     graph.name = place.block
     used = {node.domain for node in _nodes(graph)} | {""}
     imports = [each for each in model.opset_import if each.domain in used]
@@ -67,7 +67,7 @@ def as_part(model: onnx.ModelProto, place: Place) -> onnx.ModelProto:
     return model
 
 
-def _rename(graph: onnx.GraphProto, new: Callable[[str], str]) -> None:
+def rename(graph: onnx.GraphProto, new: Callable[[str], str]) -> None:
     """Renames every value, initializer and node of a graph, and of the graphs within its nodes."""
     for value in (*graph.input, *graph.output, *graph.value_info, *graph.initializer):
         value.name = new(value.name)
@@ -83,7 +83,7 @@ def _rename(graph: onnx.GraphProto, new: Callable[[str], str]) -> None:
         node.input[:] = [new(name) for name in node.input]
         node.output[:] = [new(name) for name in node.output]
         for inner in _graphs(node):
-            _rename(inner, new)
+            rename(inner, new)
 
 
 def _nodes(graph: onnx.GraphProto) -> Iterable[onnx.NodeProto]:

@@ -258,17 +258,6 @@ def test_products_with_weights_become_linear_layers_and_other_products_stay() ->
     assert_same(model, traced)
 
 
-def test_a_computed_weight_stays_a_function() -> None:
-    class Standardised(nn.Conv2d):
-        def forward(self, x: torch.Tensor) -> torch.Tensor:
-            return F.conv2d(x, self.weight - self.weight.mean((1, 2, 3), keepdim=True), self.bias)
-
-    model = nn.Sequential(Standardised(3, 8, 3))
-    traced = trace(model, EXAMPLE)
-    assert torch.conv2d in targets(traced)
-    assert_same(model, traced)
-
-
 @pytest.mark.parametrize(
     "compute",
     [

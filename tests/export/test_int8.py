@@ -165,6 +165,16 @@ def test_an_activation_at_a_border_cuts_off_whatever_the_range_of_the_cut_is(
     assert made.snr_db > 20
 
 
+def test_biases_that_many_layers_share_become_one_for_each() -> None:
+    torch.manual_seed(0)
+    layers = [layer for _ in range(9) for layer in (nn.Conv2d(8, 8, 3, padding=1), nn.GroupNorm(4, 8), nn.ReLU())]
+    network, given = nn.Sequential(nn.Conv2d(3, 8, 3), *layers).eval(), inputs(4)
+    calibration = Calibration([(x.unsqueeze(0),) for x in given])
+    made = export_program("b0", network, [given[:1]], "onnx", Place("b0", (0,), 1), calibration)
+    assert made.snr_db is not None
+    assert made.snr_db > 15
+
+
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("groups", [1, 4, 8])
 def test_transposed_convolutions_in_groups_have_int8_programs(backend: str, groups: int) -> None:

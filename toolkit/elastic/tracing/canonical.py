@@ -15,6 +15,8 @@ from typing import Any
 import torch
 from torch import fx, nn
 
+from .computed import computed_weight
+
 
 def canonical(traced: fx.GraphModule, values: dict[fx.Node, Any]) -> fx.GraphModule:
     """The same computation with layers as `torch.nn` modules and without in-place operations. Changes `traced`.
@@ -181,13 +183,21 @@ def _layer_from_function(traced: fx.GraphModule, node: fx.Node, values: Mapping[
         return
     bound: dict[str, Any] = dict(zip(names, node.args, strict=False)) | dict(node.kwargs)
     tensors: dict[str, torch.Tensor] = {}
+    places: dict[str, str] = {}
     for name in ("weight", "bias", "running_mean", "running_var"):
         source = bound.get(name)
         if source is None:
             continue
-        if not isinstance(source, fx.Node) or source.op != "get_attr":
-            return  # a computed weight stays a function
-        tensors[name] = operator.attrgetter(str(source.target))(traced)
+        if not isinstance(source, fx.Node):
+            return
+        if source.op == "get_attr":
+            tensors[name] = operator.attrgetter(str(source.target))(traced)
+            places[name] = str(source.target)
+        elif (computed := computed_weight(traced, source)) is not None:
+            places[name], value = computed
+            tensors[name] = nn.Parameter(value.detach().clone(), requires_grad=False)
+        else:
+            return  # what depends on the input stays a function
     if "weight" not in tensors or bound.get("training"):
         return
     layer = _layer(node.target, bound, tensors, values[bound["input"]].dim())
@@ -196,7 +206,7 @@ def _layer_from_function(traced: fx.GraphModule, node: fx.Node, values: Mapping[
         if not isinstance(tensor, nn.Parameter) and name not in layer._buffers:
             return
         setattr(layer, name, tensor)
-    _call_instead(traced, node, layer, bound["weight"], bound["input"])
+    _call_instead(traced, node, layer, places["weight"], bound["input"])
 
 
 def _layer_from_product(traced: fx.GraphModule, node: fx.Node, values: Mapping[fx.Node, Any]) -> None:
@@ -216,12 +226,12 @@ def _layer_from_product(traced: fx.GraphModule, node: fx.Node, values: Mapping[f
     layer.weight = nn.Parameter(tensors[0].detach().t().contiguous())
     if bias:
         layer.bias = tensors[1]
-    _call_instead(traced, node, layer.requires_grad_(False), weight, source)
+    _call_instead(traced, node, layer.requires_grad_(False), str(weight.target), source)  # type: ignore[union-attr]
 
 
-def _call_instead(traced: fx.GraphModule, node: fx.Node, layer: nn.Module, weight: Any, source: Any) -> None:
+def _call_instead(traced: fx.GraphModule, node: fx.Node, layer: nn.Module, weight: str, source: Any) -> None:
     """Lets a node call a layer, which gets a place beside its weight, for what it reads from `source`."""
-    owner, _, _ = str(weight.target).rpartition(".")
+    owner, _, _ = weight.rpartition(".")
     parent = traced.get_submodule(owner)
     name = next(name for name in ("layer", *(f"layer{n}" for n in range(2, 99))) if not hasattr(parent, name))
     parent.add_module(name, layer.eval())
