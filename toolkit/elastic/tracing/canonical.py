@@ -200,6 +200,8 @@ def _layer_from_function(traced: fx.GraphModule, node: fx.Node, values: Mapping[
             return  # what depends on the input stays a function
     if "weight" not in tensors or bound.get("training"):
         return
+    if bound["weight"].op == "get_attr" and any(bound[name].op != "get_attr" for name in tensors):
+        return  # a bias that is joined from parts, some of them fixed, is thinned part by part
     layer = _layer(node.target, bound, tensors, values[bound["input"]].dim())
     layer.requires_grad_(False)  # a bias that the function did not have is frozen like all the rest
     for name, tensor in tensors.items():
