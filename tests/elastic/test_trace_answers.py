@@ -28,6 +28,14 @@ class Detector(nn.Module):
         return {"scores": x, "boxes": [x.mean((2, 3)), (x.amax((2, 3), keepdim=True), x.shape[0])]}
 
 
+def test_answers_for_each_input_of_a_batch_are_refused_with_what_to_do() -> None:
+    def chosen(self: Written, x: torch.Tensor) -> list[dict[str, torch.Tensor]]:
+        return [{"boxes": each.flatten(1).T, "scores": each.mean((1, 2))} for each in x]
+
+    with pytest.raises(ModelError, match=r"a part for each input of a batch, .* ends with the raw outputs"):
+        trace(Written(chosen), EXAMPLE)
+
+
 def test_several_answers_come_out_in_one_row() -> None:
     model = Detector().eval()
     traced = trace(model, EXAMPLE)

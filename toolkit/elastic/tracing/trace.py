@@ -66,6 +66,11 @@ def trace(
     answers = [_answer(root, two, inputs), _answer(root, three, inputs), alone]
     outputs = find_outputs(name, answers[1], output)
     shapes = [tuple(at(answers[1], path).shape) for path in outputs]
+    if [{path[0] for path in paths(answer) if path} for answer in answers[:2]] == [{0, 1}, {0, 1, 2}]:
+        raise ModelError(
+            f"{name} answers with a part for each input of a batch, as detectors do that choose among boxes: that "
+            "depends on values and stays on the host; give a module that ends with the raw outputs"
+        )
     for path, shape in zip(outputs, shapes, strict=True):
         if shape[:1] != (3,):
             raise ModelError(
