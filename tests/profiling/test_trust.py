@@ -111,3 +111,4 @@ def test_an_original_that_guesses_is_doubted(tmp_path: Path, right: bool) -> Non
     doubted = [warning for warning in result.warnings if "guessing among 5 classes" in warning]
     assert len(doubted) == (0 if right else 1)
     assert all("top1 of 0.0% on 10 pictures" in warning and CAUSES in warning for warning in doubted)
+    assert all(warning.endswith("; --metric agreement searches without labels") for warning in doubted)
