@@ -335,7 +335,7 @@ class _Profiling:
         """What makes the quality that is reported doubtful, a sentence each."""
         fastest, _ = fastest_and_slowest(self.graph, cost)
         found = seen_in_training(self.pack, self.trained_on, len(self.held_out))
-        found += original_in_doubt(self.session, self.data, self.original)
+        found += original_in_doubt(self.session, self.data, self.original, self.metric)
         if (
             fastest in qualities
             and fastest != self.graph.oracle

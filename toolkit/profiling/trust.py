@@ -26,18 +26,17 @@ def seen_in_training(pack: BlockPack, seen: int | None, pictures: int) -> list[s
     return [pack.trained_on.in_words(seen, pictures)] if seen and pack.trained_on else []
 
 
-def original_in_doubt(session: Session, pictures: Dataset, qualities: Sequence[Quality]) -> list[str]:
+def original_in_doubt(session: Session, pictures: Dataset, qualities: Sequence[Quality], searched: str) -> list[str]:
     """What is odd about the original network, which has these qualities and answers for these pictures.
 
-    The first of the qualities is by the metric that was searched by.
+    `searched` is the metric that the search went by.
     """
     pack, found = session.pack, []
     scores = pack.scores is not None
     for quality in qualities:
         if quality.metric in ("top1", "top5") and (doubt := guessing(quality, pack.graph.cuts[-1].shape[1])):
-            searched = quality is qualities[0]  # the first is what the search went by
             other = next((name for name in pack.scored if "label" not in pack.metrics[name]), None)
-            instead = f"; --metric {other} searches without labels" if searched and other else ""
+            instead = f"; --metric {other} searches without labels" if quality.metric == searched and other else ""
             found.append(doubt + instead)
     if (answer := _only_answer(session, pictures, scores)) and (doubt := one_answer(answer, len(pictures))):
         found.append(doubt)
