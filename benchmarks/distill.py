@@ -8,9 +8,9 @@ Both need ADAPTIVENET_DATA. `--recipe`, which may come more than once, takes onl
 
 The recipes: `naive` (cross-entropy on subnets from the first step), `paper` (AdaptiveNet's branch distillation for two
 thirds of the time, then cross-entropy), `uniform` (initialised by least squares, then local distillation for half of
-the time, then distillation of subnets of all costs), `ours` (the same, thinned out before to twice the original's
-parameters), `front` (initialised and thinned out alike, then fitted to what arrives in subnets near the expected front,
-then distillation of such subnets). Each trains one and the same untrained supernet, with the same pictures, for all of
+the time, then distillation of subnets of all costs), `ours` (the same with subnets near the expected front, thinned out
+before to twice the original's parameters), `front` (as `ours`, but fitted to what arrives in subnets near that front in
+place of local distillation). Each trains one and the same untrained supernet, with the same pictures, for all of
 the time, and again for a third of it, with a schedule of its own that ends there. Time is CPU seconds of one thread,
 initialisation and loading included, evaluation not: it does not count what other programs take from a shared machine.
 How many steps fit is found from a few steps of every phase, taken in one run before. A recipe whose initialisation

@@ -63,15 +63,18 @@ def test_steps_are_divided_in_the_recipes_proportions(steps: int, parts: list[in
         assert abs(phase.steps - steps * part / sum(parts)) < 1
 
 
-@given(parts=st.lists(st.integers(0, 9), min_size=1, max_size=4).filter(any))
-def test_every_phase_begins_at_its_rate_and_falls_towards_nothing(parts: list[int]) -> None:
+@given(parts=st.lists(st.integers(0, 9) | st.integers(10, 200), min_size=1, max_size=4).filter(any))
+def test_in_every_phase_the_rate_rises_for_a_while_and_falls_towards_nothing(parts: list[int]) -> None:
     training = Training(tuple(Phase("local", part, number + 1.0) for number, part in enumerate(parts)))
     rates = [training.at(step) for step in range(training.steps)]
     for phase in training.phases:
         own = [rate for at, rate in rates if at is phase]
         assert len(own) == phase.steps
-        assert own == sorted(own, reverse=True)
-        assert own[:1] == [phase.learning_rate][: phase.steps]
+        rising = max(1, min(20, phase.steps // 5))
+        assert own[: rising - 1] == sorted(own[: rising - 1])
+        assert own[rising:] == sorted(own[rising:], reverse=True)
+        assert all(0.9 * phase.learning_rate < rate <= phase.learning_rate for rate in own[rising - 1 : rising])
+        assert own[:1] <= [1.01 * phase.learning_rate / rising]
     with pytest.raises(IndexError):
         training.at(training.steps)
 

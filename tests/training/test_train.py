@@ -91,6 +91,26 @@ def test_several_outputs_in_a_row_are_no_class_scores(several: bool) -> None:
         torch.testing.assert_close(loss, expected)
 
 
+def test_near_the_front_a_subnet_counts_by_the_inverse_of_its_expected_loss() -> None:
+    net, x = supernet(), torch.from_numpy(Noise().image(0))
+    expected = {block.name: 0.25 * number for number, block in enumerate(net.alternatives(), 1)}
+    weights = {}
+    for sampling in ("front", "cost"):
+        settings = replace(SETTINGS, sampling=sampling, cheapest=0.0)
+        spread = [torch.tensor(1.0)] * len(net.graph.cuts)
+        objective = Objective(net, settings, spread, None, torch.device("cpu"), expected)
+        weights[sampling] = {
+            name.removeprefix("subnet "): (weight, len(found))
+            for step in range(20)
+            for found in [list(objective.losses(SUBNETS, Batch(x), step))]
+            for name, _, weight in found
+        }
+    assert all(weight == 1 / drawn for weight, drawn in weights["cost"].values())
+    assert len(weights["front"]) > 1
+    for names, (weight, drawn) in weights["front"].items():
+        assert weight * drawn == pytest.approx(1 / sum(expected.get(name, 0.0) for name in names.split()))
+
+
 def test_the_teacher_is_not_changed(uninterrupted: Supernet) -> None:
     fresh, trained = weights(supernet()), weights(uninterrupted)
     originals = [name for name in fresh if name.split(".")[1] in uninterrupted.graph.oracle]

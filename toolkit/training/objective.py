@@ -18,6 +18,8 @@ from .losses import branch_loss, local_loss, output_loss
 from .phases import Phase, Training
 from .subnet_draws import SubnetDraws
 
+_LEAST = 0.02  # what a subnet's expected loss counts as at least
+
 
 class Objective:
     """The losses of a run. `variances` are those of the teacher's feature at every cut, `cost` as for `SubnetDraws`.
@@ -60,7 +62,16 @@ class Objective:
         for subnet in subnets:
             with self._precision():
                 loss = self._subnet_loss(phase, subnet, batch, features)
-            yield f"subnet {' '.join(subnet)}", loss, (self._given[subnet] if self._given else 1.0) / len(subnets)
+            yield f"subnet {' '.join(subnet)}", loss, self._weight(subnet) / len(subnets)
+
+    def _weight(self, subnet: Subnet) -> float:
+        """What a subnet's loss counts: where subnets near the front are trained, the less the larger it is expected to
+        be. Otherwise the cheapest, which stay far away, spoil the blocks that they share with the best."""
+        if self._given:
+            return self._given[subnet]
+        if self._training.sampling != "front":
+            return 1.0
+        return 1.0 / max(_LEAST, sum(self._expected.get(name, 0.0) for name in subnet))
 
     def _subnet_loss(
         self, phase: Phase, subnet: Subnet, batch: Batch, features: Sequence[torch.Tensor]

@@ -25,11 +25,13 @@ SAMPLING = ("front", "cost", "walk")
 _MOST_LOADERS = 256
 STEPS = ("copies", "channels", "factors", "statistics", "fit")  # of the initialisation, in order
 PRECISIONS = ("auto", "float32", "bfloat16")
+_RISING = 20  # steps in which a phase's learning rate rises
 
 
 @dataclass(frozen=True)
 class Phase:
-    """`steps` batches of one kind of training. The learning rate falls from `learning_rate` to 0 along a cosine.
+    """`steps` batches of one kind of training. The learning rate rises to `learning_rate` over the first 20 of them, a
+    fifth at most, and falls to 0 along a cosine.
 
     `subnets` is how many are sampled for a batch (not used by `local`). `features` is the weight of the features'
     error beside the outputs' in a `subnets` phase. Raises TrainingError for values that make no sense.
@@ -141,7 +143,10 @@ class Training:
         """
         for phase in self.phases:
             if position < phase.steps:
-                return phase, phase.learning_rate * 0.5 * (1 + math.cos(math.pi * position / phase.steps))
+                # Adam's first steps are as long for small gradients as for large ones: what was fitted would be lost.
+                rising = (position + 1) / max(1, min(_RISING, phase.steps // 5))
+                falling = 0.5 * (1 + math.cos(math.pi * position / phase.steps))
+                return phase, phase.learning_rate * min(1.0, rising) * falling
             position -= phase.steps
         raise IndexError("the training is over")
 
@@ -150,15 +155,15 @@ _LITTLE = 4_000_000  # parameters: 16 MB in float32
 
 
 def ours() -> Training:
-    """The recipe `uniform`, without the alternatives that the front is hardly worse without. No labels."""
-    return replace(uniform(), storage=2.0, storage_least=_LITTLE)
+    """Local distillation of all blocks, then distillation of subnets near the front. No labels.
+
+    Alternatives that the front is hardly worse without are left out before.
+    """
+    return replace(uniform(), sampling="front", storage=2.0, storage_least=_LITTLE)
 
 
 def front() -> Training:
-    """Distillation of subnets near the front, of alternatives that were fitted to what arrives there. No labels.
-
-    Those that the front is hardly worse without are left out before.
-    """
+    """`ours` without local distillation: alternatives are fitted to what arrives near the front in its place."""
     return Training(
         (Phase("subnets", 300, 1e-4, subnets=2),), sampling="front", storage=2.0, storage_least=_LITTLE, arriving=4
     )
