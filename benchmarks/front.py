@@ -1,7 +1,7 @@
 """What a front is worth beside what one ships without it: the whole network as one program, in float32 and in int8.
 
     python -m benchmarks.front [--quick] [--model NAME] [--engine E] [--recipe R] [--steps N]
-        [--lowrank SHARE] [--without KIND]
+        [--polish N] [--lowrank SHARE] [--without KIND]
 
 EfficientNet-Lite0 and MobileNetV2 on ImageNet samples and a ResNet-56 on CIFAR-10 are made elastic, trained for
 `--steps` batches, exported with int8 variants of all blocks, and profiled on this machine, one thread, for budgets of
@@ -15,6 +15,10 @@ quality of the best subnet of blocks that is at most as slow as whole int8, minu
 without an engine's name are ONNX Runtime's; of several models, each is that of the worst. `--quick` takes
 EfficientNet-Lite0 on ONNX Runtime only, and 40 batches.
 
+With `--polish`, the front that a profile found is polished for so many batches, on the pictures of the training; what
+has changed is exported again, and profiled anew. The figures are then those of the second profile; those of the first
+stand beside them as `before_polish_…`.
+
 What a kind of alternatives is worth is a table: its share of the blocks of the front's subnets, and the figures by
 those points of the front that have no block of it. These are what the same search found beside; what a search finds
 that never had the kind is told by a run `--without` it. `--lowrank` adds factorised blocks, which are no default.
@@ -22,6 +26,7 @@ that never had the kind is told by a run `--without` it. `--lowrank` adds factor
 
 from __future__ import annotations
 
+import copy
 import json
 import tempfile
 from collections import Counter
@@ -37,16 +42,19 @@ from adaptivenet.toolkit.cli.console import Console, reports_errors, table
 from adaptivenet.toolkit.data import Dataset, open_data
 from adaptivenet.toolkit.data.preprocessing import Preprocessing
 from adaptivenet.toolkit.devices.connect import connect
-from adaptivenet.toolkit.elastic import Kind, elastify, lowrank
+from adaptivenet.toolkit.elastic import Kind, Supernet, elastify, lowrank
 from adaptivenet.toolkit.elastic.making import DEFAULT_KINDS
+from adaptivenet.toolkit.graph.front import Front
 from adaptivenet.toolkit.graph.graph import Cut
+from adaptivenet.toolkit.pack.pack import BlockPack
 from adaptivenet.toolkit.profiling.profile import Profile
 from adaptivenet.toolkit.profiling.profiling import profile
 from adaptivenet.toolkit.profiling.settings import Settings
 from adaptivenet.toolkit.report.text import front_rows, headline, whole_rows
 from adaptivenet.toolkit.training.batches import TrainingData
-from adaptivenet.toolkit.training.phases import RECIPES, Training
-from adaptivenet.toolkit.training.train import train
+from adaptivenet.toolkit.training.phases import RECIPES, Training, polishing
+from adaptivenet.toolkit.training.polish import polish
+from adaptivenet.toolkit.training.train import Progress, train
 from torch import nn
 
 from .datasets import cifar10, data_folder, first_images
@@ -116,34 +124,61 @@ SUBJECTS: Mapping[str, Callable[[Path, Console], Subject]] = {
 }
 
 
-def profiles(
-    name: str, engines: list[str], training: Training, folder: Path, console: Console, kinds: Sequence[Kind]
-) -> dict[str, Profile]:
-    """The whole job on one network: its profile by engine."""
+@dataclass(frozen=True)
+class Job:
+    """What is done with each network: on which engines, with what training and alternatives, and for how many batches
+    each engine's front is polished then, if at all."""
+
+    engines: list[str]
+    training: Training
+    kinds: Sequence[Kind]
+    polish_for: int | None
+
+
+def profiles(name: str, job: Job, folder: Path, console: Console) -> dict[str, list[Profile]]:
+    """The whole job on one network: its profile by engine, and the one after polishing."""
     subject = SUBJECTS[name](folder, console)
-    supernet = elastify(subject.model, torch.zeros(1, 3, subject.side, subject.side), kinds=kinds)
-    train(
-        supernet,
-        subject.training,
-        training,
-        progress=lambda phase, at, total, loss: console.progress(
-            f"train {name}", at, total, f"{phase} loss {loss:.3f}"
-        ),
-    )
-    pack = export_pack(
-        supernet,
-        folder / name,
-        [ENGINES[engine] for engine in engines],
-        name=name,
-        calibrate=first_images(subject.calibration, CALIBRATED_ON),
-        progress=lambda at, total, what: console.progress(f"export {name}", at, total, what),
-        say=console.say,
-    )
-    settings = Settings(BUDGETS, search_images=len(subject.search), verify_images=len(subject.verify))
-    found = {}
-    for engine in engines:
+    supernet = elastify(subject.model, torch.zeros(1, 3, subject.side, subject.side), kinds=job.kinds)
+
+    def progress(what: str) -> Progress:
+        return lambda phase, at, total, loss: console.progress(what, at, total, f"{phase} loss {loss:.3f}")
+
+    train(supernet, subject.training, job.training, progress=progress(f"train {name}"))
+
+    def exported(supernet: Supernet, engines: Sequence[str], path: Path, reuse: Path | None = None) -> BlockPack:
+        return export_pack(
+            supernet,
+            path,
+            [ENGINES[engine] for engine in engines],
+            name=name,
+            calibrate=first_images(subject.calibration, CALIBRATED_ON),
+            reuse=reuse,
+            progress=lambda at, total, what: console.progress(f"export {name}", at, total, what),
+            say=console.say,
+        )
+
+    def profiled(pack: BlockPack, engine: str) -> Profile:
+        settings = Settings(BUDGETS, search_images=len(subject.search), verify_images=len(subject.verify))
         with connect(f"local:{engine}").open(pack) as session:
-            found[engine] = profile(session, subject.search, settings, verify=subject.verify, progress=console.progress)
+            return profile(session, subject.search, settings, verify=subject.verify, progress=console.progress)
+
+    def polished(engine: str, front: Front) -> BlockPack:
+        net = copy.deepcopy(supernet)
+        polish(
+            net,
+            front,
+            subject.training,
+            subject.search,
+            polishing().lasting(job.polish_for or 0),
+            progress=progress("polish"),
+        )
+        return exported(net, [engine], folder / f"{name}-{engine}-polished", folder / name)
+
+    pack = exported(supernet, job.engines, folder / name)
+    found = {engine: [profiled(pack, engine)] for engine in job.engines}
+    if job.polish_for:
+        for engine, made in found.items():
+            made.append(profiled(polished(engine, made[0].front), engine))
     return found
 
 
@@ -186,6 +221,15 @@ def _kinds(made: Profile, subnet: Collection[str]) -> list[str]:
     return [made.graph[name].kind for name in subnet]
 
 
+def show(made: Profile) -> None:
+    """Print the tables of one profile."""
+    click.echo(headline(made) + "\n")
+    rows = front_rows(made)
+    click.echo(table(rows, right=range(len(rows[0]) - 2)) + "\n")
+    click.echo(table(whole_rows(made), right=(2, 3, 4)) + "\n")
+    click.echo(table(kind_rows(made), right=range(1, 5)) + "\n")
+
+
 def worst(figures: list[dict[str, float]]) -> dict[str, float]:
     """Of each figure that of the worst model: the largest latency, the smallest margin."""
     return {key: (min if "margin" in key else max)(each[key] for each in figures) for key in figures[0]}
@@ -197,6 +241,9 @@ def worst(figures: list[dict[str, float]]) -> dict[str, float]:
 @click.option("--engine", "engines", multiple=True, type=click.Choice(list(ENGINES)))
 @click.option("--recipe", type=click.Choice(["ours", "front", "uniform"]), default="ours", show_default=True)
 @click.option("--steps", type=click.IntRange(min=2), help="Batches to train for (default: 200, or 40 with --quick).")
+@click.option(
+    "--polish", "polish_for", type=click.IntRange(min=2), help="Batches to polish each front for, after its profile."
+)
 @click.option("--lowrank", "shares", multiple=True, type=float, help="Add blocks factorised to such a share of MACs.")
 @click.option("--without", multiple=True, type=click.Choice(KINDS), help="Make no alternatives of this kind.")
 @reports_errors
@@ -206,6 +253,7 @@ def main(
     engines: tuple[str, ...],
     recipe: str,
     steps: int | None,
+    polish_for: int | None,
     shares: tuple[float, ...],
     without: tuple[str, ...],
 ) -> None:
@@ -215,19 +263,19 @@ def main(
     chosen = list(engines or (list(ENGINES)[:1] if quick else list(ENGINES)))
     kinds = [kind for kind in (*DEFAULT_KINDS, *map(lowrank, shares)) if kind.name not in without]
     training = RECIPES[recipe]().lasting(steps or (40 if quick else 200))
-    found: dict[str, list[dict[str, float]]] = {engine: [] for engine in chosen}
+    job = Job(chosen, training, kinds, polish_for)
+    found: dict[str, list[list[dict[str, float]]]] = {engine: [] for engine in chosen}
     with tempfile.TemporaryDirectory() as folder:
         for name in names:
-            for engine, made in profiles(name, chosen, training, Path(folder), console, kinds).items():
-                click.echo(headline(made) + "\n")
-                rows = front_rows(made)
-                click.echo(table(rows, right=range(len(rows[0]) - 2)) + "\n")
-                click.echo(table(whole_rows(made), right=(2, 3, 4)) + "\n")
-                click.echo(table(kind_rows(made), right=range(1, 5)) + "\n")
-                found[engine].append(figures_of(made))
-    figures = {f"{engine}_{key}": value for engine in chosen for key, value in worst(found[engine]).items()}
-    if "onnxruntime" in chosen:
-        figures |= worst(found["onnxruntime"])
+            for engine, profiled in profiles(name, job, Path(folder), console).items():
+                for made in profiled:
+                    show(made)
+                found[engine].append([figures_of(made) for made in profiled])
+    figures: dict[str, float] = {}
+    for at, prefix in ((-1, ""), *([(0, "before_polish_")] if polish_for else [])):
+        by_engine = {engine: worst([each[at] for each in found[engine]]) for engine in chosen}
+        figures |= {f"{prefix}{engine}_{key}": value for engine in chosen for key, value in by_engine[engine].items()}
+        figures |= {f"{prefix}{key}": value for key, value in by_engine.get("onnxruntime", {}).items()}
     click.echo(json.dumps({"benchmark": "front", "figures": figures, "machine": describe_machine()}))
 
 
