@@ -84,8 +84,11 @@ class Exporter:
                 else:
                     data = self._onnx(place, calibration)
         except Exception as error:
-            lines = [line for line in str(error).splitlines() if line.strip()] or [""]
-            raise ExportError(f"{name} does not export to {backend}: {type(error).__name__}: {lines[0]}") from error
+            first = error
+            while isinstance(first.__cause__, Exception):  # what torch's exporters wrap says what is wrong
+                first = first.__cause__
+            lines = [line for line in str(first).splitlines() if line.strip()] or [""]
+            raise ExportError(f"{name} does not export to {backend}: {type(first).__name__}: {lines[0]}") from error
         engine = _engine(backend)
         program = engine.load(name, data, layout, [_typed(x) for x in self.inputs], _typed(expected))
 

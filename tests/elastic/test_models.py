@@ -167,3 +167,28 @@ def test_lazy_layers_take_their_sizes_from_the_example() -> None:
     assert one.graph.cuts[-1].shape == (1, 5)
     assert torch.equal(one(x), two(x))
     assert isinstance(model.head.weight, nn.UninitializedParameter)
+
+
+def test_what_is_no_model_is_told_with_what_to_do() -> None:
+    model = nn.Conv2d(3, 4, 3)
+    for wrong, what in ((model.state_dict(), "a OrderedDict"), (nn.Conv2d, "the class Conv2d")):
+        with pytest.raises(ModelError, match=f"^{what} is no network: .* weights loaded into it"):
+            elastify(wrong, torch.zeros(1, 3, 8, 8))  # type: ignore[arg-type]
+
+
+def test_a_network_trained_for_int8_is_taken_without_its_rounding() -> None:
+    torch.manual_seed(0)
+    blocks = [nn.Sequential(nn.Conv2d(8, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU()) for _ in range(3)]
+    model = nn.Sequential(nn.Conv2d(3, 8, 3), *blocks).train()
+    model.qconfig = torch.ao.quantization.get_default_qat_qconfig("qnnpack")  # type: ignore[assignment]
+    torch.ao.quantization.prepare_qat(model, inplace=True)
+    x = torch.randn(2, 3, 8, 8)
+    model(x)
+    with pytest.raises(ModelError, match=r"rounds as int8 would, .*disable_fake_quant"):
+        elastify(model.eval(), x[:1])
+    model.apply(torch.ao.quantization.disable_fake_quant)
+    supernet = elastify(model, x[:1])
+    assert torch.equal(supernet(x), model(x))
+    assert not any(
+        "fake" in str(node.target) for name in supernet.graph.oracle for node in supernet.blocks[name].graph.nodes
+    )  # type: ignore[union-attr]

@@ -70,8 +70,14 @@ def load_function(name: str) -> Any:
 def unwrapped(model: nn.Module | ExportedProgram) -> nn.Module:
     """The model itself, without what `torch.compile` and `DataParallel` put around it; an exported program as a module.
 
-    Raises ModelError where it is a TorchScript module, or holds one with weights: these cannot be followed.
+    Raises ModelError for what is no model, and where it is a TorchScript module, or holds one with weights: these
+    cannot be followed.
     """
+    if not isinstance(model, (nn.Module, ExportedProgram)):
+        what = f"the class {model.__name__}" if isinstance(model, type) else f"a {type(model).__name__}"
+        raise ModelError(
+            f"{what} is no network: give a torch.nn.Module that was built, with its weights loaded into it"
+        )
     inner: nn.Module = module_of(model) if isinstance(model, ExportedProgram) else model
     while True:
         if isinstance(inner, torch._dynamo.OptimizedModule):

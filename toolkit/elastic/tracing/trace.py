@@ -34,6 +34,7 @@ from .answers import answer_in_a_row, at, dotted, find_outputs, in_a_row, paths,
 from .canonical import canonical, is_live
 from .comparing import alike, first_undefined, mixes, noises, undefined
 from .inputs import another, note_constants, unpacked
+from .observers import take_observers_out
 from .recorder import Tracer, torch_that_takes_recorded_values
 
 _INTERNALS = frozenset(vars(nn.Module()))  # weights, submodules and hooks
@@ -163,6 +164,7 @@ def _settled(model: nn.Module, example: torch.Tensor, inputs: Sequence[Input]) -
             torch.manual_seed(0)
             _answer(root, example, inputs)
     root.cpu()
+    take_observers_out(root)
     if any(tensor.is_floating_point() and tensor.dtype != torch.float32 for tensor in root.parameters()):
         root.float()
     for module in list(root.modules()):
