@@ -5,10 +5,10 @@
 A ResNet-56 for CIFAR-10, fine-tuned on JPEG pictures, is made elastic, trained by the recipe `ours` for `--made`
 batches, exported for ONNX Runtime with int8 variants, and profiled on this machine for budgets of 90, 75, 60, 50 and
 40% of the whole float32 program. From this supernet start, for each seed: `polish`, for `--steps` batches; and plain
-training, which goes on with the recipe's second phase, subnets drawn evenly over the range of costs, at the recipe's
-learning rate and at that of polishing. Both see the same 2000 pictures, which the supernet was not trained on. Plain
-training gets the CPU seconds that polishing took, its measuring and deciding included: as many steps as fit, by a few
-steps taken before.
+training, which goes on with the recipe's second phase, subnets near the front that local losses lead to expect, at the
+recipe's learning rate and at that of polishing. Both see the same 2000 pictures, which the supernet was not trained on.
+Plain training gets the CPU seconds that polishing took, its measuring and deciding included: as many steps as fit, by a
+few steps taken before.
 
 All are compared on 1000 test pictures that nothing else has used, by the front's subnets in float32: the divergence of
 their scores from the original network's, and their agreement with it. `WAY_divergence_over_before` is the geometric
@@ -127,7 +127,8 @@ def compared(
         return result.trained.steps
 
     def plain(rate: float, steps: int) -> Callable[[Supernet], int]:
-        going_on = replace(training, phases=(replace(training.phases[0], learning_rate=rate, steps=steps),))
+        phases = (replace(training.phases[0], learning_rate=rate, steps=steps),)
+        going_on = replace(training, phases=phases, sampling=ours().sampling)
         return lambda net: train(net, own, going_on).steps
 
     def run(way: str, start: Callable[[Supernet], int]) -> Run:
