@@ -3,7 +3,7 @@
 Each is FOLDER/NAME/pack, and for every engine beside it ENGINE.json, a profile with invented latencies, and
 ENGINE-answers.json: inputs, and what a session in Python answers for every subnet of the front. `tiny` and `wide` are
 those of packs.py, `taps` has a head that reads three depths, `reads` blocks that read the input and the first cut as
-well, `int8` whole networks and blocks in int8, `texts` a network with two inputs in one row. FOLDER/search is what
+well, `int8` whole networks and blocks in int8, `row` a network with several inputs. FOLDER/search is what
 app_search.py writes. What is there already is kept while it was made by the same modules and versions.
 """
 
@@ -24,18 +24,17 @@ import torch
 from adaptivenet.export import export_pack
 from adaptivenet.toolkit.devices.connect import connect
 from adaptivenet.toolkit.elastic import elastify, prune
-from adaptivenet.toolkit.elastic.kinds import skip
 from adaptivenet.toolkit.graph.front import FrontPoint
 from adaptivenet.toolkit.graph.graph import Subnet
 from adaptivenet.toolkit.graph.quality import Quality
 from adaptivenet.toolkit.pack.pack import Artifact, BlockPack
 from adaptivenet.toolkit.pack.writer import PackWriter, describe
 from exported_packs import export_pack as export_programs
+from exported_packs import export_row_pack
 from gated import gated
 from packs import CLASSES, GRAPH, PREPROCESSING, WIDE, block_programs, wide_programs
 from small_training import Small
 from tapped import tapped
-from texts import Text
 
 INPUTS = 2
 ENGINES = {"onnx": "onnxruntime", "executorch": "executorch"}  # by backend
@@ -116,13 +115,6 @@ def int8_pack(path: Path) -> BlockPack:
     return export_pack(net, path, jobs=1, calibrate=pictures)
 
 
-def texts_pack(path: Path) -> BlockPack:
-    """A network with several inputs, with and without its second layer."""
-    torch.manual_seed(0)
-    example = {"token_ids": torch.ones(1, 12, dtype=torch.long), "mask": torch.ones(1, 12, dtype=torch.bool)}
-    return export_pack(elastify(Text(2).eval(), example, kinds=[skip()]), path, jobs=1, metrics=())
-
-
 def in_int8(pack: BlockPack, subnet: Subnet) -> Subnet:
     """The subnet with the int8 twin of every block that has one."""
     return pack.graph.subnet([f"{name}-int8" if f"{name}-int8" in pack.graph else name for name in subnet])
@@ -134,7 +126,7 @@ def main(folder: Path) -> None:
         Path(__file__),
         *(
             Path(__file__).parent / f"{name}.py"
-            for name in ("packs", "tapped", "gated", "small_training", "app_search", "texts")
+            for name in ("packs", "exported_packs", "tapped", "gated", "small_training", "app_search")
         ),
     ]
     packages = [version(each) for each in ("executorch", "torch", "onnx", "onnxruntime")]
@@ -158,8 +150,8 @@ def main(folder: Path) -> None:
     reads = export_pack(gated(), folder / "reads" / "pack", jobs=1, metrics=())
     write(folder / "reads", reads, [*reads.graph.paths()])
 
-    texts = texts_pack(folder / "texts" / "pack")
-    write(folder / "texts", texts, [*texts.graph.paths()])
+    row = export_row_pack(folder / "row" / "pack")
+    write(folder / "row", row, [row.graph.oracle])
 
     int8 = int8_pack(folder / "int8" / "pack")
     oracle = int8.graph.oracle

@@ -8,12 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import onnx
-from adaptivenet.toolkit.data.inputs import Input
-from adaptivenet.toolkit.graph.graph import Block, BlockGraph, Cut
+from adaptivenet.toolkit.graph.graph import BlockGraph
 from adaptivenet.toolkit.pack.pack import Artifact, BlockPack
 from adaptivenet.toolkit.pack.writer import Metric, PackWriter, describe
 from onnx import numpy_helper
-from packs import CLASSES, GRAPH, PREPROCESSING, metric_programs
+from packs import CLASSES, GRAPH, PREPROCESSING, ROW, ROW_INPUTS, metric_programs, row_program
 
 # One block is exported for the other layout, so that a path crosses from one to the other and back.
 CONTIGUOUS = "b1-p50"
@@ -42,19 +41,15 @@ def export_pack(path: Path, graph: BlockGraph, programs: Mapping[str, bytes]) ->
 
 
 def export_row_pack(path: Path) -> BlockPack:
-    """Writes a pack for ExecuTorch whose network reads several inputs in a row of 11 numbers, and gives two: the sum of
-    them, and that of each times its place."""
-    import torch
-    from torch import nn
-
-    inputs = (Input("ids", (1, 4), "int64"), Input("mask", (1,), "bool"), Input("pixels", (1, 2, 3)))
-    graph = BlockGraph([Cut(0, (1, 11)), Cut(1, (1, 2))], [Block("b0", 0, 1, "original")])
-    sums = nn.Linear(11, 2, bias=False)
-    sums.load_state_dict({"weight": torch.stack([torch.ones(11), torch.arange(11.0)])})
-    pte = _export(sums, [torch.randn(1, 11)])
+    """Writes the network of several inputs to the folder `path` for both backends."""
+    program = row_program()
+    pte = _block_pte(program, ROW.cuts[0].shape, "contiguous")
     with PackWriter(path, name=path.name) as writer:
-        artifacts = {"executorch": Artifact(writer.add_blob(pte, ".pte"), len(pte), "contiguous")}
-        return writer.finish(describe(graph, {"b0": artifacts}, {}, inputs=inputs))
+        artifacts = {
+            "executorch": Artifact(writer.add_blob(pte, ".pte"), len(pte)),
+            "onnx": Artifact(writer.add_blob(program, ".onnx"), len(program)),
+        }
+        return writer.finish(describe(ROW, {"b0": artifacts}, {}, inputs=ROW_INPUTS))
 
 
 def _block_pte(program: bytes, shape: tuple[int, ...], layout: str) -> bytes:

@@ -4,7 +4,7 @@
 
 That makes 5 subnets. The metrics are `top1` (output, label) and `agreement` (output, oracle); each returns
 [correct, count] as float32 of shape (2,). Labels are int64 of shape (1,). `WIDE` is a graph of 109 subnets with the
-same input, output and metrics.
+same input, output and metrics. `ROW` is one of a network with several inputs.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import onnx
+from adaptivenet.toolkit.data.inputs import Input
 from adaptivenet.toolkit.data.preprocessing import Preprocessing
 from adaptivenet.toolkit.devices.local.onnx_assembly import border
 from adaptivenet.toolkit.graph.graph import Block, BlockGraph, Cut
@@ -37,6 +38,10 @@ GRAPH = BlockGraph(
         Block("b1-p50", 1, 2, "pruned", "features.1", ratio=0.5, params=135, macs=8064),
     ],
 )
+
+# A network of several inputs, of one block.
+ROW_INPUTS = (Input("ids", (1, 4), "int64"), Input("mask", (1,), "bool"), Input("pixels", (1, 2, 3)))
+ROW = BlockGraph([Cut(0, (1, 11)), Cut(1, (1, 2))], [Block("b0", 0, 1, "original")])
 
 # Widths and sizes of five cuts; from each to the next an original and two pruned blocks, over each but the first a
 # merged one, and at the end the classifier.
@@ -69,6 +74,17 @@ def wide_programs() -> dict[str, bytes]:
 
     blocks = {block.name: program(block) for block in WIDE.blocks if block.end != WIDE.end}
     return {**blocks, "b4": _classifier("b4", 4, WIDE)}
+
+
+def row_program() -> bytes:
+    """The ONNX program of the block of `ROW`: it gives the sum of all numbers, and that of each times its place."""
+    places = np.arange(sum(each.width for each in ROW_INPUTS), dtype=np.float32)
+    weights = [
+        numpy_helper.from_array(np.stack([np.ones_like(places), places], axis=1), "b0/w"),
+        numpy_helper.from_array(np.zeros(2, np.float32), "b0/b"),
+    ]
+    node = helper.make_node("Gemm", [border(0), "b0/w", "b0/b"], [border(1)])
+    return _program("b0", [node], [_at(0, ROW)], _at(1, ROW), weights)
 
 
 def block_programs() -> dict[str, bytes]:

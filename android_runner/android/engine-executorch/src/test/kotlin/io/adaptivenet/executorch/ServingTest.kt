@@ -47,12 +47,12 @@ class ServingTest {
 
     @Test
     fun takesSeveralInputsByName() {
-        val texts = Packed("texts", "executorch", "executorch")
-        texts.open().use { model ->
+        val several = Packed("row", "executorch", "executorch")
+        several.open().use { model ->
             val row = model.createInputRow()
             assertThrows<DataException> { model.run(row, model.createOutputBuffer()) }
         }
-        texts.assertAnswers { values -> answer(createInputRow().also { it.writeAll(values) }.buffer) }
+        several.assertAnswers { values -> answer(createInputRow().also { it.writeAll(values) }.buffer) }
     }
 
     @Test

@@ -1,5 +1,6 @@
 package io.adaptivenet.onnxruntime;
 
+import static org.junit.jupiter.api.Assertions.assertArrayEquals;
 import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
@@ -17,7 +18,6 @@ import io.adaptivenet.Status;
 import io.adaptivenet.TensorBuffer;
 import io.adaptivenet.graph.Layout;
 import java.io.File;
-import java.util.Arrays;
 import java.util.List;
 import org.junit.jupiter.api.Test;
 
@@ -48,17 +48,19 @@ class JavaConsumerTest {
 
   @Test
   void takesSeveralInputsByName() {
-    File texts = new File(folder.getParentFile(), "texts");
-    try (AdaptiveModel model = AdaptiveModel.create(new File(texts, "pack"), new File(texts, "onnxruntime.json"))) {
+    File several = new File(folder.getParentFile(), "row");
+    File itsProfile = new File(several, "onnxruntime.json");
+    try (AdaptiveModel model = AdaptiveModel.create(new File(several, "pack"), itsProfile)) {
       List<String> names = model.getPack().getInputs().stream().map(Input::getName).toList();
-      assertEquals(List.of("token_ids", "mask"), names);
+      assertEquals(List.of("ids", "mask", "pixels"), names);
       InputRow row = model.createInputRow();
-      row.write("token_ids", new long[] {4, 9, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0});
-      boolean[] mask = new boolean[12];
-      Arrays.fill(mask, 0, 3, true);
-      row.write("mask", mask);
-      assertTrue(model.run(row, model.createOutputBuffer()).getMs() > 0);
-      DataException error = assertThrows(DataException.class, () -> row.write("mask", new int[12]));
+      row.write("ids", new long[] {3, 0, 7, 1});
+      row.write("mask", new boolean[] {true});
+      row.write("pixels", new float[] {0.5f, -1, 2, 0, 0, 0.25f});
+      TensorBuffer output = model.createOutputBuffer();
+      model.run(row, output);
+      assertArrayEquals(new float[] {13.75f, 34}, output.readFloats(), 1e-4f);
+      DataException error = assertThrows(DataException.class, () -> row.write("mask", new int[1]));
       assertEquals("the row: 'mask' has dtype int32; give bool", error.getMessage());
     }
     try (AdaptiveModel model = AdaptiveModel.create(pack, profile)) {

@@ -94,11 +94,11 @@ class SearchTest {
         calibration().run()
         val first = calibration()
         val result = first.search(pictures) {
-            if (evaluations.exists() && evaluations.readLines().size > 20) first.cancel()
+            if (evaluations.exists() && evaluations.readLines().size > 3) first.cancel()
         }
         assertEquals(CalibrationEnd.CANCELLED, result.end)
         val noted = evaluations.readLines()
-        assertTrue(noted.size > 20)
+        assertTrue(noted.size > 3)
         var kept = emptyList<String>()
         assertTrue(calibration().search(pictures) { if (evaluations.exists()) kept = evaluations.readLines() }.isDone)
         assertEquals(noted, kept.take(noted.size))

@@ -47,12 +47,12 @@ class ServingTest {
 
     @Test
     fun takesSeveralInputsByName() {
-        val texts = Packed("texts", "onnxruntime", "onnx")
-        texts.open().use { model ->
+        val several = Packed("row", "onnxruntime", "onnx")
+        several.open().use { model ->
             val row = model.createInputRow()
             assertThrows<DataException> { model.run(row, model.createOutputBuffer()) }
         }
-        texts.assertAnswers { values -> answer(createInputRow().also { it.writeAll(values) }.buffer) }
+        several.assertAnswers { values -> answer(createInputRow().also { it.writeAll(values) }.buffer) }
     }
 
     @Test
@@ -123,6 +123,7 @@ class ServingTest {
             for (headroom in listOf(0.9, 0.97, 0.98)) model.observe(Signals(headroom = headroom))
             val until = System.nanoTime() + 60_000_000_000
             while (model.status.point == 3 && System.nanoTime() < until) Thread.sleep(5)
+            model.settle()
             assertEquals(2, model.status.point)
             assertTrue("heat leaves 3 of 5 points" in model.status.why, model.status.why)
         }
