@@ -111,6 +111,11 @@ def export_pack(
     names = supernet.classes if classes is None else checked_classes(classes, supernet.scores)
     preprocessing = preprocessing or supernet.preprocessing
     seen, sample = sample is not None, _checked_sample(supernet, sample)
+    if metrics is None and not chosen:
+        (say or (lambda line: None))(
+            "note: the output is one number, for which no metric is usual, and without one the pack cannot be "
+            "profiled: --metric l1=PEAK compares it with the original's, where PEAK is how far its values reach"
+        )
     supernet, graph, fused_for = planned(supernet, also, calibrate is not None, profiles)
     if not profiles and graph.of_blocks.count() == 1:
         raise ExportError(

@@ -160,7 +160,7 @@ def _lacks(name: str, shape: tuple[int, ...]) -> str | None:
         return None if 2 * shape[1] <= MOST_SUMS else f"at most {MOST_SUMS // 2} classes"
     if name == "boxes" and not (len(shape) == 3 and shape[1] > 4):
         return "boxes and their scores (1, 4 + classes, boxes)"
-    return None if prod(shape) > 1 else "several numbers"
+    return None if prod(shape) > 1 or name == "l1" else "several numbers"
 
 
 def _is_peak(text: str) -> bool:

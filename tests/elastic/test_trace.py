@@ -54,6 +54,28 @@ def maximum(self: Written, x: torch.Tensor) -> torch.Tensor:
     return x - x.max(dim=1, keepdim=True).values
 
 
+class Viewing(nn.Module):
+    """Flattens features of several pixels with `view`, as networks for small pictures often do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.head = nn.Conv2d(3, 4, 3), nn.Linear(144, 5)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return (
+            self.head(self.conv(x).view(x.size(0), -1))
+            + x.view(torch.int32).view(torch.float32).sum((1, 2, 3))[:, None]
+        )
+
+
+def test_a_view_takes_inputs_of_any_memory_order() -> None:
+    model, x = Viewing().eval(), torch.randn(2, 3, 8, 8)
+    traced = trace(model, EXAMPLE)
+    ordered = x.to(memory_format=torch.channels_last)
+    with torch.no_grad():
+        torch.testing.assert_close(traced(ordered), model(x))
+
+
 @pytest.mark.parametrize("function", [by_shape, by_type, by_size_of_batch, by_lengths, reads_a_number, maximum])
 def test_what_depends_on_shapes_alone_is_followed(function: Callable[..., Any]) -> None:
     model = Written(function)

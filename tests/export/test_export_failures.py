@@ -52,6 +52,20 @@ def test_a_block_that_does_not_export_is_named_and_leaves_nothing(tmp_path: Path
     assert not list(tmp_path.iterdir())
 
 
+def test_a_pack_that_cannot_be_profiled_is_told_so(tmp_path: Path) -> None:
+    model = Small(2)
+    model.head = nn.Linear(model.head.in_features, 1)
+    said: list[str] = []
+    of_one = elastify(model.eval(), torch.zeros(1, 3, 16, 16), kinds=[skip()])
+    export_pack(of_one, tmp_path / "pack", ["onnx"], jobs=1, say=said.append)
+    assert ["--metric l1=PEAK" in line for line in said] == [True]
+    pack = export_pack(
+        of_one, tmp_path / "scored", ["onnx"], jobs=1, metrics=["l1=3"], reuse=tmp_path / "pack", say=said.append
+    )
+    assert len(said) == 1
+    assert list(pack.scored) == ["l1"]
+
+
 def test_a_program_that_its_engine_does_not_run_is_told_apart_from_one_that_does_not_export() -> None:
     with pytest.raises(ExportError, match=r"^block 'b00' exports to executorch but does not run there: "):
         export_program("block 'b00'", nn.Conv3d(3, 4, 3).eval(), [torch.randn(1, 3, 4, 8, 8)], "executorch")

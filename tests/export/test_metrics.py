@@ -29,6 +29,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
         (None, (1, 5, 8, 8), ("top1", "agreement")),
         (None, (1, 1, 8, 8), ("fidelity",)),
         (None, (1, 1), ()),
+        (("l1=3",), (1, 1), ("l1=3",)),
         ((), (1, 5), ()),
         (("fidelity",), (1, 400), ("fidelity",)),
         (("fidelity", "agreement", "fidelity"), (1, 400), ("fidelity", "agreement")),

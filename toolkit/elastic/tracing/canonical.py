@@ -33,6 +33,8 @@ def canonical(traced: fx.GraphModule, values: dict[fx.Node, Any]) -> fx.GraphMod
             node.replace_all_uses_with(node.args[0])
             traced.graph.erase_node(node)
             continue
+        if node.op == "call_method" and node.target in _ANY_LAYOUT and not _gives_type(node):
+            node.target = _ANY_LAYOUT[node.target]
         if node.op == "call_function":
             _layer_from_function(traced, node, values)
         if operation_name(node.target) in ("addmm", "matmul", "mm"):
@@ -85,6 +87,14 @@ def changed_by(node: fx.Node) -> fx.Node | None:
         or (inspect.isbuiltin(node.target) and _changing(name))
     )
     return first if changes and isinstance(first, fx.Node) else None
+
+
+_ANY_LAYOUT = {"view": "reshape", "view_as": "reshape_as"}
+"""What takes tensors as they lie in memory, which batches of training and a block's neighbours may change."""
+
+
+def _gives_type(node: fx.Node) -> bool:
+    return any(isinstance(argument, torch.dtype) for argument in (*node.args, *node.kwargs.values()))
 
 
 def _squeezes_all(node: fx.Node) -> bool:
