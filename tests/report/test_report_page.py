@@ -215,6 +215,15 @@ def test_a_front_that_falls_is_not_said_to_rise(document: dict[str, Any]) -> Non
     assert "rises" not in Page(page_of(document)).words()
 
 
+def test_points_that_share_a_quality_are_said_to_have_their_mean(document: dict[str, Any]) -> None:
+    said = "the slower ones did no better"
+    assert said not in texts.report(Profile.from_json(document))
+    for each in (*document["front"], *document["budgets"]):
+        each["quality"] = quality("top1", 0.75)
+    assert said in texts.report(Profile.from_json(document))
+    assert said in Page(page_of(document)).words()
+
+
 def test_what_is_not_known_is_said(document: dict[str, Any]) -> None:
     for edit in (only_predicted, absent("conditions")):
         edit(document)

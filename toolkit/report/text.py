@@ -219,8 +219,19 @@ def footnotes(profile: Profile) -> list[str]:
     """What to know of the tables: of budgets with something at their edge, of the predictions, and of the words."""
     found = predictions(profile.front)
     points = [*profile.front.points, *profile.whole]
-    words = " ".join([WORDS, *score_words(points), *cost_words(points)])
+    words = " ".join([WORDS, *pooled_words(profile.front.points), *score_words(points), *cost_words(points)])
     return [*notes(profile), *([found.in_words()] if found else []), words]
+
+
+def pooled_words(points: Sequence[FrontPoint]) -> list[str]:
+    """What to know where points of a front have one quality, which is the mean of theirs (see `verify.rising`)."""
+    values = [point.qualities[0].value for point in points if point.qualities]
+    if len(set(values)) == len(values):
+        return []
+    return [
+        "Points of the front with one and the same quality: the slower ones did no better than the faster, and all "
+        "have their mean, which need not be what a whole network of the same answers has."
+    ]
 
 
 def score_words(points: Sequence[FrontPoint]) -> list[str]:

@@ -9,7 +9,7 @@ from itertools import pairwise
 from ..costs import cost_words
 from ..edges import notes
 from ..predictions import predictions
-from ..text import score_words
+from ..text import pooled_words, score_words
 from . import tables
 from .block_figure import draw_blocks, shades
 from .drawing import CROSS, RING, SHAPES, key, swatch, symbol
@@ -119,6 +119,7 @@ def _front(facts: Facts) -> list[Markup]:
         _note(
             "IQR: how far the middle half of the runs lies apart. As timed: not corrected for the device's speed; left",
             "out where that changed nothing by more than 1%. Error: of the predicted latency.",
+            *pooled_words(facts.points),
             *score_words([*facts.points, *facts.profile.whole]),
             *cost_words([*facts.points, *facts.profile.whole]),
             *rising,
