@@ -205,14 +205,25 @@ def test_a_model_that_cannot_be_cut_says_where(model: nn.Module, message: str) -
 
 
 def test_a_number_read_from_a_tensor_never_crosses_a_cut() -> None:
-    class Scaled(Small):
+    class AtTheEnd(Small):
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             scale = x.abs().max().item()
             return self.head(self.blocks(self.stem(x)).mean((2, 3))) * scale
 
-    model = Scaled().eval()
-    with pytest.raises(ModelError, match="Scaled cannot be cut"):
-        elastify(model, torch.zeros(1, 3, 8, 8))
+    class Throughout(Small):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            scale, x = x.abs().max().item(), self.stem(x)
+            for block in self.blocks:
+                x = block(x) * scale
+            return self.head(x.mean((2, 3)))
+
+    model, x = AtTheEnd().eval(), torch.randn(1, 3, 8, 8)
+    supernet = elastify(model, torch.zeros(1, 3, 8, 8))
+    assert supernet.graph.taps == (0,), "the last block reads the input for it"
+    with torch.no_grad():
+        torch.testing.assert_close(supernet(x), model(x))
+    with pytest.raises(ModelError, match="Throughout has 4 places to cut, but no module"):
+        elastify(Throughout().eval(), torch.zeros(1, 3, 8, 8))
 
 
 def test_the_transformer_of_torch_is_made_of_layers(tmp_path: Path) -> None:
