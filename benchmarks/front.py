@@ -162,14 +162,14 @@ def profiles(name: str, job: Job, folder: Path, console: Console) -> dict[str, l
         with connect(f"local:{engine}").open(pack) as session:
             return profile(session, subject.search, settings, verify=subject.verify, progress=console.progress)
 
-    def polished(engine: str, front: Front) -> BlockPack:
+    def polished(engine: str, front: Front, steps: int) -> BlockPack:
         net = copy.deepcopy(supernet)
         polish(
             net,
             front,
             subject.training,
             subject.search,
-            polishing().lasting(job.polish_for or 0),
+            polishing().lasting(steps),
             progress=progress("polish"),
         )
         return exported(net, [engine], folder / f"{name}-{engine}-polished", folder / name)
@@ -178,7 +178,7 @@ def profiles(name: str, job: Job, folder: Path, console: Console) -> dict[str, l
     found = {engine: [profiled(pack, engine)] for engine in job.engines}
     if job.polish_for:
         for engine, made in found.items():
-            made.append(profiled(polished(engine, made[0].front), engine))
+            made.append(profiled(polished(engine, made[0].front, job.polish_for), engine))
     return found
 
 

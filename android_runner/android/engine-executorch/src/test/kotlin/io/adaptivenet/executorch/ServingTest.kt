@@ -1,12 +1,10 @@
 package io.adaptivenet.executorch
 
 import io.adaptivenet.AdaptiveModel
-import io.adaptivenet.DataException
 import io.adaptivenet.DeviceException
 import io.adaptivenet.LoadWatch
 import io.adaptivenet.Options
 import io.adaptivenet.PackException
-import io.adaptivenet.graph.Layout
 import io.adaptivenet.percent
 import io.adaptivenet.testing.Packed
 import io.adaptivenet.testing.answer
@@ -15,7 +13,6 @@ import io.adaptivenet.testing.assertEndedWithItsModel
 import io.adaptivenet.testing.ended
 import io.adaptivenet.testing.inBackground
 import io.adaptivenet.testing.settle
-import io.adaptivenet.testing.writeAll
 import org.junit.jupiter.api.Assertions.assertEquals
 import org.junit.jupiter.api.Assertions.assertTrue
 import org.junit.jupiter.api.BeforeEach
@@ -46,24 +43,10 @@ class ServingTest {
     }
 
     @Test
-    fun takesSeveralInputsByName() {
-        val several = Packed("row", "executorch", "executorch")
-        several.open().use { model ->
-            val row = model.createInputRow()
-            assertThrows<DataException> { model.run(row, model.createOutputBuffer()) }
-        }
-        several.assertAnswers { values -> answer(createInputRow().also { it.writeAll(values) }.buffer) }
-    }
+    fun takesSeveralInputsByName() = Packed("row", "executorch", "executorch").assertTakesInputsByName()
 
     @Test
-    fun takesPicturesWhoseChannelsComeLast() {
-        val (channels, pixels) = 3 to 16 * 16
-        tiny.assertAnswers { values ->
-            val input = createInputBuffer(Layout.CHANNELS_LAST)
-            input.write(FloatArray(values.size) { values[it % channels * pixels + it / channels] })
-            answer(input)
-        }
-    }
+    fun takesPicturesWhoseChannelsComeLast() = tiny.assertTakesChannelsLast()
 
     @Test
     fun buffersMayBeFilledFromTheirBeginningToTheirEnd() {

@@ -12,7 +12,6 @@ import io.adaptivenet.ProfileException
 import io.adaptivenet.Signals
 import io.adaptivenet.TensorBuffer
 import io.adaptivenet.graph.DType
-import io.adaptivenet.graph.Layout
 import io.adaptivenet.graph.TensorType
 import io.adaptivenet.milliseconds
 import io.adaptivenet.percent
@@ -20,7 +19,6 @@ import io.adaptivenet.testing.Packed
 import io.adaptivenet.testing.answer
 import io.adaptivenet.testing.assertClose
 import io.adaptivenet.testing.settle
-import io.adaptivenet.testing.writeAll
 import org.junit.jupiter.api.Assertions.assertEquals
 import org.junit.jupiter.api.Assertions.assertNotNull
 import org.junit.jupiter.api.Assertions.assertNull
@@ -46,24 +44,10 @@ class ServingTest {
     }
 
     @Test
-    fun takesSeveralInputsByName() {
-        val several = Packed("row", "onnxruntime", "onnx")
-        several.open().use { model ->
-            val row = model.createInputRow()
-            assertThrows<DataException> { model.run(row, model.createOutputBuffer()) }
-        }
-        several.assertAnswers { values -> answer(createInputRow().also { it.writeAll(values) }.buffer) }
-    }
+    fun takesSeveralInputsByName() = Packed("row", "onnxruntime", "onnx").assertTakesInputsByName()
 
     @Test
-    fun takesPicturesWhoseChannelsComeLast() {
-        val (channels, pixels) = 3 to 16 * 16
-        tiny.assertAnswers { values ->
-            val input = createInputBuffer(Layout.CHANNELS_LAST)
-            input.write(FloatArray(values.size) { values[it % channels * pixels + it / channels] })
-            answer(input)
-        }
-    }
+    fun takesPicturesWhoseChannelsComeLast() = tiny.assertTakesChannelsLast()
 
     @Test
     fun buffersMayBeFilledFromTheirBeginningToTheirEnd() {

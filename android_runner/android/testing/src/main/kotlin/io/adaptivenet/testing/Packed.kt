@@ -1,7 +1,9 @@
 package io.adaptivenet.testing
 
 import io.adaptivenet.AdaptiveModel
+import io.adaptivenet.DataException
 import io.adaptivenet.Options
+import io.adaptivenet.graph.Layout
 import java.io.File
 import java.util.concurrent.atomic.AtomicBoolean
 import kotlinx.serialization.json.Json
@@ -9,6 +11,7 @@ import kotlinx.serialization.json.jsonArray
 import kotlinx.serialization.json.jsonObject
 import kotlinx.serialization.json.jsonPrimitive
 import org.junit.jupiter.api.Assertions.assertEquals
+import org.junit.jupiter.api.Assertions.assertThrows
 
 /** A pack that tests/app_packs.py made, with what Python answers for every subnet of its profile's front. */
 public class Packed(name: String, engine: String, private val backend: String) {
@@ -45,6 +48,25 @@ public class Packed(name: String, engine: String, private val backend: String) {
                     assertClose(outputs[at][input], model.answer(values), "$subnet")
                 }
             }
+        }
+    }
+
+    /** Holds that a row which was not written is refused, and that inputs written by name give what Python gives. */
+    public fun assertTakesInputsByName() {
+        open().use { model ->
+            val row = model.createInputRow()
+            assertThrows(DataException::class.java) { model.run(row, model.createOutputBuffer()) }
+        }
+        assertAnswers { values -> answer(createInputRow().also { it.writeAll(values) }.buffer) }
+    }
+
+    /** Holds that pictures of 3 channels and 16 x 16 pixels whose channels come last give what Python gives. */
+    public fun assertTakesChannelsLast() {
+        val (channels, pixels) = 3 to 16 * 16
+        assertAnswers { values ->
+            val input = createInputBuffer(Layout.CHANNELS_LAST)
+            input.write(FloatArray(values.size) { values[it % channels * pixels + it / channels] })
+            answer(input)
         }
     }
 
