@@ -3,8 +3,9 @@
 Each is FOLDER/NAME/pack, and for every engine beside it ENGINE.json, a profile with invented latencies, and
 ENGINE-answers.json: inputs, and what a session in Python answers for every subnet of the front. `tiny` and `wide` are
 those of packs.py, `taps` has a head that reads three depths, `reads` blocks that read the input and the first cut as
-well, `int8` whole networks and blocks in int8, `row` a network with several inputs. FOLDER/search is what
-app_search.py writes. What is there already is kept while it was made by the same modules and versions.
+well, `int8` whole networks and blocks in int8, `row` a network with several inputs, `picture` one that gives a picture.
+FOLDER/search is what app_search.py writes. What is there already is kept while it was made by the same modules and
+versions.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from adaptivenet.toolkit.graph.quality import Quality
 from adaptivenet.toolkit.pack.pack import Artifact, BlockPack
 from adaptivenet.toolkit.pack.writer import PackWriter, describe
 from exported_packs import export_pack as export_programs
-from exported_packs import export_row_pack
+from exported_packs import export_picture_pack, export_row_pack
 from gated import gated
 from packs import CLASSES, GRAPH, PREPROCESSING, WIDE, block_programs, wide_programs
 from small_training import Small
@@ -152,6 +153,9 @@ def main(folder: Path) -> None:
 
     row = export_row_pack(folder / "row" / "pack")
     write(folder / "row", row, [row.graph.oracle])
+
+    picture = export_picture_pack(folder / "picture" / "pack")
+    write(folder / "picture", picture, [*picture.graph.paths()])
 
     int8 = int8_pack(folder / "int8" / "pack")
     oracle = int8.graph.oracle

@@ -16,7 +16,7 @@ from adaptivenet.toolkit.devices.connect import connect
 from adaptivenet.toolkit.devices.local.local import LocalDevice
 from adaptivenet.toolkit.pack.pack import BlockPack
 from engines import ENGINES, Spy
-from exported_packs import export_pack
+from exported_packs import export_pack, export_picture_pack
 from hypothesis import settings
 from packs import GRAPH, WIDE, block_programs, build_pack, wide_programs
 from phones import adb_environment as adb_environment
@@ -49,6 +49,12 @@ def forks() -> Iterator[None]:
     """All exports have their workers from one process, which imports what they need once."""
     with keep_forks():
         yield
+
+
+@pytest.fixture(scope="session")
+def picture_pack(tmp_path_factory: pytest.TempPathFactory) -> BlockPack:
+    """The pack whose output is a picture, for both backends."""
+    return export_picture_pack(tmp_path_factory.mktemp("packs") / "picture")
 
 
 @pytest.fixture(scope="session")

@@ -12,32 +12,40 @@ from adaptivenet.toolkit.graph.graph import BlockGraph
 from adaptivenet.toolkit.pack.pack import Artifact, BlockPack
 from adaptivenet.toolkit.pack.writer import Metric, PackWriter, describe
 from onnx import numpy_helper
-from packs import CLASSES, GRAPH, PREPROCESSING, ROW, ROW_INPUTS, metric_programs, row_program
+from packs import (
+    CLASSES,
+    GRAPH,
+    PICTURE,
+    PREPROCESSING,
+    ROW,
+    ROW_INPUTS,
+    WIDE,
+    metric_programs,
+    picture_programs,
+    row_program,
+)
 
-# One block is exported for the other layout, so that a path crosses from one to the other and back.
-CONTIGUOUS = "b1-p50"
+# One block of each is exported for the other layout, so that a path crosses from one to the other and back, and that a
+# picture comes in either.
+CONTIGUOUS = {GRAPH: "b1-p50", WIDE: "b1-p50", PICTURE: "b0-p50"}
 
 
 def export_pack(path: Path, graph: BlockGraph, programs: Mapping[str, bytes]) -> BlockPack:
     """Writes the blocks of `graph`, given as ONNX programs, to the folder `path` for both backends."""
     operands = {"top1": ("output", "label"), "agreement": ("output", "oracle")}
     with PackWriter(path, name=path.name) as writer:
-
-        def artifacts(program: bytes, pte: bytes, layout: str) -> dict[str, Artifact]:
-            return {
-                "executorch": Artifact(writer.add_blob(pte, ".pte"), len(pte), layout),
-                "onnx": Artifact(writer.add_blob(program, ".onnx"), len(program), "contiguous"),
-            }
-
-        blocks = {}
-        for name, program in programs.items():
-            layout = "contiguous" if name == CONTIGUOUS else "channels_last"
-            blocks[name] = artifacts(program, _block_pte(program, graph.cuts[graph[name].start].shape, layout), layout)
+        blocks = _blocks(writer, graph, programs)
         metrics = {
-            name: Metric(operands[name], artifacts(program, _metric_pte(name), "contiguous"))
+            name: Metric(operands[name], _artifacts(writer, program, _metric_pte(name), "contiguous"))
             for name, program in metric_programs().items()
         }
         return writer.finish(describe(graph, blocks, metrics, PREPROCESSING, CLASSES))
+
+
+def export_picture_pack(path: Path) -> BlockPack:
+    """Writes the network that gives a picture to the folder `path` for both backends."""
+    with PackWriter(path, name=path.name) as writer:
+        return writer.finish(describe(PICTURE, _blocks(writer, PICTURE, picture_programs()), {}))
 
 
 def export_row_pack(path: Path) -> BlockPack:
@@ -45,11 +53,24 @@ def export_row_pack(path: Path) -> BlockPack:
     program = row_program()
     pte = _block_pte(program, ROW.cuts[0].shape, "contiguous")
     with PackWriter(path, name=path.name) as writer:
-        artifacts = {
-            "executorch": Artifact(writer.add_blob(pte, ".pte"), len(pte)),
-            "onnx": Artifact(writer.add_blob(program, ".onnx"), len(program)),
-        }
+        artifacts = _artifacts(writer, program, pte, "contiguous")
         return writer.finish(describe(ROW, {"b0": artifacts}, {}, inputs=ROW_INPUTS))
+
+
+def _blocks(writer: PackWriter, graph: BlockGraph, programs: Mapping[str, bytes]) -> dict[str, dict[str, Artifact]]:
+    blocks = {}
+    for name, program in programs.items():
+        layout = "contiguous" if name == CONTIGUOUS.get(graph) else "channels_last"
+        pte = _block_pte(program, graph.cuts[graph[name].start].shape, layout)
+        blocks[name] = _artifacts(writer, program, pte, layout)
+    return blocks
+
+
+def _artifacts(writer: PackWriter, program: bytes, pte: bytes, layout: str) -> dict[str, Artifact]:
+    return {
+        "executorch": Artifact(writer.add_blob(pte, ".pte"), len(pte), layout),
+        "onnx": Artifact(writer.add_blob(program, ".onnx"), len(program), "contiguous"),
+    }
 
 
 def _block_pte(program: bytes, shape: tuple[int, ...], layout: str) -> bytes:

@@ -39,6 +39,12 @@ GRAPH = BlockGraph(
     ],
 )
 
+# A network of one block that gives a picture, of other height than width.
+PICTURE = BlockGraph(
+    [Cut(0, (1, 3, 6, 4)), Cut(1, (1, 2, 6, 4))],
+    [Block("b0", 0, 1, "original"), Block("b0-p50", 0, 1, "pruned", ratio=0.5)],
+)
+
 # A network of several inputs, of one block.
 ROW_INPUTS = (Input("ids", (1, 4), "int64"), Input("mask", (1,), "bool"), Input("pixels", (1, 2, 3)))
 ROW = BlockGraph([Cut(0, (1, 11)), Cut(1, (1, 2))], [Block("b0", 0, 1, "original")])
@@ -74,6 +80,12 @@ def wide_programs() -> dict[str, bytes]:
 
     blocks = {block.name: program(block) for block in WIDE.blocks if block.end != WIDE.end}
     return {**blocks, "b4": _classifier("b4", 4, WIDE)}
+
+
+def picture_programs() -> dict[str, bytes]:
+    """The ONNX program of every block of `PICTURE`, by name."""
+    layers = {"b0": [(3, 2, 3, 1)], "b0-p50": [(3, 1, 3, 1), (1, 2, 1, 1)]}
+    return {name: _convolutions(name, 0, 1, each, PICTURE) for name, each in layers.items()}
 
 
 def row_program() -> bytes:

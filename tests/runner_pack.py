@@ -2,8 +2,8 @@
 
 It is the tiny pack of packs.py, exported for both backends. FOLDER/pack is the pack, FOLDER/executorch.json and
 FOLDER/onnxruntime.json are profiles of it with invented latencies. FOLDER/row and FOLDER/row.json are a pack and a
-profile of a network with several inputs. What is there already is kept while it was made by the same modules and
-versions.
+profile of a network with several inputs, FOLDER/picture and FOLDER/picture.json of one that gives a picture. What is
+there already is kept while it was made by the same modules and versions.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Any
 from adaptivenet.toolkit.graph.front import FrontPoint
 from adaptivenet.toolkit.graph.quality import Quality
 from adaptivenet.toolkit.pack.pack import BlockPack
-from exported_packs import export_pack, export_row_pack
+from exported_packs import export_pack, export_picture_pack, export_row_pack
 from packs import GRAPH, block_programs
 
 
@@ -59,8 +59,9 @@ def main(folder: Path) -> None:
     pack = export_pack(folder / "pack", GRAPH, block_programs())
     for engine in ("executorch", "onnxruntime"):
         (folder / f"{engine}.json").write_text(json.dumps(profile_of(pack, engine), indent=1))
-    row = profile_of(export_row_pack(folder / "row"), "executorch")
-    (folder / "row.json").write_text(json.dumps(row, indent=1))
+    for name, export in (("row", export_row_pack), ("picture", export_picture_pack)):
+        document = profile_of(export(folder / name), "executorch")
+        (folder / f"{name}.json").write_text(json.dumps(document, indent=1))
     (folder / "stamp").write_text(stamp)
 
 

@@ -42,7 +42,7 @@ FeaturePtr Engine::feature(const TensorView& view, Layout layout) {
 Tensor Engine::tensor(const Feature& feature) {
   Tensor made{type_of(feature), {}};
   made.data.resize(bytes_of(made.type));
-  read(feature, made.data.data());
+  read(feature, made.data.data(), Layout::kContiguous);
   return made;
 }
 

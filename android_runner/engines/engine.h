@@ -93,8 +93,8 @@ class Engine {
   // Writes all values of a tensor that `empty` made. They come without gaps, of four dimensions in the order `given`.
   virtual void write(Feature& feature, const std::byte* data, Layout given) = 0;
 
-  // Copies the values to `to`, without gaps, row-major, channels first.
-  virtual void read(const Feature& feature, std::byte* to) = 0;
+  // Copies the values to `to`, without gaps, of four dimensions in the order `wanted`.
+  virtual void read(const Feature& feature, std::byte* to, Layout wanted) = 0;
 
   virtual TensorType type_of(const Feature& feature) = 0;
 

@@ -376,7 +376,10 @@ class EtEngine final : public Engine {
     copy(data, to.tensor().dim() != 4 || given == own, to.data(), to.tensor(), own);
   }
 
-  void read(const Feature& feature, std::byte* to) override { copy(tensor_of(feature), to, Layout::kContiguous); }
+  void read(const Feature& feature, std::byte* to, Layout wanted) override {
+    const EtTensor& from = tensor_of(feature);
+    copy(from, to, from.dim() == 4 ? wanted : Layout::kContiguous);
+  }
 
   TensorType type_of(const Feature& feature) override {
     const EtTensor& given = tensor_of(feature);

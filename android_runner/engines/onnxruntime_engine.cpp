@@ -159,18 +159,12 @@ class OrtEngine final : public Engine {
     auto& to_write = static_cast<OrtFeature&>(feature);
     const TensorType& type = to_write.type;
     auto* to = static_cast<std::byte*>(to_write.value.GetTensorMutableRawData());
-    if (type.shape.size() == 4) {
-      copy_in_layout(type.shape, size_of(type.dtype), data, given, to, Layout::kContiguous);
-    } else {
-      std::memcpy(to, data, bytes_of(type));
-    }
+    copy(type, data, given, to, Layout::kContiguous);
   }
 
-  void read(const Feature& feature, std::byte* to) override {
-    const Ort::Value& value = static_cast<const OrtFeature&>(feature).value;
-    const auto info = value.GetTensorTypeAndShapeInfo();
-    std::memcpy(to, value.GetTensorRawData(),
-                info.GetElementCount() * size_of(from_onnxruntime("a feature", info.GetElementType())));
+  void read(const Feature& feature, std::byte* to, Layout wanted) override {
+    const auto* from = static_cast<const std::byte*>(static_cast<const OrtFeature&>(feature).value.GetTensorRawData());
+    copy(type_of(feature), from, Layout::kContiguous, to, wanted);
   }
 
   TensorType type_of(const Feature& feature) override {
@@ -179,6 +173,14 @@ class OrtEngine final : public Engine {
   }
 
  private:
+  static void copy(const TensorType& type, const std::byte* from, Layout given, std::byte* to, Layout wanted) {
+    if (type.shape.size() == 4) {
+      copy_in_layout(type.shape, size_of(type.dtype), from, given, to, wanted);
+    } else {
+      std::memcpy(to, from, static_cast<std::size_t>(bytes_of(type)));
+    }
+  }
+
   std::unique_ptr<Program> load(const std::string& what, std::span<const std::byte> bytes,
                                 const Ort::SessionOptions& options, const Signature& signature) {
     try {

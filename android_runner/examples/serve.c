@@ -21,10 +21,12 @@ int main(int argc, char** argv) {
   void* from = calloc(1, input.bytes);
   void* to = malloc(output.bytes);
   adaptivenet_inference inference;
-  require(adaptivenet_infer(model, from, input.bytes, ADAPTIVENET_NCHW, to, output.bytes, &inference));
+  require(
+      adaptivenet_infer(model, from, input.bytes, ADAPTIVENET_NCHW, to, output.bytes, ADAPTIVENET_NCHW, &inference));
   require(adaptivenet_activate(model, 0));
   require(adaptivenet_wait(model));
-  require(adaptivenet_infer(model, from, input.bytes, ADAPTIVENET_NCHW, to, output.bytes, &inference));
+  require(
+      adaptivenet_infer(model, from, input.bytes, ADAPTIVENET_NCHW, to, output.bytes, ADAPTIVENET_NCHW, &inference));
   printf("point %d took %.2f ms\n", (int)inference.point, inference.ms);
   adaptivenet_close(model);
   free(from);

@@ -149,11 +149,11 @@ std::unique_ptr<adaptivenet_model> open(Pack pack, std::string_view text, const 
 
 void tell(const TensorType& type, adaptivenet_tensor* tensor) {
   require_given(tensor, "tensor");
+  if (type.shape.size() > std::size(tensor->shape)) throw BadArgument("the tensor has more than 8 dimensions");
   *tensor = {};
   tensor->dtype = name_of(type.dtype);
   tensor->bytes = static_cast<std::size_t>(bytes_of(type));
   tensor->rank = type.shape.size();
-  if (tensor->rank > std::size(tensor->shape)) throw BadArgument("the tensor has more than 8 dimensions");
   std::copy(type.shape.begin(), type.shape.end(), tensor->shape);
 }
 
@@ -169,6 +169,13 @@ NamedValues values_from(const adaptivenet_values& given) {
   require_given(given.name, "values.name");
   if (given.count > 0) require_given(given.values, "values.values");
   return {given.name, dtype_of_input(given.dtype), static_cast<const std::byte*>(given.values), given.count};
+}
+
+Layout layout_of(adaptivenet_order order, const char* name) {
+  if (order == ADAPTIVENET_NHWC) return Layout::kChannelsLast;
+  if (order == ADAPTIVENET_NCHW) return Layout::kContiguous;
+  throw BadArgument(std::string(name) + " must be ADAPTIVENET_NCHW or ADAPTIVENET_NHWC: got " +
+                    std::to_string(static_cast<int>(order)));
 }
 
 std::int64_t number_of(std::size_t point) { return point == kNoPoint ? -1 : static_cast<std::int64_t>(point); }
@@ -301,20 +308,16 @@ adaptivenet_code adaptivenet_wait(adaptivenet_model* model) {
 }
 
 adaptivenet_code adaptivenet_infer(adaptivenet_model* model, const void* input, size_t input_bytes,
-                                   adaptivenet_order order, void* output, size_t output_bytes,
-                                   adaptivenet_inference* inference) {
+                                   adaptivenet_order input_order, void* output, size_t output_bytes,
+                                   adaptivenet_order output_order, adaptivenet_inference* inference) {
   return coded([&] {
     require_given(model, "model");
     require_given(input, "input");
     require_given(output, "output");
-    if (order != ADAPTIVENET_NCHW && order != ADAPTIVENET_NHWC) {
-      throw adaptivenet::BadArgument("order must be ADAPTIVENET_NCHW or ADAPTIVENET_NHWC: got " +
-                                     std::to_string(static_cast<int>(order)));
-    }
-    const auto layout =
-        order == ADAPTIVENET_NHWC ? adaptivenet::Layout::kChannelsLast : adaptivenet::Layout::kContiguous;
-    const adaptivenet::Ran ran = model->model.infer({static_cast<const std::byte*>(input), input_bytes}, layout,
-                                                    {static_cast<std::byte*>(output), output_bytes});
+    const auto given = adaptivenet::layout_of(input_order, "input_order");
+    const auto wanted = adaptivenet::layout_of(output_order, "output_order");
+    const adaptivenet::Ran ran = model->model.infer({static_cast<const std::byte*>(input), input_bytes}, given,
+                                                    {static_cast<std::byte*>(output), output_bytes}, wanted);
     if (inference != nullptr) *inference = {ran.ms, adaptivenet::number_of(ran.point)};
   });
 }

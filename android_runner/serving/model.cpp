@@ -25,7 +25,7 @@ Model::Model(Pack pack, std::shared_ptr<Engine> engine, std::vector<PointToServe
       output_bytes_(static_cast<std::size_t>(adaptivenet::bytes_of(pack_.graph().cuts().back()))),
       loader_(assembler_, std::move(front), std::move(options)) {}
 
-Ran Model::infer(std::span<const std::byte> input, Layout given, std::span<std::byte> output) {
+Ran Model::infer(std::span<const std::byte> input, Layout given, std::span<std::byte> output, Layout wanted) {
   require_bytes("an input", input.size(), input_bytes_, pack_.graph().cuts().front());
   require_bytes("an output", output.size(), output_bytes_, pack_.graph().cuts().back());
   const std::lock_guard lock(turn_);
@@ -41,7 +41,7 @@ Ran Model::infer(std::span<const std::byte> input, Layout given, std::span<std::
   const auto begin = std::chrono::steady_clock::now();
   FeaturePtr x = engine_->empty(pack_.graph().cuts().front(), ready->layout, true);
   engine_->write(*x, input.data(), given);
-  engine_->read(*ready->chain.infer(std::move(x)), output.data());
+  engine_->read(*ready->chain.infer(std::move(x)), output.data(), wanted);
   const std::chrono::duration<double, std::milli> took = std::chrono::steady_clock::now() - begin;
   return run.ran = {ready->point, took.count()};
 }

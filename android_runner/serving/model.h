@@ -32,10 +32,11 @@ class Model {
   std::int64_t bytes_of(const Subnet& subnet) const { return assembler_.bytes_of(subnet); }
 
   // Runs the subnet that serves on `input`, whose four dimensions come in the order `given`, and writes its output to
-  // `output`, row-major, channels first. Never waits for a load, and allocates nothing but what the engine allocates;
-  // several threads take turns. The time is from the input to the output, without waiting for one's turn. Throws
-  // DeviceError when nothing serves yet or the engine fails, DataError when a size is not the pack's.
-  Ran infer(std::span<const std::byte> input, Layout given, std::span<std::byte> output);
+  // `output`, four dimensions in the order `wanted`. Never waits for a load, and allocates nothing but what the engine
+  // allocates; several threads take turns. The time is from the input to the output, without waiting for one's turn.
+  // Throws DeviceError when nothing serves yet or the engine fails, DataError when a size is not the pack's.
+  Ran infer(std::span<const std::byte> input, Layout given, std::span<std::byte> output,
+            Layout wanted = Layout::kContiguous);
 
   // Writes the several inputs of a network to `row`, which `infer` then takes. See core/inputs.h; throws DataError as
   // well when the row has not the size of the pack's input.

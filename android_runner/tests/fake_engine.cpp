@@ -105,9 +105,14 @@ void FakeEngine::write(Feature& feature, const std::byte* data, Layout given) {
                  Layout::kContiguous);
 }
 
-void FakeEngine::read(const Feature& feature, std::byte* to) {
-  const auto& values = static_cast<const FakeFeature&>(feature).values;
-  std::memcpy(to, values.data(), values.size() * sizeof(float));
+void FakeEngine::read(const Feature& feature, std::byte* to, Layout wanted) {
+  const auto& from = static_cast<const FakeFeature&>(feature);
+  const auto* values = reinterpret_cast<const std::byte*>(from.values.data());
+  if (from.type.shape.size() == 4) {
+    copy_in_layout(from.type.shape, sizeof(float), values, Layout::kContiguous, to, wanted);
+  } else {
+    std::memcpy(to, values, from.values.size() * sizeof(float));
+  }
 }
 
 TensorType FakeEngine::type_of(const Feature& feature) { return static_cast<const FakeFeature&>(feature).type; }

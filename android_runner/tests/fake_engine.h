@@ -37,7 +37,7 @@ class FakeEngine final : public Engine {
   std::unique_ptr<Program> assemble(const std::vector<Part>& parts, const std::vector<TensorType>& cuts) override;
   FeaturePtr empty(const TensorType& type, Layout layout, bool of_chain) override;
   void write(Feature& feature, const std::byte* data, Layout given) override;
-  void read(const Feature& feature, std::byte* to) override;
+  void read(const Feature& feature, std::byte* to, Layout wanted) override;
   TensorType type_of(const Feature& feature) override;
 };
 

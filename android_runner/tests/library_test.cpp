@@ -5,13 +5,17 @@
 #include <unistd.h>
 
 #include <array>
+#include <atomic>
+#include <cmath>
 #include <csignal>
 #include <cstdlib>
 #include <cstring>
 #include <filesystem>
 #include <fstream>
+#include <map>
 #include <sstream>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "allocations.h"
@@ -174,18 +178,25 @@ TEST_F(Library, TellsWhatIsWrongWithACall) {
   EXPECT_EQ(model, nullptr);
   ASSERT_EQ(adaptivenet_open(kPack.c_str(), kProfile.c_str(), &budgets, &options, &model), ADAPTIVENET_OK);
   char input[3 * 16 * 16 * 4] = {}, output[20];
-  EXPECT_EQ(adaptivenet_infer(model, input, 8, ADAPTIVENET_NCHW, output, 20, nullptr), ADAPTIVENET_BAD_ARGUMENT);
+  EXPECT_EQ(adaptivenet_infer(model, input, 8, ADAPTIVENET_NCHW, output, 20, ADAPTIVENET_NCHW, nullptr),
+            ADAPTIVENET_BAD_ARGUMENT);
   EXPECT_NE(std::strstr(adaptivenet_last_error(), "an input has 8 bytes"), nullptr);
-  EXPECT_EQ(adaptivenet_infer(model, input, sizeof input, ADAPTIVENET_NCHW, output, 20, nullptr), ADAPTIVENET_OK);
+  EXPECT_EQ(adaptivenet_infer(model, input, sizeof input, ADAPTIVENET_NCHW, output, 20, ADAPTIVENET_NCHW, nullptr),
+            ADAPTIVENET_OK);
   for (const int order : {-1, 2, 77}) {
-    EXPECT_EQ(adaptivenet_infer(model, input, sizeof input, static_cast<adaptivenet_order>(order), output, 20, nullptr),
+    const auto wrong = static_cast<adaptivenet_order>(order);
+    const std::string said = "order must be ADAPTIVENET_NCHW or ADAPTIVENET_NHWC: got " + std::to_string(order);
+    EXPECT_EQ(adaptivenet_infer(model, input, sizeof input, wrong, output, 20, ADAPTIVENET_NCHW, nullptr),
               ADAPTIVENET_BAD_ARGUMENT);
-    EXPECT_EQ(adaptivenet_last_error(),
-              "order must be ADAPTIVENET_NCHW or ADAPTIVENET_NHWC: got " + std::to_string(order));
+    EXPECT_EQ(adaptivenet_last_error(), "input_" + said);
+    EXPECT_EQ(adaptivenet_infer(model, input, sizeof input, ADAPTIVENET_NCHW, output, 20, wrong, nullptr),
+              ADAPTIVENET_BAD_ARGUMENT);
+    EXPECT_EQ(adaptivenet_last_error(), "output_" + said);
   }
   EXPECT_EQ(adaptivenet_activate(model, 3), ADAPTIVENET_BAD_ARGUMENT);
   EXPECT_STREQ(adaptivenet_last_error(), "there is no point 3: the model has 3");
-  EXPECT_EQ(adaptivenet_infer(nullptr, input, 8, ADAPTIVENET_NCHW, output, 20, nullptr), ADAPTIVENET_BAD_ARGUMENT);
+  EXPECT_EQ(adaptivenet_infer(nullptr, input, 8, ADAPTIVENET_NCHW, output, 20, ADAPTIVENET_NCHW, nullptr),
+            ADAPTIVENET_BAD_ARGUMENT);
   adaptivenet_close(model);
   adaptivenet_close(nullptr);
 }
@@ -261,6 +272,71 @@ TEST_F(Library, TakesSeveralInputsByName) {
     FAIL() << "its pack names no inputs";
   } catch (const ModelError& error) {
     EXPECT_NE(std::string(error.what()).find("the network has one input"), std::string::npos);
+  }
+}
+
+TEST_F(Library, SeveralModelsServeAtATime) {
+  const std::vector<float> input(3 * 16 * 16, 0.5f);
+  adaptivenet_options options = {};
+  options.of_another_device = 1;  // the process's pool of threads stays as it is
+  std::vector<ServedModel> models;
+  for (int at = 0; at < 3; ++at) models.push_back(ServedModel::open(kPack, kProfile, {1000, 0, 0, 0}, options));
+  std::vector<std::vector<float>> expected(models.front().points(), std::vector<float>(5));
+  for (std::size_t point = 0; point < expected.size(); ++point) {
+    models.front().activate(point);
+    models.front().wait();
+    models.front().infer(input, expected[point]);
+  }
+  std::atomic<int> wrong = 0;
+  std::vector<std::thread> threads;
+  for (ServedModel& model : models) {
+    threads.emplace_back([&] {
+      std::vector<float> output(5);
+      for (std::size_t at = 0; at < 100; ++at) {
+        model.activate(at % expected.size());
+        const auto point = static_cast<std::size_t>(model.infer(input, output).point);
+        for (std::size_t place = 0; place < output.size(); ++place) {
+          wrong += std::abs(output[place] - expected[point][place]) > 1e-5f;
+        }
+      }
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+  EXPECT_EQ(wrong, 0);
+}
+
+TEST_F(Library, TakesAndGivesPicturesInEitherOrder) {
+  constexpr std::size_t kGiven = 3, kMade = 2, kPixels = 6 * 4;
+  std::vector<float> input(kGiven * kPixels), turned(input.size());
+  for (std::size_t at = 0; at < input.size(); ++at) {
+    input[at] = static_cast<float>(at * 37 % 101) / 50 - 1;
+    turned[at % kPixels * kGiven + at / kPixels] = input[at];
+  }
+  std::map<std::string, std::vector<float>> outputs;  // by the block, of the first engine
+  for (const char* engine : {"executorch", "onnxruntime"}) {
+    adaptivenet_options options = {};
+    options.engine = engine;
+    options.threads = options.of_another_device = 1;
+    try {
+      ServedModel model = ServedModel::open(TINY_PACK "/picture", TINY_PACK "/picture.json", {1000, 0, 0, 0}, options);
+      for (const char* block : {"b0", "b0-p50"}) {  // on ExecuTorch they come in different orders
+        model.activate(std::vector<std::string>{block});
+        model.wait();
+        std::vector<float> output(kMade * kPixels), other(output.size());
+        model.infer(input, output);
+        const std::vector<float>& expected = outputs.try_emplace(block, output).first->second;
+        for (std::size_t at = 0; at < output.size(); ++at) EXPECT_NEAR(output[at], expected[at], 1e-5);
+        model.infer(turned, other, ADAPTIVENET_NHWC, ADAPTIVENET_NHWC);
+        for (std::size_t at = 0; at < output.size(); ++at) {
+          EXPECT_EQ(other[at % kPixels * kMade + at / kPixels], output[at]) << engine << ", " << block << ", " << at;
+        }
+        model.infer(turned, other, ADAPTIVENET_NHWC);
+        EXPECT_EQ(other, output);
+      }
+    } catch (const ModelError& error) {
+      EXPECT_EQ(error.code(), ADAPTIVENET_BAD_ARGUMENT) << error.what();
+      EXPECT_STREQ(engine, "onnxruntime") << "a build may lack it";
+    }
   }
 }
 

@@ -92,6 +92,40 @@ def test_it_writes_to_the_callers_array(model: Model, outputs: list[NDArray[Any]
     np.testing.assert_array_equal(model.infer(X), outputs[SLOWEST])
 
 
+def test_pictures_come_and_go_in_either_layout(known: Profile, picture_pack: BlockPack) -> None:
+    def last(x: NDArray[Any]) -> NDArray[Any]:
+        return np.ascontiguousarray(x.transpose(0, 2, 3, 1))
+
+    x = np.random.default_rng(0).standard_normal(picture_pack.graph.cuts[0].shape).astype(np.float32)
+    front = Front([replace(known.front.points[0], subnet=picture_pack.graph.oracle)])
+    of_pictures = replace(known, pack=picture_pack.digest, front=front)
+    with Model.open(picture_pack, of_pictures, "4000000ms") as opened:
+        for subnet in picture_pack.graph.paths():  # on ExecuTorch they have different layouts
+            opened.activate(subnet)
+            assert opened.wait(60)
+            expected = opened.infer(x)
+            assert expected.shape == (1, 2, 6, 4)
+            found = opened.infer(last(x), layout="channels_last", output_layout="channels_last")
+            np.testing.assert_array_equal(found, last(expected))
+            assert found.flags.c_contiguous
+            np.testing.assert_array_equal(opened.infer(last(x), layout="channels_last"), expected)
+            out = np.zeros_like(found)
+            assert opened.infer_timed(x, out, output_layout="channels_last")[0] is out
+            np.testing.assert_array_equal(out, found)
+        with pytest.raises(
+            DataError, match=r"the input is float32 \(1, 3, 6, 4\); the pack takes float32 \(1, 6, 4, 3\)"
+        ):
+            opened.infer(x, layout="channels_last")
+        with pytest.raises(DataError, match=r"the output is float32 \(1, 6, 4, 2\); what it shall be written to is"):
+            opened.infer_timed(x, np.zeros_like(expected), output_layout="channels_last")
+        with pytest.raises(DataError, match="a layout is 'contiguous' or 'channels_last': got 'nhwc'"):
+            opened.infer(x, output_layout="nhwc")  # type: ignore[arg-type]
+
+
+def test_an_output_that_is_no_picture_has_one_layout(model: Model, outputs: list[NDArray[Any]]) -> None:
+    np.testing.assert_array_equal(model.infer(X, output_layout="channels_last"), outputs[SLOWEST])
+
+
 def test_budgets_and_names_decide_what_serves(model: Model, outputs: list[NDArray[Any]]) -> None:
     assert model.set_budget("1500000ms").kind is Kind.BUDGET
     assert model.wait(60)

@@ -12,10 +12,10 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
-from typing import Any, NamedTuple, SupportsIndex
+from typing import Any, Literal, NamedTuple, SupportsIndex
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,13 +27,16 @@ from ..devices.local.assembler import Assembler
 from ..devices.local.local import LocalDevice
 from ..errors import DataError, DeviceError, GraphError, ProfileError
 from ..graph.front import FrontPoint
-from ..graph.graph import Subnet
+from ..graph.graph import Cut, Subnet
 from ..pack.pack import BlockPack
 from ..profiling.profile import Profile, require_made_for
 from ..profiling.settings import Budget
 from .controller import Controller
 from .decision import Budgets, Decision, Signals, points_of
 from .loader import Loader, Target
+
+Layout = Literal["contiguous", "channels_last"]
+"""The order of an array of four dimensions: (n, channels, height, width), or (n, height, width, channels)."""
 
 
 @dataclass(frozen=True)
@@ -144,23 +147,49 @@ class Model:
             raise
         return model
 
-    def infer(self, x: NDArray[Any]) -> NDArray[Any]:
-        """The serving subnet's output for one input of cut 0's shape and dtype: a new array."""
-        return self.infer_timed(x)[0]
+    def infer(
+        self, x: NDArray[Any], *, layout: Layout = "contiguous", output_layout: Layout = "contiguous"
+    ) -> NDArray[Any]:
+        """The serving subnet's output for one input of cut 0's shape and dtype: a new array.
 
-    def infer_timed(self, x: NDArray[Any], out: NDArray[Any] | None = None) -> tuple[NDArray[Any], float]:
-        """The output, written to `out` where that is given, and the milliseconds that it took.
+        With "channels_last" for `layout`, `x` has the shape (n, height, width, channels) where cut 0 has (n, channels,
+        height, width), as pictures lie in most libraries; with `output_layout` so does the output, where it has four
+        dimensions. Arrays of other than four dimensions have one layout.
+        """
+        return self.infer_at(x, layout=layout, output_layout=output_layout).output
+
+    def infer_timed(
+        self,
+        x: NDArray[Any],
+        out: NDArray[Any] | None = None,
+        *,
+        layout: Layout = "contiguous",
+        output_layout: Layout = "contiguous",
+    ) -> tuple[NDArray[Any], float]:
+        """The output, written to `out` where that is given, and the milliseconds that it took; layouts as in `infer`.
 
         The time is from the input as the caller has it to the output as the caller gets it, without waiting for the
-        turn where several threads infer. Raises DataError for arrays of the wrong form, DeviceError when nothing
-        serves or the engine fails.
+        turn where several threads infer. Raises DataError for arrays of the wrong form and layouts that are none,
+        DeviceError when nothing serves or the engine fails.
         """
-        output, ms, _ = self.infer_at(x, out)
+        output, ms, _ = self.infer_at(x, out, layout=layout, output_layout=output_layout)
         return output, ms
 
-    def infer_at(self, x: NDArray[Any], out: NDArray[Any] | None = None) -> Inference:
+    def infer_at(
+        self,
+        x: NDArray[Any],
+        out: NDArray[Any] | None = None,
+        *,
+        layout: Layout = "contiguous",
+        output_layout: Layout = "contiguous",
+    ) -> Inference:
         """As `infer_timed`, and which point it was that ran."""
-        check_input(self._cut, x, "the input")
+        cut = self._cut
+        takes_last, gives_last = _is_last(layout, cut), _is_last(output_layout, self.pack.graph.cuts[-1])
+        if takes_last:
+            images, channels, height, width = cut.shape
+            cut = replace(cut, shape=(images, height, width, channels))
+        check_input(cut, x, "the input")
         if out is not None:
             _require_writable(out)
         with self._turn:
@@ -172,9 +201,13 @@ class Model:
             try:
                 self._infers = True
                 begin = time.perf_counter()
-                output = ready.chain({0: x})
+                output = ready.chain({0: x.transpose(0, 3, 1, 2) if takes_last else x})
+                if gives_last:
+                    output = output.transpose(0, 2, 3, 1)
                 if out is not None:
                     output = _copied(output, out)
+                elif gives_last:
+                    output = np.ascontiguousarray(output)
                 ms = (time.perf_counter() - begin) * 1e3
             finally:
                 self._infers = False
@@ -299,6 +332,13 @@ def _why(serving: Target | None, decision: Decision, by_name: Subnet | None, set
         return "it was asked for" if found else "what was asked for cannot be loaded"
     found = not settled or serving is None or serving.point == decision.point
     return decision.why if found else "the controller's choice cannot be loaded"
+
+
+def _is_last(layout: Layout, cut: Cut) -> bool:
+    """Whether the caller has the cut's channels last. Raises DataError for what is no layout."""
+    if layout not in ("contiguous", "channels_last"):
+        raise DataError(f"a layout is 'contiguous' or 'channels_last': got {layout!r}")
+    return layout == "channels_last" and len(cut.shape) == 4
 
 
 def _require_writable(out: NDArray[Any]) -> None:

@@ -1,5 +1,6 @@
-// AdaptiveNet's serving core for C++17 and later: a thin face over adaptivenet.h, which documents everything. It is
-// compiled into the program that includes it, so that program and library may use different C++ libraries.
+// AdaptiveNet's serving core for C++17 and later: a thin face over adaptivenet.h. It is compiled into the program that
+// includes it, so that program and library may use different C++ libraries. What is said here of a parameter is short;
+// the function of the same name in adaptivenet.h says all of it: units, ranges, and when it fails.
 #pragma once
 
 #include <adaptivenet/adaptivenet.h>
@@ -17,7 +18,8 @@
 
 namespace adaptivenet {
 
-// What every function below throws when its counterpart fails.
+// What every function below throws when its counterpart returns another code than ADAPTIVENET_OK. `what()` is the
+// sentence of `adaptivenet_last_error`, copied.
 class ModelError : public std::runtime_error {
  public:
   ModelError(adaptivenet_code code, const char* message) : std::runtime_error(message), code_(code) {}
@@ -27,8 +29,13 @@ class ModelError : public std::runtime_error {
   adaptivenet_code code_;
 };
 
-// The values of an input, in something contiguous of float, std::int64_t, std::int32_t or bool (std::vector<bool> is
-// not), which must live until they were written.
+/**
+ * Names the values of one input of a network that has several, for `ServedModel::write_row`.
+ *
+ * @param[in] name Of the input. It is not copied: it must live until the row is written.
+ * @param[in] of The values, row-major, in something contiguous of float, std::int64_t, std::int32_t or bool:
+ *     std::vector (but not of bool), std::array, std::span. They are not copied either.
+ */
 template <typename Values>
 adaptivenet_values values(const char* name, const Values& of) {
   using Value = std::remove_cv_t<std::remove_pointer_t<decltype(of.data())>>;
@@ -40,9 +47,20 @@ adaptivenet_values values(const char* name, const Values& of) {
   return {name, dtype, of.data(), of.size()};
 }
 
+// A model that is open; it is closed when this object is destroyed, which blocks until the load that is on has ended.
+// Every function may be called from any thread, but for destroying it and moving from it, which must come after all
+// others have returned. One that was moved from has no model: its functions throw ModelError, and those that give a
+// number give 0.
 class ServedModel {
  public:
-  // See adaptivenet_open: returns when a subnet serves.
+  /**
+   * Opens a pack with a profile, and returns when a subnet serves. Blocks. See `adaptivenet_open`.
+   *
+   * @param[in] pack_folder Path of the pack's folder.
+   * @param[in] profile_path Path of a profile of that pack.
+   * @param[in] budgets What an inference may take: {12.5} is 12.5 ms in the median.
+   * @param[in] options How to open it; `size` is filled in here.
+   */
   static ServedModel open(const std::string& pack_folder, const std::string& profile_path,
                           const adaptivenet_budgets& budgets, adaptivenet_options options = {}) {
     options.size = sizeof options;
@@ -51,7 +69,16 @@ class ServedModel {
     return ServedModel(model);
   }
 
-  // See adaptivenet_open_archive: a pack in one file, or in a part of one.
+  /**
+   * The same for a pack in one file, or in a part of one. See `adaptivenet_open_archive`.
+   *
+   * @param[in] descriptor A file that is open to read; the caller's, who may close it afterwards.
+   * @param[in] offset Where the pack begins in the file, in bytes.
+   * @param[in] length How many bytes it has.
+   * @param[in] profile The text of the profile.
+   * @param[in] budgets What an inference may take.
+   * @param[in] options How to open it; `size` is filled in here.
+   */
   static ServedModel open(int descriptor, std::int64_t offset, std::int64_t length, std::string_view profile,
                           const adaptivenet_budgets& budgets, adaptivenet_options options = {}) {
     options.size = sizeof options;
@@ -61,49 +88,81 @@ class ServedModel {
     return ServedModel(model);
   }
 
+  // What `infer` takes and gives: shape, type, bytes.
   adaptivenet_tensor input() const { return tensor(adaptivenet_input); }
   adaptivenet_tensor output() const { return tensor(adaptivenet_output); }
-  // Where the input is a row of several: how many, and the name and the form of each.
+
+  // How many inputs the row holds that a network with several inputs takes; 0: the network takes one tensor.
   std::size_t inputs() const { return adaptivenet_input_count(model_.get()); }
+
+  // The name and the form of the input `at` of them, less than `inputs()`.
   std::pair<std::string, adaptivenet_tensor> input(std::size_t at) const {
     const char* name = nullptr;
     adaptivenet_tensor tensor;
     require(adaptivenet_named_input(model_.get(), at, &name, &tensor));
     return {name, tensor};
   }
-  // See adaptivenet_write_row. `row` is contiguous floats; `values` makes what it takes.
+
+  /**
+   * Writes all inputs to the row that `infer` takes. See `adaptivenet_write_row`.
+   *
+   * @param[in] given What `values` makes of each input, in any order.
+   * @param[out] row Contiguous floats, as many as the input has: `input().bytes / sizeof(float)`.
+   */
   template <typename Row>
   void write_row(std::initializer_list<adaptivenet_values> given, Row&& row) const {
     float* const to = row.data();
     require(adaptivenet_write_row(model_.get(), given.begin(), given.size(), to, row.size() * sizeof *to));
   }
 
+  // How many points may serve, fastest first, and the latency of one as profiled, in milliseconds (0: there is none).
   std::size_t points() const { return adaptivenet_point_count(model_.get()); }
   double point_ms(std::size_t point) const { return adaptivenet_point_ms(model_.get(), point); }
+
+  // What the whole network took when it was profiled, in milliseconds.
   double whole_ms() const { return adaptivenet_whole_ms(model_.get()); }
 
-  // At once; the swap follows.
+  // Sets a latency budget in milliseconds for the median, and no other; or all budgets. Returns at once; the swap
+  // follows. See `adaptivenet_set_budgets`.
   void set_budget(double latency_ms) { set_budgets({latency_ms, 0, 0, 0}); }
   void set_budgets(const adaptivenet_budgets& budgets) { require(adaptivenet_set_budgets(model_.get(), &budgets)); }
+
+  // Lets a point serve, less than `points()`, or the subnet of these blocks in order, until budgets are set. Returns at
+  // once; the swap follows. See `adaptivenet_activate`.
   void activate(std::size_t point) { require(adaptivenet_activate(model_.get(), point)); }
   void activate(const std::vector<std::string>& blocks) {
     std::vector<const char*> names;
     for (const std::string& block : blocks) names.push_back(block.c_str());
     require(adaptivenet_activate_subnet(model_.get(), names.data(), names.size()));
   }
+
+  // Tells what sensors say now: `adaptivenet_no_signals()` with what is known filled in. Returns at once.
   void observe(const adaptivenet_signals& signals) { require(adaptivenet_observe(model_.get(), &signals)); }
 
+  // Blocks until what was asked for serves, or another point in its place. Throws when what was asked for by name
+  // cannot be loaded. See `adaptivenet_wait`.
   void wait() { require(adaptivenet_wait(model_.get())); }
 
-  // `input` and `output` are contiguous: std::vector, std::array, std::span. Never waits for a load.
+  /**
+   * Runs the subnet that serves. Never waits for a load; several threads take turns. See `adaptivenet_infer`.
+   *
+   * @param[in] input Contiguous values of the type of `input()`: std::vector, std::array, std::span. Only read.
+   * @param[out] output Contiguous memory for as many bytes as `output()` tells, written to; not resized.
+   * @param[in] input_order The order in which the input lies in memory, of four dimensions.
+   * @param[in] output_order The order in which the output is written, of four dimensions.
+   *
+   * @returns How many milliseconds it took, from input to output, and which point ran.
+   */
   template <typename Input, typename Output>
-  adaptivenet_inference infer(const Input& input, Output&& output, adaptivenet_order order = ADAPTIVENET_NCHW) {
+  adaptivenet_inference infer(const Input& input, Output&& output, adaptivenet_order input_order = ADAPTIVENET_NCHW,
+                              adaptivenet_order output_order = ADAPTIVENET_NCHW) {
     adaptivenet_inference inference;
-    require(adaptivenet_infer(model_.get(), input.data(), input.size() * sizeof(*input.data()), order, output.data(),
-                              output.size() * sizeof(*output.data()), &inference));
+    require(adaptivenet_infer(model_.get(), input.data(), input.size() * sizeof(*input.data()), input_order,
+                              output.data(), output.size() * sizeof(*output.data()), output_order, &inference));
     return inference;
   }
 
+  // The model at this moment: what serves, why, and what went wrong last.
   adaptivenet_status status() const {
     adaptivenet_status status;
     require(adaptivenet_get_status(model_.get(), &status));

@@ -62,8 +62,9 @@ public class AdaptiveModel private constructor(
      */
     public fun createInputRow(): InputRow = InputRow(pack.inputs, createInputBuffer())
 
-    /** A buffer for what [run] gives. */
-    public fun createOutputBuffer(): TensorBuffer = TensorBuffer(output)
+    /** A buffer for what [run] gives; a picture comes channels by channels, or as [layout] says. */
+    @JvmOverloads
+    public fun createOutputBuffer(layout: Layout = Layout.CONTIGUOUS): TensorBuffer = TensorBuffer(output, layout)
 
     /**
      * Runs the subnet that serves on [input] and writes to [output], both from this model's `create…Buffer`. Never
@@ -73,9 +74,6 @@ public class AdaptiveModel private constructor(
     public fun run(input: TensorBuffer, output: TensorBuffer): Inference {
         requireType("the input", input, this.input)
         requireType("the output", output, this.output)
-        if (output.layout != Layout.CONTIGUOUS) {
-            throw DataException("the output has its channels last; give a buffer of createOutputBuffer")
-        }
         turn.withLock {
             requireOpen()
             val ready = loader.slot.take() ?: throw DeviceException("no subnet serves: none could be loaded")

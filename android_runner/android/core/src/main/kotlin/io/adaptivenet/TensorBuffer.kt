@@ -56,36 +56,46 @@ public class TensorBuffer @JvmOverloads constructor(
      */
     public fun contiguous(): TensorBuffer {
         if (layout == Layout.CONTIGUOUS) return this
-        turn(bytes.whole(), inOrder.bytes.whole())
+        turn(bytes.whole(), inOrder.bytes.whole(), toLast = false)
         return inOrder
     }
 
-    private fun turn(from: ByteBuffer, to: ByteBuffer) {
+    /**
+     * Lets [write] write all values with channels second, for engines that know no layouts: to this buffer, or where it
+     * has another layout, to a second one, whose values are then brought here.
+     */
+    public fun writeContiguous(write: (TensorBuffer) -> Unit) {
+        if (layout == Layout.CONTIGUOUS) return write(this)
+        write(inOrder)
+        turn(inOrder.bytes.whole(), bytes.whole(), toLast = true)
+    }
+
+    private fun turn(from: ByteBuffer, to: ByteBuffer, toLast: Boolean) {
         when (type.dtype.bytes) {
-            1 -> forEachValue { last, second -> to.put(second, from.get(last)) }
+            1 -> forEachValue(toLast) { here, there -> to.put(there, from.get(here)) }
             2 -> {
                 val (shorts, turned) = from.asShortBuffer() to to.asShortBuffer()
-                forEachValue { last, second -> turned.put(second, shorts.get(last)) }
+                forEachValue(toLast) { here, there -> turned.put(there, shorts.get(here)) }
             }
             4 -> {
                 val (ints, turned) = from.asIntBuffer() to to.asIntBuffer()
-                forEachValue { last, second -> turned.put(second, ints.get(last)) }
+                forEachValue(toLast) { here, there -> turned.put(there, ints.get(here)) }
             }
             else -> {
                 val (longs, turned) = from.asLongBuffer() to to.asLongBuffer()
-                forEachValue { last, second -> turned.put(second, longs.get(last)) }
+                forEachValue(toLast) { here, there -> turned.put(there, longs.get(here)) }
             }
         }
     }
 
-    /** Where each value lies with channels last, and where with channels second. */
-    private inline fun forEachValue(move: (Int, Int) -> Unit) {
+    /** Where each value is, and where it comes to lie: from channels last to channels second, or the other way. */
+    private inline fun forEachValue(toLast: Boolean, move: (Int, Int) -> Unit) {
         val (images, channels, height, width) = type.shape.map { it.toInt() }
-        val pixels = height * width
+        val (rows, columns) = if (toLast) channels to height * width else height * width to channels
         for (image in 0 until images) {
-            val start = image * channels * pixels
-            for (channel in 0 until channels) {
-                for (pixel in 0 until pixels) move(start + pixel * channels + channel, start + channel * pixels + pixel)
+            val start = image * rows * columns
+            for (row in 0 until rows) {
+                for (column in 0 until columns) move(start + row * columns + column, start + column * rows + row)
             }
         }
     }

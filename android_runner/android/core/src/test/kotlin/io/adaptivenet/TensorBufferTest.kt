@@ -44,6 +44,9 @@ class TensorBufferTest {
                         assertEquals(expected, second.bytes.get(at * dtype.bytes + byte), "${dtype.label} $at")
                     }
                 }
+                val back = TensorBuffer(type, Layout.CHANNELS_LAST)
+                back.writeContiguous { it.bytes.put(second.bytes.duplicate()) }
+                assertEquals(last.bytes, back.bytes, dtype.label)
             }
         }
     }
@@ -53,5 +56,6 @@ class TensorBufferTest {
         val row = TensorBuffer(TensorType(listOf(1, 6), DType.FLOAT32), Layout.CHANNELS_LAST)
         assertEquals(Layout.CONTIGUOUS, row.layout)
         assertSame(row, row.contiguous())
+        row.writeContiguous { assertSame(row, it) }
     }
 }

@@ -58,8 +58,9 @@ public interface Engine : Closeable {
     public fun loadMetric(part: Part): Program = load(listOf(part))
 
     /**
-     * The memory of a buffer as the engine sees it, without a copy. An engine that knows no layouts takes that of
-     * [TensorBuffer.contiguous], which is a copy where the buffer has its channels last.
+     * The memory of a buffer as the engine sees it, without a copy, to be read or written to in the layout of the
+     * buffer. An engine that knows no layouts reads [TensorBuffer.contiguous] and writes by
+     * [TensorBuffer.writeContiguous], which copy where the buffer has its channels last.
      */
     public fun wrap(buffer: TensorBuffer): Feature
 }

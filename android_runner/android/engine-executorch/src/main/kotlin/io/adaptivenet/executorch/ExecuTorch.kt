@@ -68,13 +68,15 @@ private class ExecuTorchEngine(private val threads: Int) : Engine {
 
 private val RuntimeException.oneLine: String get() = (message ?: javaClass.name).replace('\n', ' ')
 
+private val Layout.other: Layout get() = if (this == Layout.CONTIGUOUS) Layout.CHANNELS_LAST else Layout.CONTIGUOUS
+
 private class ExecuTorchProgram(part: Part, private val module: Module) : Program {
     private val what = part.what
     private val layout = part.layout
     private val gives: Border = part.gives
 
     private val inputs = part.takes.map { Arranged(it.type, layout) }
-    private val toContiguous by lazy { orderOf(gives.type, layout, Layout.CONTIGUOUS) }
+    private val toOther by lazy { orderOf(gives.type, layout, layout.other) }
 
     override fun run(inputs: List<Feature>, output: Feature?): Feature {
         val given = Array<EValue>(inputs.size) { EValue.from(this.inputs[it].tensorOf(inputs[it] as TensorFeature)) }
@@ -91,7 +93,7 @@ private class ExecuTorchProgram(part: Part, private val module: Module) : Progra
         val made = TensorFeature(gives.type, layout, tensor, null)
         if (output == null) return made
         val buffer = checkNotNull((output as TensorFeature).buffer) { "an output is a buffer" }
-        made.copyTo(buffer, toContiguous)
+        made.copyTo(buffer, if (buffer.layout == layout) null else toOther)
         return output
     }
 
@@ -102,8 +104,7 @@ private class ExecuTorchProgram(part: Part, private val module: Module) : Progra
 
 /** An input of a program that wants it in [layout], with memory for what comes in the other one. */
 private class Arranged(private val type: TensorType, private val layout: Layout) {
-    private val other = if (layout == Layout.CONTIGUOUS) Layout.CHANNELS_LAST else Layout.CONTIGUOUS
-    private val order by lazy { orderOf(type, other, layout) }
+    private val order by lazy { orderOf(type, layout.other, layout) }
     private val memory by lazy { TensorBuffer(type) }
     private val tensor by lazy { tensorOver(type, memory.bytes) }
 

@@ -38,7 +38,7 @@ class ServingTest {
     private fun bytesOf(blocks: Collection<String>) = blocks.toSet().sumOf { tiny.blobOf(it).length() }
 
     @TestFactory
-    fun answersAsPythonDoes(): List<DynamicTest> = listOf("tiny", "taps", "reads", "int8").map { name ->
+    fun answersAsPythonDoes(): List<DynamicTest> = listOf("tiny", "taps", "reads", "int8", "picture").map { name ->
         dynamicTest(name) { Packed(name, "executorch", "executorch").assertAnswers() }
     }
 
@@ -47,6 +47,10 @@ class ServingTest {
 
     @Test
     fun takesPicturesWhoseChannelsComeLast() = tiny.assertTakesChannelsLast()
+
+    @Test
+    fun givesPicturesWhoseChannelsComeLast() =
+        Packed("picture", "executorch", "executorch").assertGivesChannelsLast()
 
     @Test
     fun buffersMayBeFilledFromTheirBeginningToTheirEnd() {

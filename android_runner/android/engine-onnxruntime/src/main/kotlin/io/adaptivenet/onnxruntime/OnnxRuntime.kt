@@ -94,11 +94,7 @@ private class OnnxRuntimeEngine(threads: Int) : Engine {
         }
     }
 
-    override fun wrap(buffer: TensorBuffer): Feature {
-        val type = javaTypes.getValue(buffer.type.dtype)
-        val shape = buffer.type.shape.toLongArray()
-        return OnnxFeature(OnnxTensor.createTensor(environment, buffer.contiguous().bytes.whole(), shape, type))
-    }
+    override fun wrap(buffer: TensorBuffer): Feature = BufferFeature(environment, buffer)
 
     override fun close() {
         options.close()
@@ -118,9 +114,31 @@ private val javaTypes = mapOf(
     DType.BOOL to OnnxJavaType.BOOL,
 )
 
-private class OnnxFeature(val tensor: OnnxTensor) : Feature {
+/** A tensor to read. */
+private interface OnnxFeature : Feature {
+    val tensor: OnnxTensor
+}
+
+private class OwnFeature(override val tensor: OnnxTensor) : OnnxFeature {
     override fun close() {
         tensor.close()
+    }
+}
+
+private class BufferFeature(private val environment: OrtEnvironment, private val buffer: TensorBuffer) : OnnxFeature {
+    private var read: OnnxTensor? = null
+    override val tensor: OnnxTensor get() = read ?: tensorOver(buffer.contiguous()).also { read = it }
+
+    /** Lets [run] write to a tensor over the buffer. */
+    fun written(run: (OnnxTensor) -> Unit): Unit = buffer.writeContiguous { to -> tensorOver(to).use(run) }
+
+    private fun tensorOver(memory: TensorBuffer): OnnxTensor {
+        val shape = memory.type.shape.toLongArray()
+        return OnnxTensor.createTensor(environment, memory.bytes.whole(), shape, javaTypes.getValue(memory.type.dtype))
+    }
+
+    override fun close() {
+        read?.close()
     }
 }
 
@@ -157,9 +175,9 @@ private class OnnxProgram(
         try {
             if (output == null) {
                 // The result is the session's until it is taken out: closing what holds it would close it as well.
-                return OnnxFeature(session.run(given).get(0) as OnnxTensor)
+                return OwnFeature(session.run(given).get(0) as OnnxTensor)
             }
-            session.run(given, mapOf(this.output to (output as OnnxFeature).tensor)).close()
+            (output as BufferFeature).written { session.run(given, mapOf(this.output to it)).close() }
             return output
         } catch (error: OrtException) {
             throw DeviceException("$what failed on onnxruntime: ${error.oneLine}", error)

@@ -12,6 +12,7 @@ import io.adaptivenet.ProfileException
 import io.adaptivenet.Signals
 import io.adaptivenet.TensorBuffer
 import io.adaptivenet.graph.DType
+import io.adaptivenet.graph.Layout
 import io.adaptivenet.graph.TensorType
 import io.adaptivenet.milliseconds
 import io.adaptivenet.percent
@@ -39,7 +40,7 @@ class ServingTest {
     lateinit var temporary: File
 
     @TestFactory
-    fun answersAsPythonDoes(): List<DynamicTest> = listOf("tiny", "wide", "taps", "reads", "int8").map { name ->
+    fun answersAsPythonDoes(): List<DynamicTest> = listOf("tiny", "wide", "taps", "reads", "int8", "picture").map { name ->
         dynamicTest(name) { Packed(name, "onnxruntime", "onnx").assertAnswers() }
     }
 
@@ -48,6 +49,19 @@ class ServingTest {
 
     @Test
     fun takesPicturesWhoseChannelsComeLast() = tiny.assertTakesChannelsLast()
+
+    @Test
+    fun givesPicturesWhoseChannelsComeLast() = Packed("picture", "onnxruntime", "onnx").assertGivesChannelsLast()
+
+    @Test
+    fun anOutputThatIsNoPictureHasOneLayout() {
+        tiny.open().use { model ->
+            val output = model.createOutputBuffer(Layout.CHANNELS_LAST)
+            assertEquals(Layout.CONTIGUOUS, output.layout)
+            model.run(model.createInputBuffer().also { it.write(tiny.inputs[0]) }, output)
+            assertClose(tiny.outputs[checkNotNull(model.status.point)][0], output.readFloats(), "in its one layout")
+        }
+    }
 
     @Test
     fun buffersMayBeFilledFromTheirBeginningToTheirEnd() {

@@ -70,6 +70,17 @@ public class Packed(name: String, engine: String, private val backend: String) {
         }
     }
 
+    /** Holds that outputs of 2 channels and 6 x 4 pixels whose channels come last are what Python gives. */
+    public fun assertGivesChannelsLast() {
+        val (channels, pixels) = 2 to 6 * 4
+        assertAnswers { values ->
+            val output = createOutputBuffer(Layout.CHANNELS_LAST)
+            run(createInputBuffer().also { it.write(values) }, output)
+            val found = output.readFloats()
+            FloatArray(found.size) { found[it % pixels * channels + it / pixels] }
+        }
+    }
+
     /** Infers until it is told to stop, or the model is closed, and compares; how many inferences that were. */
     public fun inferUntil(stop: AtomicBoolean, model: AdaptiveModel, input: Int): Int {
         val (from, to) = model.createInputBuffer() to model.createOutputBuffer()
