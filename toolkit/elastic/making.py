@@ -15,13 +15,13 @@ from typing import Any
 import torch
 from torch import fx, nn
 from torch.export import ExportedProgram
-from torch.utils.flop_counter import FlopCounterMode
 
 from ..data.inputs import Input
 from ..data.preprocessing import Preprocessing
 from ..errors import ModelError
 from ..freed import give_freed_memory_back
 from ..graph.graph import Block, BlockGraph, Cut, reads_together
+from .counting import multiply_accumulates
 from .defaults import ordinary_defaults
 from .kinds import Kind, forget_blocks, merge, prune, skip
 from .models import load_model, unwrapped
@@ -248,10 +248,7 @@ def counted(block: Block, module: nn.Module, features: Sequence[torch.Tensor], r
     Raises ModelError when it does not lead from its first cut to its last.
     """
     try:
-        with torch.no_grad(), FlopCounterMode(display=False) as counter:
-            # Its hooks on modules tell whose operations they are. They fail on a tensor that asks for a gradient, such
-            # as a view of a weight, or what a model calls `requires_grad_` on.
-            counter.mod_tracker.__exit__()
+        with torch.no_grad(), multiply_accumulates() as macs:
             answer = module(*(features[cut] for cut in reads))
     except Exception as error:  # a kind of the user's own may fail in any way
         raise ModelError(f"block {block.name!r} of kind {block.kind!r} does not run: {error}") from error
@@ -261,4 +258,4 @@ def counted(block: Block, module: nn.Module, features: Sequence[torch.Tensor], r
         raise ModelError(
             f"block {block.name!r} of kind {block.kind!r} gives {shape}, and cut {block.end} is {tuple(expected.shape)}"
         )
-    return replace(block, params=_size(module), macs=counter.get_total_flops() // 2)
+    return replace(block, params=_size(module), macs=macs())

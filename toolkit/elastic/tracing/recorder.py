@@ -7,6 +7,7 @@ a tensor is refused, and the smallest submodule around it is kept whole.
 
 from __future__ import annotations
 
+import builtins
 import copy
 import inspect
 import operator
@@ -192,6 +193,15 @@ def _with_data(function: Callable[..., torch.Tensor]) -> Callable[..., torch.Ten
     return made
 
 
+def _with_lengths(length: Callable[[Any], int]) -> Callable[[Any], Any]:
+    """Of a recorded tensor a recorded number, which Python's own `len` would turn into that of the example."""
+
+    def made(of: Any) -> Any:
+        return of.size(0) if type(of) is _Value and isinstance(of, torch.Tensor) else length(of)
+
+    return made
+
+
 def _not_scripted(function: Callable[..., Any]) -> Callable[..., Any]:
     def call(script: Any, *args: Any, **kwargs: Any) -> Any:
         if any(type(arg) is _Value for arg in (*args, *kwargs.values())):
@@ -211,7 +221,7 @@ def torch_that_takes_recorded_values() -> Iterator[None]:
         (torch.Tensor, name, _method_with_values(name)) for name in ("expand", "repeat", "reshape", "tile", "view")
     ]
     replaced += [(owner, name, _function_with_values(getattr(owner, name))) for owner, name in _of_tensors_or_numbers()]
-    replaced.append((torch, "tensor", _with_data(torch.tensor)))
+    replaced += [(torch, "tensor", _with_data(torch.tensor)), (builtins, "len", _with_lengths(len))]
     script = torch.jit.ScriptFunction
     replaced.append((script, "__call__", _not_scripted(script.__call__)))
     before = [(owner, name, vars(owner).get(name)) for owner, name, _ in replaced]  # None: it is inherited
