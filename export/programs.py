@@ -88,7 +88,9 @@ class Exporter:
             while isinstance(first.__cause__, Exception):  # what torch's exporters wrap says what is wrong
                 first = first.__cause__
             lines = [line for line in str(first).splitlines() if line.strip()] or [""]
-            raise ExportError(f"{name} does not export to {backend}: {type(first).__name__}: {lines[0]}") from error
+            reason = " ".join(lines[:2]) if lines[0].endswith(":") else lines[0]
+            why = f"{type(first).__name__}: {reason}{self._complex_numbers}"
+            raise ExportError(f"{name} does not export to {backend}: {why}") from error
         engine = _engine(backend)
         program = engine.load(name, data, layout, [_typed(x) for x in self.inputs], _typed(expected))
 
@@ -130,6 +132,17 @@ class Exporter:
             with torch.no_grad():
                 self._answers = calibration, [self.module(*given) for given in calibration.inputs[:_VERIFIED_ON]]
         return self._answers[1]
+
+    @property
+    def _complex_numbers(self) -> str:
+        """What to do where the module has complex numbers, which few operators of a backend take; else empty."""
+        values = [node.meta.get("val") for program in self._exported.values() for node in program.graph.nodes]
+        if not any(isinstance(value, torch.Tensor) and value.is_complex() for value in values):
+            return ""
+        return (
+            "; it computes complex numbers, as torch.stft and torch.fft do: write a spectrum as two convolutions, with "
+            "cosines and with sines, or compute it before the network"
+        )
 
     @property
     def _usual_layout(self) -> str:

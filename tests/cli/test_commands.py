@@ -54,7 +54,7 @@ BAD_PACKS: dict[str, tuple[Callable[[BlockPack], None], str]] = {
     "path traversal": (_manifest(_climb, True), "blobs/../../secret.onnx"),
     "unknown version": (_manifest(lambda m: m.update(version=9), True), "format version 9, but this program reads"),
     "not a pack": (lambda pack: shutil.rmtree(pack.path / "blobs"), "blobs is not a folder"),
-    "no pack at all": (lambda pack: shutil.rmtree(pack.path), "is not a folder"),
+    "no pack at all": (lambda pack: shutil.rmtree(pack.path), "there is nothing there"),
 }
 
 

@@ -81,6 +81,13 @@ def test_fewer_folders_than_classes_without_names_are_no_labels(tmp_path: Path) 
     assert data.subset([0]).notes == data.notes
 
 
+@pytest.mark.parametrize("names", [None, ["cat", "dog"], ["road", "sky"]])
+def test_folders_say_nothing_of_the_classes_of_a_maps_pixels(tmp_path: Path, names: list[str] | None) -> None:
+    data = opened(folders(tmp_path, "cat", "dog"), names, (1, 2, 16, 16))
+    assert (len(data), data.labels) == (2, None)
+    assert "2 class folders, and the network answers with a map or a picture" in data.notes[0]
+
+
 def test_wordnet_folders_are_taken_in_order_only_where_all_are_there(tmp_path: Path) -> None:
     folders(tmp_path, "n01440764", "n01443537")
     data = opened(tmp_path, ["tench", "goldfish"])

@@ -17,7 +17,7 @@ import pytest
 import torch
 from adaptivenet.export import export_pack
 from adaptivenet.export.forks import Forks, keep_forks
-from adaptivenet.export.programs import export_program
+from adaptivenet.export.programs import Exporter, export_program
 from adaptivenet.export.workers import run_tasks
 from adaptivenet.toolkit.elastic import Kind, Supernet, elastify, merge, prune, skip
 from adaptivenet.toolkit.errors import ExportError
@@ -36,6 +36,18 @@ def net() -> Supernet:
 class Unexportable(Residual):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return super().forward(x) + torch.linalg.eigvals(x.mean(1) + torch.eye(x.shape[-1])).real.mean()
+
+
+class Spectrum(nn.Module):
+    def forward(self, sound: torch.Tensor) -> torch.Tensor:
+        return torch.stft(sound, 16, 8, window=torch.ones(16), return_complex=True).abs()
+
+
+def test_where_a_backend_has_no_complex_numbers_the_error_says_what_to_do() -> None:
+    exporter = Exporter(Spectrum(), [torch.rand(1, 64)])
+    assert exporter.export("the spectrum", "onnx").tolerance is not None
+    with pytest.raises(ExportError, match="the spectrum does not export to executorch: .* Operator: .*complex numbers.*"):
+        exporter.export("the spectrum", "executorch")
 
 
 def test_a_block_that_does_not_export_is_named_and_leaves_nothing(tmp_path: Path) -> None:

@@ -174,7 +174,7 @@ def test_folder_in_place_of_a_blob(pack: Path) -> None:
 
 
 def test_not_a_folder_and_no_manifest(tmp_path: Path) -> None:
-    assert "is not a folder" in refusal(tmp_path / "nothing")
+    assert "there is nothing there" in refusal(tmp_path / "nothing")
     assert "manifest.json is missing" in refusal(tmp_path)
 
 

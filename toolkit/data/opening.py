@@ -117,11 +117,16 @@ def _open_folder(
     if not folders:
         pictures, notes = _pictures(path)
         return Files(pictures, preprocessing), None, len(pictures), notes
-    return _open_classes(path, folders, preprocessing, names, count)
+    return _open_classes(path, folders, preprocessing, names, scores, count)
 
 
 def _open_classes(
-    path: Path, folders: Sequence[Path], preprocessing: Preprocessing, names: Sequence[str] | None, count: int | None
+    path: Path,
+    folders: Sequence[Path],
+    preprocessing: Preprocessing,
+    names: Sequence[str] | None,
+    scores: tuple[int, ...] | None,
+    count: int | None,
 ) -> _Opened:
     paths: list[Path] = []
     sizes: list[int] = []
@@ -138,9 +143,15 @@ def _open_classes(
         sizes.append(len(pictures))
     if not paths:
         raise DataError(f"{path} holds no pictures; known are {', '.join(SUFFIXES)}")
-    of_folders, said = label_folders(path, [folder.name for folder in folders], names, count)
+    if scores is not None and len(scores) == 4:
+        said = (
+            f"{path} has {len(folders)} class folders, and the network answers with a map or a picture, of which the "
+            "class of a whole picture says nothing: the pictures are used without labels"
+        )
+        return Files(paths, preprocessing), None, len(paths), (said, *notes)
+    of_folders, told = label_folders(path, [folder.name for folder in folders], names, count)
     labels = None if of_folders is None else np.repeat(np.asarray(of_folders, dtype=np.int64), sizes)
-    return Files(paths, preprocessing), labels, len(paths), (*said, *notes)
+    return Files(paths, preprocessing), labels, len(paths), (*told, *notes)
 
 
 def _open_pair(

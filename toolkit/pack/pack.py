@@ -126,6 +126,8 @@ class BlockPack:
         """
         path = Path(path)
         try:
+            if not os.path.lexists(path):
+                raise PackError("there is nothing there; give the folder that holds manifest.json, or an archive of it")
             if not path.is_dir() and not path.is_file():
                 raise PackError("is not a folder; give the folder that holds manifest.json, or an archive of it")
             archive = Archive(path) if path.is_file() else None
