@@ -27,7 +27,7 @@ from .bundle import in_words
 from .calibration import check_calibration, in_int8, write_calibration
 from .fusing import front_of, fuse
 from .jobs import Job, jobs_of, tasks_of, versions
-from .metrics import choose_metrics, metric_program, usual_metrics
+from .metrics import choose_metrics, doubt_of_usual, metric_program, usual_metrics
 from .networks import noise_for, with_networks
 from .workers import Answer, Program, run_tasks
 
@@ -111,11 +111,8 @@ def export_pack(
     names = supernet.classes if classes is None else checked_classes(classes, supernet.scores)
     preprocessing = preprocessing or supernet.preprocessing
     seen, sample = sample is not None, _checked_sample(supernet, sample)
-    if metrics is None and not chosen:
-        (say or (lambda line: None))(
-            "note: the output is one number, for which no metric is usual, and without one the pack cannot be "
-            "profiled: --metric l1=PEAK compares it with the original's, where PEAK is how far its values reach"
-        )
+    if metrics is None and (usual := doubt_of_usual(chosen, supernet, names is not None)):
+        (say or (lambda line: None))(f"note: {usual}")
     supernet, graph, fused_for = planned(supernet, also, calibrate is not None, profiles)
     if not profiles and graph.of_blocks.count() == 1:
         raise ExportError(

@@ -51,7 +51,8 @@ def usual_metrics(supernet: Supernet, named: bool) -> tuple[str, ...]:
 
     Without them, rows of length 1 with negative numbers among them are embeddings (`cosine`), and an output of as many
     channels as the input's may be a picture as well as class scores (`top1` where there are labels, else `fidelity`).
-    For the rest see `choose_metrics`.
+    A sequence may have its steps first or its classes: unless these are probabilities, it is compared by `fidelity`,
+    which needs no classes. For the rest see `choose_metrics`.
     """
     first, shape = supernet.graph.cuts[0].shape, supernet.graph.cuts[-1].shape
     if len(supernet.outputs) > 1:
@@ -60,17 +61,54 @@ def usual_metrics(supernet: Supernet, named: bool) -> tuple[str, ...]:
         return "top1", "fidelity"
     if not named and len(shape) == 2 and _has_scores(shape) and _gives_embeddings(supernet):
         return ("cosine",)
+    if not named and len(shape) == 3 and _has_scores(shape) and not _gives_probabilities(supernet):
+        return ("fidelity",)
     return choose_metrics(None, shape)
 
 
+def doubt_of_usual(chosen: Sequence[str], supernet: Supernet, named: bool) -> str | None:
+    """What is to be said of metrics that were chosen by `usual_metrics`, where the output may be something else."""
+    shape = supernet.graph.cuts[-1].shape
+    if not chosen:
+        return (
+            "the output is one number, for which no metric is usual, and without one the pack cannot be "
+            "profiled: --metric l1=PEAK compares it with the original's, where PEAK is how far its values reach"
+        )
+    if named or not _has_scores(shape) or len(supernet.outputs) > 1:
+        return None
+    if len(shape) == 3 and chosen == ("fidelity",):
+        return (
+            f"the output, {shape[1]} x {shape[2]} numbers, may have classes in either dimension, or none, and is compared "
+            "by fidelity: --metric agreement takes the first of the two for the classes"
+        )
+    if len(shape) == 2 and "agreement" in chosen:
+        return (
+            f"the {shape[1]} numbers of the output are taken for class scores, and subnets are compared by which is the "
+            "highest: where they are none, --metric fidelity compares the numbers, cosine embeddings"
+        )
+    return None
+
+
 def _gives_embeddings(supernet: Supernet) -> bool:
-    with torch.no_grad():
-        if supernet.inputs:
-            inputs = torch.from_numpy(noise_rows(supernet.inputs, 2))
-        else:
-            inputs = torch.cat([noise(supernet.graph.cuts[0].shape)[0] for _ in range(2)])
-        rows = supernet(inputs)
+    rows = _answer_to_noise(supernet)
     return bool((rows < 0).any()) and torch.allclose(rows.norm(dim=1), torch.ones(len(rows)), atol=1e-3)
+
+
+def _gives_probabilities(supernet: Supernet) -> bool:
+    """Whether the network gives probabilities, or their logarithms, of classes along dimension 1."""
+    scores = _answer_to_noise(supernet)
+    sums = scores.sum(1), scores.exp().sum(1)
+    return any(torch.allclose(each, torch.ones_like(each), atol=1e-3) for each in sums)
+
+
+def _answer_to_noise(supernet: Supernet) -> torch.Tensor:
+    if supernet.inputs:
+        inputs = torch.from_numpy(noise_rows(supernet.inputs, 2))
+    else:
+        inputs = torch.cat([noise(supernet.graph.cuts[0].shape)[0] for _ in range(2)])
+    with torch.no_grad():
+        answer: torch.Tensor = supernet(inputs)
+    return answer
 
 
 def choose_metrics(wanted: Sequence[str] | None, shape: tuple[int, ...]) -> tuple[str, ...]:

@@ -10,7 +10,7 @@ import pytest
 import torch
 from adaptivenet.export.exporting import check_export
 from adaptivenet.export.metric_modules import Fidelity, Top1
-from adaptivenet.export.metrics import choose_metrics, example_inputs
+from adaptivenet.export.metrics import choose_metrics, doubt_of_usual, example_inputs, usual_metrics
 from adaptivenet.export.programs import export_program
 from adaptivenet.toolkit.elastic import elastify, prune
 from adaptivenet.toolkit.errors import ExportError
@@ -57,6 +57,11 @@ class Embedding(nn.Module):
         (nn.Identity(), True, ("top1", "agreement")),
         (nn.Conv2d(3, 7, 1), False, ("top1", "agreement")),
         (nn.Conv2d(3, 1, 1), False, ("fidelity",)),
+        (nn.Sequential(nn.Conv2d(3, 7, 1), nn.Flatten(2)), False, ("fidelity",)),
+        (nn.Sequential(nn.Conv2d(3, 7, 1), nn.Flatten(2)), True, ("top1", "agreement")),
+        (nn.Sequential(nn.Conv2d(3, 7, 1), nn.Flatten(2), nn.Softmax(1)), False, ("top1", "agreement")),
+        (nn.Sequential(nn.Conv2d(3, 7, 1), nn.Flatten(2), nn.LogSoftmax(1)), False, ("top1", "agreement")),
+        (nn.Sequential(nn.Conv2d(3, 7, 1), nn.Flatten(2), nn.LogSoftmax(2)), False, ("fidelity",)),
     ],
 )
 def test_what_a_network_is_scored_by_where_nobody_says_it(
@@ -66,6 +71,25 @@ def test_what_a_network_is_scored_by_where_nobody_says_it(
     supernet = elastify(nn.Sequential(body, end).eval(), torch.randn(1, 3, 8, 8), kinds=[prune(0.5)])
     classes = [f"class {at}" for at in range(supernet.graph.cuts[-1].shape[1])] if named else None
     assert check_export(supernet, tmp_path / "pack", classes=classes) == metrics
+
+
+@pytest.mark.parametrize(
+    ("end", "said"),
+    [
+        (nn.Sequential(nn.Flatten(), nn.Linear(192, 12)), "the 12 numbers of the output are taken for class scores"),
+        (nn.Sequential(nn.Conv2d(3, 7, 1), nn.Flatten(2)), "the output, 7 x 64 numbers, may have classes in either"),
+        (nn.Sequential(nn.Flatten(), nn.Linear(192, 1)), "the output is one number"),
+        (nn.Conv2d(3, 7, 1), None),
+        (Embedding(), None),
+    ],
+)
+def test_what_an_output_is_taken_for_is_said_where_it_may_be_something_else(end: nn.Module, said: str | None) -> None:
+    body = nn.Sequential(*(nn.Sequential(nn.Conv2d(3, 6, 1), nn.ReLU(), nn.Conv2d(6, 3, 1)) for _ in range(3)))
+    supernet = elastify(nn.Sequential(body, end).eval(), torch.randn(1, 3, 8, 8), kinds=[prune(0.5)])
+    doubt = doubt_of_usual(usual_metrics(supernet, False), supernet, False)
+    assert doubt is None if said is None else doubt is not None and said in doubt
+    if supernet.graph.cuts[-1].shape[1] > 1:
+        assert doubt_of_usual(usual_metrics(supernet, True), supernet, True) is None
 
 
 @pytest.mark.parametrize(
