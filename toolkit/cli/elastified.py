@@ -44,7 +44,11 @@ def outcome(trained: Trained) -> str:
         advice = "the loss no longer fell in the last quarter: more of the same steps would hardly help"
     else:
         advice = f"the loss still fell by {trained.falling:.0%} in the last quarter: more steps would help"
-    return f"trained {steps} ({trained.precision}) in {trained.seconds:.0f} s; {advice}"
+    said = f"trained {steps} ({trained.precision}) in {trained.seconds:.0f} s; {advice}"
+    if trained.steps and any(share < 1 for share in trained.kept):
+        kept = " and ".join(f"{share:.0%}" for share in trained.kept)
+        said += f"; kept of the way that the weights went in each phase: {kept}, by {trained.deciding} other pictures"
+    return said
 
 
 def document(supernet: Supernet, trained: Trained | None, validation: Validation | None) -> dict[str, Any]:

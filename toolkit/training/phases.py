@@ -14,6 +14,7 @@ statistics of the alternatives, which `initialise` set before the first step.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -69,8 +70,9 @@ class Training:
     here, by timing it. `flip` mirrors every second image, `shift` moves each by up to so many pixels (He et al. 2015,
     section 4.2); both are functions of the seed and the step. `initialise` names the steps that are taken before the
     first gradient (see `initialise`); then, with `arriving`, alternatives are fitted to what arrives in so many subnets
-    near the front (see `arriving`). `gradient_clip` is the largest norm of one block's gradient. `checkpoint_every`
-    counts steps, `loaders` the threads that load images.
+    near the front (see `arriving`). With `averaging`, so many images at most are not trained on; they decide at the end
+    of each phase how far the weights go (see `averaging`). `gradient_clip` is the largest norm of one block's gradient.
+    `checkpoint_every` counts steps, `loaders` the threads that load images.
 
     With `max_minutes` a run's progress is the larger of its share of the steps and of the minutes, and that decides
     phase and learning rate: the schedule is always finished in time. Raises TrainingError for values that make no
@@ -89,6 +91,7 @@ class Training:
     shift: int = 0
     initialise: tuple[str, ...] = STEPS
     arriving: int = 0
+    averaging: int = 0
     gradient_clip: float | None = None
     calibration_batches: int = 8
     checkpoint_every: int = 50
@@ -100,7 +103,7 @@ class Training:
         _check_choice("precision", self.precision, PRECISIONS)
         for name in ("batch_size", "calibration_batches", "checkpoint_every", "loaders"):
             _check_least(name, getattr(self, name), 1)
-        for name in ("seed", "cheapest", "shift", "arriving", "storage_least"):
+        for name in ("seed", "cheapest", "shift", "arriving", "averaging", "storage_least"):
             _check_least(name, getattr(self, name), 0)
         for name in ("gradient_clip", "max_minutes", "storage"):
             value = getattr(self, name)
@@ -136,6 +139,11 @@ class Training:
             before += phase.steps
         return replace(self, phases=tuple(phases))
 
+    def number_at(self, position: float) -> int:
+        """How many phases have ended `position` steps into the run."""
+        ends = itertools.accumulate(phase.steps for phase in self.phases)
+        return sum(end <= position for end in ends)
+
     def at(self, position: float) -> tuple[Phase, float]:
         """The phase `position` steps into the run, and its learning rate there.
 
@@ -152,6 +160,7 @@ class Training:
 
 
 _LITTLE = 4_000_000  # parameters: 16 MB in float32
+_DECIDING = 64  # images, at most
 
 
 def ours() -> Training:
@@ -159,13 +168,18 @@ def ours() -> Training:
 
     Alternatives that the front is hardly worse without are left out before.
     """
-    return replace(uniform(), sampling="front", storage=2.0, storage_least=_LITTLE)
+    return replace(uniform(), sampling="front", storage=2.0, storage_least=_LITTLE, averaging=_DECIDING)
 
 
 def front() -> Training:
     """`ours` without local distillation: alternatives are fitted to what arrives near the front in its place."""
     return Training(
-        (Phase("subnets", 300, 1e-4, subnets=2),), sampling="front", storage=2.0, storage_least=_LITTLE, arriving=4
+        (Phase("subnets", 300, 1e-4, subnets=2),),
+        sampling="front",
+        storage=2.0,
+        storage_least=_LITTLE,
+        arriving=4,
+        averaging=_DECIDING,
     )
 
 

@@ -120,7 +120,7 @@ def polish(
     16 images or no time, where outputs are no numbers, and what `train` raises. The supernet is then as it was.
     """
     started, place = time.monotonic(), find_device(device)
-    training = replace(training or polishing(), initialise=(), arriving=0, storage=None)
+    training = replace(training or polishing(), initialise=(), arriving=0, averaging=0, storage=None)
     say: Preparing = preparing or (lambda what, done, total: None)
     latencies = subnets_to_polish(supernet.graph, front, what)
     subnets = list(latencies)

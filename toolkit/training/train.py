@@ -10,12 +10,14 @@ order.)
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +30,7 @@ from ..errors import DataError, TrainingError, WorkerLost
 from ..graph.graph import Block, Subnet
 from ..pack.trained_on import TrainedOn
 from .agreement import agree
+from .averaging import SUBNETS, Averaging, batches_of, set_apart
 from .batches import Batches, TrainingData
 from .beginning import Preparing, begin, expected
 from .checkpoint import Checkpoint, check_checkpoint
@@ -41,9 +44,11 @@ from .phases import Phase, Training, ours
 from .placement import check_memory, find_device, placed
 from .precision import faster_precision
 from .slope import largest_fall
+from .subnet_draws import SubnetDraws
 from .thinning import Thinned
 
 Progress = Callable[[str, int, int, float], None]
+_DECIDING = 3.0  # steps that it takes to decide by a batch how far weights go, at most
 _READING, _BEGINNING = 0.15, 0.4  # of the minutes: until when calibration batches are read, and blocks initialised
 
 
@@ -55,7 +60,8 @@ class Trained:
     (`weights`), after each step of the initialisation, and at the end, of those that are left (`trained`). `thinned`
     says which were left out before the first step, None where all were to stay. `precision` is what it came to be.
     `planned` is the number of steps without a limit of minutes. `falling` is by which share the loss still fell at the
-    end (see `slope`): 0 where it did not, None where there were too few steps to tell.
+    end (see `slope`): 0 where it did not, None where there were too few steps to tell. `kept` is how much of the way
+    that the weights went in each phase they went in the end, by `deciding` images (see `averaging`); () without any.
     """
 
     losses: dict[str, dict[str, float]]
@@ -65,6 +71,8 @@ class Trained:
     falling: float | None
     thinned: Thinned | None = None
     precision: str = "float32"
+    kept: tuple[float, ...] = ()
+    deciding: int = 0
 
 
 @ordinary_defaults()
@@ -100,6 +108,7 @@ def train(
     """
     place = find_device(device)
     training = training or ours()
+    data, deciding = set_apart(data, training.averaging, training.seed)
     if checkpoint:
         check_checkpoint(Path(checkpoint))
     if logs:
@@ -114,6 +123,7 @@ def train(
         given = subnets and {supernet.graph.subnet(subnet): weight for subnet, weight in subnets.items()}
         trained = _Run(supernet, training, group, batches, cost, place, given).run(
             len(data),
+            batches_of(deciding, training.batch_size, place),
             Path(checkpoint) if checkpoint else None,
             Path(logs) if logs else None,
             progress if progress and group.rank == 0 else lambda kind, done, total, loss: None,
@@ -121,7 +131,8 @@ def train(
         )
         if hasattr(data, "content_digests") and group.rank == 0:
             known = supernet.trained_on or TrainedOn()
-            supernet.trained_on = known.with_pictures(_digests(data, batches.used(trained.steps)))
+            digests = _digests(data, batches.used(trained.steps)), _digests(deciding, range(len(deciding)))
+            supernet.trained_on = known.with_pictures(itertools.chain(*digests))
         return trained
 
 
@@ -162,21 +173,28 @@ class _Run:
         self.history: list[tuple[str, float]] = []  # kind of phase and loss of every step of this part of the run
 
     def run(
-        self, images: int, file: Path | None, logs: Path | None, progress: Progress, preparing: Preparing
+        self,
+        images: int,
+        deciding: list[torch.Tensor],
+        file: Path | None,
+        logs: Path | None,
+        progress: Progress,
+        preparing: Preparing,
     ) -> Trained:
         self.supernet.eval()
+        self.deciding = deciding
         settings = replace(self.training, loaders=1, max_minutes=self.training.max_minutes and 1.0)
         self.group.must_share(repr(settings), "settings, weights or images")
-        calibration, spread = self._calibrated(preparing)
+        calibration, self.spread = self._calibrated(preparing)
         identity = self._identity(calibration[0], images)
         self.group.must_share(identity, "settings, weights or images")
         self.checkpoint = Checkpoint(file, identity) if file else None
         self._begin(calibration, preparing)
-        self.training = replace(self.training, precision=self._precision(calibration[0], spread))
-        self.objective = self._objective(self.training.precision, spread)
+        self.training = replace(self.training, precision=self._precision(calibration[0]))
+        self.objective = self._objective(self.training.precision)
         writer = Logs(logs, self.done) if logs and self.group.rank == 0 else None
         try:
-            self._loop(writer, progress, 1 + len(held_out(calibration)[1]) / 2)
+            self._loop(writer, progress, preparing, 1 + len(held_out(calibration)[1]) / 2 + len(deciding) * _DECIDING)
         except WorkerLost as error:
             raise WorkerLost(
                 f"{error} at step {self.done + 1}: start again with the same command{self._kept()}"
@@ -190,20 +208,23 @@ class _Run:
         self.supernet.graph = self.supernet.graph.with_losses(self.losses["trained"])
         self.whole.become(self.supernet)
         seconds, falling, precision = self._seconds(), largest_fall(self.history), self.training.precision
-        return Trained(self.losses, self.done, seconds, self.training.steps, falling, self.thinned, precision)
+        kept, decided = tuple(self.averaging.kept), sum(len(batch) for batch in deciding)
+        return Trained(
+            self.losses, self.done, seconds, self.training.steps, falling, self.thinned, precision, kept, decided
+        )
 
-    def _objective(self, precision: str, spread: list[torch.Tensor]) -> Objective:
+    def _objective(self, precision: str) -> Objective:
         training = replace(self.training, precision=precision)
         known = expected(self.losses, self.training)
-        return Objective(self.folded, training, spread, self.cost, self.device, known, self.given)
+        return Objective(self.folded, training, self.spread, self.cost, self.device, known, self.given)
 
-    def _precision(self, images: torch.Tensor, spread: list[torch.Tensor]) -> str:
+    def _precision(self, images: torch.Tensor) -> str:
         """As given, or as the run began; for `auto`, the first worker times it, where there is something to train."""
         if self.training.precision != "auto":
             return self.training.precision
         if not self.training.steps:
             return "float32"
-        objectives = {name: self._objective(name, spread) for name in ("float32", "bfloat16")}
+        objectives = {name: self._objective(name) for name in ("float32", "bfloat16")}
         return self.group.told(lambda: faster_precision(objectives, images))
 
     def _calibrated(self, preparing: Preparing) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
@@ -225,13 +246,14 @@ class _Run:
     def _late(self, share: float) -> bool:
         return time.monotonic() - self.started > 60 * share * (self.training.max_minutes or math.inf)
 
-    def _loop(self, writer: Logs | None, progress: Progress, closing: float) -> None:
+    def _loop(self, writer: Logs | None, progress: Progress, preparing: Preparing, closing: float) -> None:
         """Takes the steps that are left. What follows the last one takes as long as `closing` steps, at most."""
-        saved = self.done
+        saved, averaged = self.done, partial(preparing, "averaging weights")
         if not saved:
             self.seconds_to_begin = self._seconds()
         while (position := self._position()) < self.training.steps:
             phase, rate = self.training.at(position)
+            self.averaging.end_phases(self.training.number_at(position), self.group, averaged)
             began = time.monotonic()
             losses = self._step(phase, rate)
             self.done += 1
@@ -247,6 +269,7 @@ class _Run:
             self.seconds_to_end = max(self.seconds_to_end, closing * (time.monotonic() - began))
         if saved < self.done:
             self._save()
+        self.averaging.end_phases(len(self.training.phases), self.group, averaged)
 
     def _check_inputs(self, batch: torch.Tensor) -> None:
         shape = self.supernet.graph.cuts[0].shape
@@ -295,6 +318,7 @@ class _Run:
             self.supernet = self.whole.without(self.thinned.names)
         self._set_up()
         if facts is not None:
+            self.averaging.kept = json.loads(facts["kept"])
             self.group.told(self._read_state)
         self.group.take_over(list(self._state().values()))
 
@@ -319,6 +343,11 @@ class _Run:
         for parameter in every:  # Adam's own start, made now so that every checkpoint holds the same tensors
             moments = {key: torch.zeros_like(parameter) for key in ("exp_avg", "exp_avg_sq")}
             self.optimizer.state[parameter] = {"step": torch.zeros(()), **moments}
+        subnets = []
+        if self.deciding:
+            draws = SubnetDraws(self.supernet.graph, self.training.cheapest, self.cost)
+            subnets = draws.front(SUBNETS, expected(self.losses, self.training))
+        self.averaging = Averaging(self.folded, every, subnets, self.deciding, self.spread[-1])
 
     def _trainable(self, block: Block) -> list[torch.nn.Parameter]:
         # Sorted, because a supernet that was loaded has its parameters in another order than one that was made.
@@ -334,6 +363,7 @@ class _Run:
             for name, parameter in module.named_parameters():
                 for key, moment in self.optimizer.state.get(parameter, {}).items():
                     state[f"adam/{key}/{block.name}/{name}"] = moment
+        state |= {f"before/{number:06}": tensor for number, tensor in enumerate(self.averaging.before)}
         return dict(sorted(state.items()))
 
     def _seconds(self) -> float:
@@ -402,6 +432,7 @@ class _Run:
                 "seconds": self._seconds(),
                 "seconds to begin": self.seconds_to_begin,
                 "seconds to end": self.seconds_to_end,
+                "kept": self.averaging.kept,
             }
             texts = {name: repr(value) for name, value in facts.items()}
             texts |= {"losses": json.dumps(self.losses), "thinned": json.dumps(self.thinned and asdict(self.thinned))}
