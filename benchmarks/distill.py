@@ -9,10 +9,11 @@ Both need ADAPTIVENET_DATA. `--recipe`, which may come more than once, takes onl
 The recipes: `naive` (cross-entropy on subnets from the first step), `paper` (AdaptiveNet's branch distillation for two
 thirds of the time, then cross-entropy), `uniform` (initialised by least squares, then local distillation for half of
 the time, then distillation of subnets of all costs), `ours` (the same with subnets near the expected front, thinned out
-before to twice the original's parameters), `front` (as `ours`, but fitted to what arrives in subnets near that front in
-place of local distillation). Each trains one and the same untrained supernet, with the same pictures, for all of
-the time, and again for a third of it, with a schedule of its own that ends there. Time is CPU seconds of one thread,
-initialisation and loading included, evaluation not: it does not count what other programs take from a shared machine.
+before to twice the original's parameters, its weights averaged with those before each phase), `front` (as `ours`, but
+fitted to what arrives in subnets near that front in place of local distillation). Each trains one and the same
+untrained supernet, with the same pictures, for all of the time, and again for a third of it, with a schedule of its own
+that ends there. Time is CPU seconds of one thread, all that training does included, evaluation not: it does not count
+what other programs take from a shared machine.
 How many steps fit is found from a few steps of every phase, taken in one run before. A recipe whose initialisation
 takes longer than its time gets no steps, and stands with the time that it took. Every recipe's learning rates are
 scaled by the one of 1, 0.3, 0.1 and 0.03 that serves it best in a run of a third of the time, with another seed, on
@@ -35,6 +36,7 @@ from __future__ import annotations
 import copy
 import itertools
 import json
+import math
 import random
 import statistics
 import time
@@ -175,7 +177,7 @@ def best_accuracies(experiment: Experiment, supernet: Supernet, cost: dict[str, 
 
 
 def trial(experiment: Experiment, recipe: str) -> tuple[float, list[float]]:
-    """The CPU seconds that a recipe takes to begin, and then for a step of each of its phases."""
+    """The CPU seconds that a recipe takes beside its steps, and for a step of each of its phases."""
     training = _settings(experiment, recipe, [TRIAL_STEPS] * len(TIME_SHARES[recipe]), 1.0, seed=1000)
     marks = [time.process_time()]
     train(
@@ -184,9 +186,10 @@ def trial(experiment: Experiment, recipe: str) -> tuple[float, list[float]]:
         training,
         progress=lambda kind, done, total, loss: marks.append(time.process_time()),
     )
+    took = time.process_time() - marks[0]
     steps = [after - before for before, after in itertools.pairwise(marks)]
     phases = [statistics.median(steps[at + 1 : at + TRIAL_STEPS]) for at in range(0, len(steps), TRIAL_STEPS)]
-    return steps[0] - phases[0], phases
+    return took - TRIAL_STEPS * math.fsum(phases), phases
 
 
 def _settings(experiment: Experiment, recipe: str, steps: Sequence[int], rate: float, seed: int) -> Training:
@@ -211,8 +214,8 @@ def train_for(
     experiment: Experiment, recipe: str, seconds: float, costs: tuple[float, list[float]], rate: float, seed: int
 ) -> tuple[Supernet, float, int]:
     """A supernet trained for so many CPU seconds, as far as a trial can tell, those it took, and its steps."""
-    begin, phases = costs
-    left = max(0.0, seconds - begin)
+    beside, phases = costs
+    left = max(0.0, seconds - beside)
     steps = [round(left * share / cost) for share, cost in zip(TIME_SHARES[recipe], phases, strict=True)]
     supernet = copy.deepcopy(experiment.supernet)
     begun = time.process_time()
@@ -336,8 +339,10 @@ def main(
     console.say(f"oracle: {oracle:.1f}% of {len(chosen.test)} pictures")
     initialised = initialisation(chosen, subnets, cost, console.say)
     costs = {recipe: trial(chosen, recipe) for recipe in recipes}
-    for recipe, (begin, phases) in costs.items():
-        console.say(f"{recipe}: begins in {begin:.1f} s, a step takes {', '.join(f'{each:.2f}' for each in phases)} s")
+    for recipe, (beside, phases) in costs.items():
+        console.say(
+            f"{recipe}: {beside:.1f} s beside its steps; a step takes {', '.join(f'{each:.2f}' for each in phases)} s"
+        )
     rates = {recipe: choose_rate(chosen, recipe, seconds / 3, costs[recipe], cost, console) for recipe in recipes}
     runs: list[Run] = []
     for seed in range(seeds):
