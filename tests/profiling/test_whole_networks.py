@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,10 +13,12 @@ from adaptivenet.export import bundle_pack, export_pack
 from adaptivenet.toolkit.data import Dataset
 from adaptivenet.toolkit.devices.connect import connect
 from adaptivenet.toolkit.elastic import elastify, prune
+from adaptivenet.toolkit.graph.graph import BlockGraph
 from adaptivenet.toolkit.pack.pack import BlockPack
 from adaptivenet.toolkit.profiling.profile import Profile
 from adaptivenet.toolkit.profiling.profiling import profile
 from adaptivenet.toolkit.profiling.settings import Settings
+from adaptivenet.toolkit.search import STRATEGIES
 from given_times import give_times
 from small_training import Small
 from torch import nn
@@ -85,6 +89,25 @@ def test_a_network_that_wins_is_chosen_and_the_profile_says_so(pack: BlockPack, 
     assert made.graph.oracle in [point.subnet for point in made.front.points]
     best = made.front.best(made.reference.median_ms)
     assert best.subnet == ("twin",)
+
+
+def test_what_a_network_takes_is_searched_for_as_a_budget_is(pack: BlockPack, data: Dataset) -> None:
+    told: list[float] = []
+
+    class Listening(STRATEGIES["surrogate"]):
+        @classmethod
+        def for_profile(cls, graph: BlockGraph, ms: Mapping[str, float], targets: Sequence[float], *rest: int) -> Any:
+            told.extend(targets)
+            return super().for_profile(graph, ms, targets, *rest)
+
+    settings = Settings(("1000ms",), evaluations=4, search_images=12, verify_images=12, rounds=10, strategy=Listening)
+    cost = {block.name: 1.0 if block.is_original else 0.9 for block in pack.graph.blocks} | {"whole": 8.2}
+    for twin_ms, searched in ((7.77, True), (8.3, False)):
+        told.clear()
+        with pytest.MonkeyPatch.context() as monkeypatch, connect("local:onnxruntime").open(pack) as session:
+            give_times(monkeypatch, cost | {"twin": twin_ms})
+            profile(session, data, settings)
+        assert any(target == pytest.approx(twin_ms, rel=1e-9) for target in told) == searched
 
 
 def test_it_is_served_like_a_subnet_also_out_of_a_bundle(

@@ -4,7 +4,8 @@ The pictures are divided once: the search sees one part, the reported quality co
 is *predicted* while searching: from its blocks, alone and in some random subnets that are measured whole beside them
 (see `block_timing`). The subnets of the front are then *measured* whole, in turn with the oracle, and a budget is met
 when the measured latency meets it. Where a good subnet misses a budget by a little, others like it are tried (see
-`edges`).
+`edges`). What another network takes that is one program, the original in int8 above all, is looked at as a budget is:
+whoever could ship that asks what is better and no slower.
 """
 
 from __future__ import annotations
@@ -205,8 +206,14 @@ class _Profiling:
             lambda subnet: predictor.predict(subnet)[0],
             {subnet: latency.median_ms for subnet, latency in measured.items()},
             estimate,
-            [budget.allowed_ms(whole_ms) for budget in self.budgets],
+            self._limits_ms(whole_ms, {network: latency.median_ms for network, latency in measured.items()}),
         )
+
+    def _limits_ms(self, whole_ms: float, measured_ms: Mapping[Subnet, float]) -> list[float]:
+        """The latencies within which the best is wanted: the budgets', and what networks take that are one program,
+        where these are faster than the whole network, which takes `whole_ms`."""
+        budgets = [budget.allowed_ms(whole_ms) for budget in self.budgets]
+        return budgets + [ms for network in self.graph.networks if (ms := measured_ms[network]) < whole_ms]
 
     def _time(
         self,
@@ -267,7 +274,8 @@ class _Profiling:
     ) -> tuple[dict[Subnet, Latency], dict[Subnet, Latency]]:
         known = dict.fromkeys([*evaluated, *self.graph.networks])
         predicted = {subnet: predictor.predict(subnet)[0] for subnet in known}
-        budgets = [budget.allowed_ms(timing.reference.median_ms) for budget in self.budgets]
+        networks = {network: predicted[network] for network in self.graph.networks}
+        limits = self._limits_ms(timing.reference.median_ms, networks)
         usual_ms = timing.samples.usual_ms()
 
         def keep(stage: str, samples: Samples) -> None:
@@ -284,7 +292,7 @@ class _Profiling:
             predicted,
             see,
             targets,
-            budgets,
+            limits,
             usual_ms,
             self.precision,
             timing.controls,
@@ -307,7 +315,7 @@ class _Profiling:
             self.conditions[stage] = Conditions.over_all(known)
 
     def _targets(self, predictor: Predictor, timing: BlockTiming) -> list[float]:
-        """The predicted latencies to search for: the budgets', and some more over the range where no budget is near.
+        """The predicted latencies to search for: those of `_limits_ms`, and some over the range where none is near.
 
         A budget in percent is a share of what the whole network takes: here, when it was timed beside the blocks.
         Nothing slower than that is searched for. What is chosen goes by its timing among the finalists. Raises
@@ -326,7 +334,9 @@ class _Profiling:
             allowed_ms = budget.allowed_ms(reference.median_ms)
             if not may_meet(latency.median_ms, latency.half_width_ms, allowed_ms):
                 raise BudgetError(unmet(budget, latency.median_ms, reference.median_ms))
-            targets |= {max(first, share * allowed_ms) for share in _SHARES}
+        networks = {network: predictor.predict(network)[0] for network in self.graph.networks}
+        limits = self._limits_ms(reference.median_ms, networks)
+        targets |= {max(first, share * limit_ms) for limit_ms in limits for share in _SHARES}
         step = (last - first) / (_GRID - 1)
         between = [first + step * number for number in range(1, _GRID - 1)]
         return sorted(targets | {each for each in between if min(abs(each - target) for target in targets) > step / 2})
