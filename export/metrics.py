@@ -78,13 +78,13 @@ def doubt_of_usual(chosen: Sequence[str], supernet: Supernet, named: bool) -> st
         return None
     if len(shape) == 3 and chosen == ("fidelity",):
         return (
-            f"the output, {shape[1]} x {shape[2]} numbers, may have classes in either dimension, or none, and is compared "
-            "by fidelity: --metric agreement takes the first of the two for the classes"
+            f"the output, {shape[1]} x {shape[2]} numbers, may have classes in either dimension, or none, and is "
+            "compared by fidelity: --metric agreement takes the first of the two for the classes"
         )
     if len(shape) == 2 and "agreement" in chosen:
         return (
-            f"the {shape[1]} numbers of the output are taken for class scores, and subnets are compared by which is the "
-            "highest: where they are none, --metric fidelity compares the numbers, cosine embeddings"
+            f"the {shape[1]} numbers of the output are taken for class scores, and subnets are compared by which is "
+            "the highest: where they are none, --metric fidelity compares the numbers, cosine embeddings"
         )
     return None
 

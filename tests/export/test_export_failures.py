@@ -46,7 +46,7 @@ class Spectrum(nn.Module):
 def test_where_a_backend_has_no_complex_numbers_the_error_says_what_to_do() -> None:
     exporter = Exporter(Spectrum(), [torch.rand(1, 64)])
     assert exporter.export("the spectrum", "onnx").tolerance is not None
-    with pytest.raises(ExportError, match="the spectrum does not export to executorch: .* Operator: .*complex numbers.*"):
+    with pytest.raises(ExportError, match=r"spectrum does not export to executorch: .* Operator: .*complex numbers"):
         exporter.export("the spectrum", "executorch")
 
 
