@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,10 @@ pytestmark = pytest.mark.usefixtures("one_thread")
         ("benchmarks.models:torch", "benchmarks.models:torch could not be built"),
         ("math:pi", "math:pi could not be built"),
         ("os:getcwd", "os:getcwd returned str, not a torch.nn.Module"),
+        ("folder/net.onnx", "package.module:function; of an ONNX file .* onnx2torch.convert"),
+        ("net.pt2", "of this file the function can return torch.export.load"),
+        ("net.PTH", "is no model: the function builds it, and --weights FILE loads a state_dict"),
+        ("net.gguf", "package.module:function$"),
     ],
 )
 def test_a_name_that_names_no_model_is_explained(name: str, message: str) -> None:
@@ -50,6 +55,10 @@ def test_random_weights_are_fetched_from_nowhere(monkeypatch: pytest.MonkeyPatch
 
 @pytest.mark.usefixtures("torchvision")
 def test_an_unknown_architecture_is_named() -> None:
+    with pytest.raises(ModelError, match="'mobilenet_v2' is no name of a model.*did you mean .*torchvision:mobilenet_v2"):
+        load_model("mobilenet_v2")
+    with pytest.raises(ModelError, match="could not be built: .*; did you mean torchvision:mobilenet_v2 or "):
+        load_model("torchvision:mobilenetv2")
     with pytest.raises(ModelError, match="torchvision:no_such_model could not be built"):
         load_model("torchvision:no_such_model")
 
@@ -192,3 +201,21 @@ def test_a_network_trained_for_int8_is_taken_without_its_rounding() -> None:
     assert not any(
         "fake" in str(node.target) for name in supernet.graph.oracle for node in supernet.blocks[name].graph.nodes
     )  # type: ignore[union-attr]
+
+
+def dynamically(model: nn.Module) -> nn.Module:
+    return torch.ao.quantization.quantize_dynamic(model, {nn.Linear})
+
+
+def by_torchao(model: nn.Module) -> nn.Module:
+    quantization = pytest.importorskip("torchao.quantization")
+    quantization.quantize_(model, quantization.Int8WeightOnlyConfig())
+    return model
+
+
+@pytest.mark.parametrize("quantise", [dynamically, by_torchao])
+@pytest.mark.filterwarnings("ignore")
+def test_a_network_that_is_quantised_already_is_told_from_one_in_float32(quantise: Callable[..., nn.Module]) -> None:
+    model = quantise(Small(2).eval())
+    with pytest.raises(ModelError, match=r"^head.* is quantised already \(.*give that; the export makes int8"):
+        elastify(model, torch.zeros(1, 3, 16, 16))

@@ -49,7 +49,7 @@ def explain(graph: BlockGraph, name: str, divided: str = "") -> str:
 
 def _note(graph: BlockGraph, block: Block) -> str:
     others = [other for other in graph.leaving[block.start] if other is not block]
-    shape = "×".join(str(side) for side in graph.cuts[block.end].shape[1:])
+    shape = "×".join(str(side) for side in graph.cuts[block.end].shape[1:]) or "1"
     found = ", ".join(other.name.removeprefix(f"{block.name}-") for other in others)
     notes = [f"{block.name} → {shape}", f"{block.macs / 1e6:.1f} MMACs", found or "as it is"]
     if block.end in graph.taps:

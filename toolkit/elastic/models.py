@@ -8,6 +8,7 @@ import operator
 import os
 import sys
 from collections.abc import Callable, Sequence
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -16,6 +17,7 @@ import numpy.typing as npt
 import torch
 from torch import nn
 from torch.export import ExportedProgram
+from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
 from ..data.inputs import Input
 from ..errors import ModelError
@@ -25,6 +27,7 @@ from .tracing.inputs import unpacked
 from .weights import load_weights
 
 _FORMS = "a model is named timm:NAME, torchvision:NAME or package.module:function"
+_LIBRARIES = {"timm": "timm", "torchvision": "torchvision.models"}  # what lists their models
 _Result = TypeVar("_Result")
 _definitions: list[torch.library.Library] = []  # they hold as long as these objects live
 
@@ -39,7 +42,7 @@ def load_model(name: str, weights: str | Path | None = None) -> nn.Module:
     """
     family, separator, rest = name.partition(":")
     if not separator or not rest:
-        raise ModelError(f"{name!r} is no name of a model: {_FORMS}")
+        raise ModelError(f"{name!r} is no name of a model: {_FORMS}{_hint(name)}")
     pretrained = weights == "pretrained"
     with ordinary_defaults():  # a module of the user's own may change torch's defaults, for us as well
         if family == "timm":
@@ -58,6 +61,40 @@ def load_model(name: str, weights: str | Path | None = None) -> nn.Module:
     return model.eval()
 
 
+_FILES = {
+    ".onnx": "of an ONNX file the function can return onnx2torch.convert(FILE)",
+    ".pt2": "of this file the function can return torch.export.load(FILE)",
+    ".pt": "a file that torch.save or torch.jit.save wrote is no model: the function builds it, and --weights FILE loads a "
+    "state_dict",
+}
+_FILES |= dict.fromkeys((".pth", ".ckpt", ".bin", ".safetensors"), _FILES[".pt"])
+
+
+def _hint(name: str) -> str:
+    """What else to say of a name that is none: of a file how to give it, else which names are meant perhaps."""
+    if suffix := Path(name).suffix.lower():
+        return f"; {_FILES[suffix]}" if suffix in _FILES else ""
+    return _meant([f"{library}:{name}" for library in _LIBRARIES if name in _names(library)])
+
+
+def _similar(name: str) -> str:
+    """The models of a library that are called much like one that it has not."""
+    library, _, rest = name.partition(":")
+    names = _names(library)
+    return "" if rest in names else _meant([f"{library}:{near}" for near in get_close_matches(rest, names)])
+
+
+def _meant(names: Sequence[str]) -> str:
+    return f"; did you mean {' or '.join(names)}?" if names else ""
+
+
+def _names(library: str) -> list[str]:
+    try:
+        return list(_module(_LIBRARIES[library]).list_models()) if library in _LIBRARIES else []
+    except ModelError:  # it is not installed
+        return []
+
+
 def load_function(name: str) -> Any:
     """What `package.module:function` names, not called. Raises ModelError when it is not there."""
     module, separator, attribute = name.partition(":")
@@ -70,8 +107,8 @@ def load_function(name: str) -> Any:
 def unwrapped(model: nn.Module | ExportedProgram) -> nn.Module:
     """The model itself, without what `torch.compile` and `DataParallel` put around it; an exported program as a module.
 
-    Raises ModelError for what is no model, and where it is a TorchScript module, or holds one with weights: these
-    cannot be followed.
+    Raises ModelError for what is no model, and where it is a TorchScript module or is quantised, or holds such a one
+    with weights: these cannot be followed.
     """
     if not isinstance(model, (nn.Module, ExportedProgram)):
         what = f"the class {model.__name__}" if isinstance(model, type) else f"a {type(model).__name__}"
@@ -92,7 +129,25 @@ def unwrapped(model: nn.Module | ExportedProgram) -> nn.Module:
                 f"{path or 'the model'} is a TorchScript module, which cannot be cut into blocks: build the model in "
                 "Python, and give it this one's state_dict() as its weights"
             )
+        if (kind := _quantised(module)) is not None:
+            raise ModelError(
+                f"{path or 'the model'} is quantised already ({kind}), and blocks are made of the network in float32: give "
+                "that; the export makes int8 (--int8)"
+            )
     return inner
+
+
+def _quantised(module: nn.Module) -> str | None:
+    """What holds weights that are no floating-point numbers any more; None where nothing does.
+
+    Torch's own quantised layers keep theirs in an object of C++, torchao's in a tensor of a class of its own.
+    """
+    if any(isinstance(value, torch.ScriptObject) for value in vars(module).values()):
+        return type(module).__name__
+    for tensor in (*module.parameters(recurse=False), *module.buffers(recurse=False)):
+        if tensor.is_quantized or is_traceable_wrapper_subclass(tensor):
+            return type(tensor).__name__
+    return None
 
 
 def example_input(*shape: int) -> torch.Tensor:
@@ -177,5 +232,5 @@ def _call(name: str, build: Callable[[], Any]) -> Any:
         raise
     except Exception as error:
         raise ModelError(
-            f"{name} could not be built: {str(error).splitlines()[0] if str(error) else error!r}"
+            f"{name} could not be built: {str(error).splitlines()[0] if str(error) else error!r}{_similar(name)}"
         ) from error
