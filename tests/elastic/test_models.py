@@ -55,9 +55,11 @@ def test_random_weights_are_fetched_from_nowhere(monkeypatch: pytest.MonkeyPatch
 
 @pytest.mark.usefixtures("torchvision")
 def test_an_unknown_architecture_is_named() -> None:
-    with pytest.raises(ModelError, match="'mobilenet_v2' is no name of a model.*did you mean .*torchvision:mobilenet_v2"):
+    with pytest.raises(
+        ModelError, match=r"'mobilenet_v2' is no name of a model.*did you mean .*torchvision:mobilenet_v2"
+    ):
         load_model("mobilenet_v2")
-    with pytest.raises(ModelError, match="could not be built: .*; did you mean torchvision:mobilenet_v2 or "):
+    with pytest.raises(ModelError, match=r"could not be built: .*; did you mean torchvision:mobilenet_v2 or "):
         load_model("torchvision:mobilenetv2")
     with pytest.raises(ModelError, match="torchvision:no_such_model could not be built"):
         load_model("torchvision:no_such_model")

@@ -64,8 +64,8 @@ def load_model(name: str, weights: str | Path | None = None) -> nn.Module:
 _FILES = {
     ".onnx": "of an ONNX file the function can return onnx2torch.convert(FILE)",
     ".pt2": "of this file the function can return torch.export.load(FILE)",
-    ".pt": "a file that torch.save or torch.jit.save wrote is no model: the function builds it, and --weights FILE loads a "
-    "state_dict",
+    ".pt": "a file that torch.save or torch.jit.save wrote is no model: the function builds it, and --weights FILE loads "
+    "a state_dict",
 }
 _FILES |= dict.fromkeys((".pth", ".ckpt", ".bin", ".safetensors"), _FILES[".pt"])
 
@@ -131,8 +131,8 @@ def unwrapped(model: nn.Module | ExportedProgram) -> nn.Module:
             )
         if (kind := _quantised(module)) is not None:
             raise ModelError(
-                f"{path or 'the model'} is quantised already ({kind}), and blocks are made of the network in float32: give "
-                "that; the export makes int8 (--int8)"
+                f"{path or 'the model'} is quantised already ({kind}), and blocks are made of the network in float32: "
+                "give that; the export makes int8 (--int8)"
             )
     return inner
 
