@@ -64,8 +64,10 @@ def load_model(name: str, weights: str | Path | None = None) -> nn.Module:
 _FILES = {
     ".onnx": "of an ONNX file the function can return onnx2torch.convert(FILE)",
     ".pt2": "of this file the function can return torch.export.load(FILE)",
-    ".pt": "a file that torch.save or torch.jit.save wrote is no model: the function builds it, and --weights FILE loads "
-    "a state_dict",
+    ".pt": (
+        "a file that torch.save or torch.jit.save wrote is no model: the function builds it, and --weights FILE loads "
+        "a state_dict"
+    ),
 }
 _FILES |= dict.fromkeys((".pth", ".ckpt", ".bin", ".safetensors"), _FILES[".pt"])
 
