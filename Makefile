@@ -43,6 +43,7 @@ test: install ## every test; some of them: make test ARGS="tests/graph/test_grap
 app: install ## the Kotlin library for apps and its tests (docs/app.md); says what it needs
 	@command -v mvn >/dev/null && command -v javac >/dev/null || \
 	    { echo "make: Maven or a JDK was not found. Install them: apt-get update && apt-get install -y maven openjdk-17-jdk-headless" >&2; exit 1; }
+	scripts/ktlint
 	OMP_NUM_THREADS=1 .venv/bin/python tests/app_packs.py build/app/packs
 	OMP_NUM_THREADS=1 .venv/bin/python tests/app_bundle.py build/app/bundle
 	scripts/executorch_host build/app/libexecutorch_host.so || echo "make: the tests of ExecuTorch in Kotlin are skipped" >&2

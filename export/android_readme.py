@@ -54,7 +54,10 @@ dependencies {{
 ```
 
 ```kotlin
+import io.adaptivenet.AdaptiveModel
+import io.adaptivenet.Options
 import io.adaptivenet.android.create
+import io.adaptivenet.milliseconds  // not kotlin.time's
 
 val model = AdaptiveModel.create(context, "{bundle.name}", Options(budget = 12.milliseconds))  // blocks
 {_inputs(bundle.pack.inputs)}

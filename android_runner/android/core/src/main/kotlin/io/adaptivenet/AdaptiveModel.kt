@@ -95,8 +95,14 @@ public class AdaptiveModel private constructor(
     }
 
     /**
-     * Other budgets from now on; what is null is as before. The controller decides again, also after [activate]. The
-     * limit of what is loaded stays as it was when the model was opened. Throws [BudgetException].
+     * Other budgets from now on; what is null is as before. The controller decides again, also after [activate]: the
+     * swap follows, see [await]. The limit of what is loaded stays as it was when the model was opened. Throws
+     * [BudgetException] for budgets that are no positive numbers, and leaves them as they were.
+     *
+     * @param budget of an inference, from the caller's input to the caller's output
+     * @param percentile of all inferences that shall keep within [budget], 50 to 99
+     * @param memoryMb what a point may keep resident, in 10^6 bytes, where the profile knows
+     * @param energyMj what an inference may take, in millijoules, where the profile knows
      */
     @JvmOverloads
     public fun setBudget(
@@ -117,7 +123,10 @@ public class AdaptiveModel private constructor(
         }
     }
 
-    /** This one of [points] serves as soon as it is loaded, whatever the budget, until [setBudget]. See [await]. */
+    /**
+     * This one of [points] serves as soon as it is loaded, whatever the budget, until [setBudget]. See [await]. Throws
+     * [GraphException] where there is no such point.
+     */
     public fun activate(point: Int) {
         if (point !in points.indices) throw GraphException("there is no point $point: the model has ${points.size}")
         activate(profile.points[point].subnet)
@@ -131,7 +140,10 @@ public class AdaptiveModel private constructor(
         loader.want(subnet.toList())
     }
 
-    /** What sensors say now, at any rate. */
+    /**
+     * What sensors say now, to be told at any rate, such as every few seconds; the model's own thread decides. A model
+     * that `AndroidModels` has opened is told by itself.
+     */
     public fun observe(signals: Signals) {
         requireOpen()
         loader.sense(signals)
@@ -167,7 +179,7 @@ public class AdaptiveModel private constructor(
 
     /**
      * Releases everything, after the inference and the load that are on. Blocks until then. A second time it does
-     * nothing.
+     * nothing. Throws [IllegalStateException] where a [LoadWatch] calls it.
      */
     override fun close() {
         loader.requireOtherThread()
@@ -191,8 +203,11 @@ public class AdaptiveModel private constructor(
          * budget, or the next best where that cannot be loaded. When nothing fits the budget, the fastest serves, and
          * [status] says so.
          *
-         * Blocks: it reads files, checks digests and loads programs. Throws [PackException] and [ProfileException] for
-         * what cannot be read or does not belong together, [DeviceException] when no subnet can be loaded.
+         * Blocks: it reads files, checks digests and loads programs. The files in [folder] must not change while the
+         * model is open. Throws [PackException] and [ProfileException] for what cannot be read or does not belong
+         * together, as a profile of another engine or number of threads unless [Options.ofAnotherDevice],
+         * [BudgetException] for budgets of [options] that are no positive numbers, and [DeviceException] when the
+         * engine is not in the app or no subnet can be loaded.
          */
         @JvmStatic
         @JvmOverloads

@@ -66,7 +66,8 @@ public class Calibration internal constructor(
      * enough. [listener] is called on the thread that measures, after every subnet.
      *
      * Blocks. A thread that is interrupted meanwhile cancels it. Throws [PackException] and [ProfileException] for what
-     * cannot be read or does not belong together, [DeviceException] when the engine or all points fail, nothing can be
+     * cannot be read, is damaged or does not belong together; the next calibration goes on there when it is mended.
+     * Throws [DeviceException] when the engine or all points fail, nothing can be
      * written, or another job calibrates the same.
      */
     @JvmOverloads
@@ -135,7 +136,7 @@ public class Calibration internal constructor(
                     if (end != CalibrationEnd.DONE) return CalibrationResult(end, null)
                     val outcomes = all.associateWith { outcome(journal.timings, subnets.indexOf(it)) }
                     val made = try {
-                        target.calibrated(pack.graph.oracle, outcomes, journal.seconds)
+                        target.calibrated(pack.graph.oracle, outcomes, journal.seconds, journal.timings.uncertainty())
                     } catch (error: DeviceException) { // the next calibration tries all of it anew
                         journal.delete()
                         throw error

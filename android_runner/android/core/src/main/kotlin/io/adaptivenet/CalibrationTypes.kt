@@ -2,11 +2,11 @@ package io.adaptivenet
 
 import java.io.File
 
-/** How long and how hot a calibration may get. */
+/** How long and how hot a calibration may get. Throws IllegalArgumentException for values that it cannot have. */
 public class CalibrationBounds @JvmOverloads constructor(
-    /** Of one run, pauses counted; WorkManager ends work after ten minutes. */
+    /** Of one run, pauses counted, more than 0; WorkManager ends work after ten minutes. */
     public val maxSeconds: Double = 480.0,
-    /** Of these, at most so many, 6 to 60; fewer where medians are known within 2%. */
+    /** At most so many rounds, 6 to 60, each of which measures every subnet once; fewer where medians are known within 2%. */
     public val rounds: Int = 20,
     /** It pauses from this heat on, until it is 0.1 cooler: 0 is far from throttling, 1 where the device throttles. */
     public val pauseAtHeat: Double = 0.8,
@@ -20,7 +20,10 @@ public class CalibrationBounds @JvmOverloads constructor(
 
 /** What tells how hot the device is. */
 public fun interface Heat {
-    /** 0 far from throttling, 1 where it throttles, as Android's `getThermalHeadroom`; null: as before. */
+    /**
+     * 0 far from throttling, 1 where it throttles, as Android's `getThermalHeadroom`; null: as before. Called on the thread
+     * that measures; what it throws ends the calibration.
+     */
     public fun headroom(): Double?
 }
 

@@ -2,9 +2,12 @@ package io.adaptivenet
 
 import io.adaptivenet.engine.EngineProvider
 
-/** How to open a model. The defaults are right for most; from Java, [Builder] names what differs. */
+/**
+ * How to open a model. The defaults are right for most; from Java, [Builder] names what differs. Throws
+ * IllegalArgumentException for a number of threads that cannot be; what budgets cannot be, opening a model says.
+ */
 public class Options @JvmOverloads constructor(
-    /** What the [percentile] of all inferences may take. */
+    /** What the [percentile] of all inferences may take, from the caller's input to the caller's output. */
     public val budget: Budget = Budget.percent(100.0),
     /** 50 to 99. */
     public val percentile: Double = 50.0,
@@ -15,13 +18,13 @@ public class Options @JvmOverloads constructor(
     public val memoryMb: Double? = null,
     /** What an inference may take, in millijoules, where the profile knows. */
     public val energyMj: Double? = null,
-    /** Of an inference; null: as profiled. */
+    /** Of an inference, 1 to 256; null: as profiled. */
     public val threads: Int? = null,
     /** Null: the one of the profile's engine that is in the app. */
     public val engine: EngineProvider? = null,
     /** Takes also a profile of another engine or number of threads; its latencies say less then. */
     public val ofAnotherDevice: Boolean = false,
-    /** Sees every program before it serves for the first time. */
+    /** Sees every program before it serves for the first time, on the thread that loads. */
     public val loadWatch: LoadWatch? = null,
 ) {
     init {

@@ -16,7 +16,7 @@ private const val READABLE_BEHIND = 64
  * Memory for an input or output of a model, outside of the Java heap, so that engines use it without a copy: row-major,
  * batch first, and of four dimensions channels second, or last with [Layout.CHANNELS_LAST]. It belongs to whoever made
  * it and may be used again for any number of inferences, not from two threads at a time. It is released when nothing
- * refers to it any more.
+ * refers to it any more. Throws [ArithmeticException] for a type of 2 GB or more.
  */
 public class TensorBuffer @JvmOverloads constructor(
     /** The shape, channels second in either layout, and what it is made of. */
@@ -41,13 +41,16 @@ public class TensorBuffer @JvmOverloads constructor(
             return bytes.whole().asFloatBuffer()
         }
 
-    /** Fills the buffer. Throws [DataException] for another number of values than it holds, or another type. */
+    /**
+     * Fills the buffer with values in the order of its [layout]. Throws [DataException] for another number of values
+     * than it holds, and unless the type is float32.
+     */
     public fun write(values: FloatArray) {
         requireCount(values.size)
         floats.put(values)
     }
 
-    /** A copy of what it holds. Throws [DataException] unless the type is float32. */
+    /** A copy of what it holds, in the order of its [layout]. Throws [DataException] unless the type is float32. */
     public fun readFloats(): FloatArray = FloatArray(type.elements).also { floats.get(it) }
 
     /**

@@ -31,7 +31,8 @@ class TensorBufferTest {
         for (dtype in DType.entries) {
             val type = TensorType(listOf(2, 3, 4, 5), dtype)
             val last = TensorBuffer(type, Layout.CHANNELS_LAST)
-            repeat(2) { round -> // the second time into the memory of the first
+            // The second time into the memory of the first.
+            repeat(2) { round ->
                 for (at in 0 until type.bytes) last.bytes.put(at, (at * 7 + round).toByte())
                 val second = last.contiguous()
                 assertSame(second, last.contiguous())

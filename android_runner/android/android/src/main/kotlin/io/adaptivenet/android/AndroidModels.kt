@@ -20,32 +20,31 @@ public object AndroidModels {
      *
      * The profile is that which a [BundleCalibration] has made on this device; before, that of its own system on a chip, else
      * of one of the same series, else the bundle's default. What the device takes longer than that says is learned while it
-     * serves. The model is told of heat, memory and energy
-     * until it is closed. A program that has ended the app when it was tried is not tried again, unless [options] has a
-     * watch of its own.
+     * serves. The model is told of heat, memory and energy until it is closed. A program that has ended the app when it was
+     * tried is not tried again, unless [options] has a watch of its own.
      *
      * Blocks: call it from a thread that may. Throws [io.adaptivenet.PackException] for a bundle that is missing or damaged,
      * [io.adaptivenet.DeviceException] where there is no room for it, and what `AdaptiveModel.create` throws.
      */
     @JvmStatic
     @JvmOverloads
-    public fun create(context: Context, name: String, options: Options = Options()): AdaptiveModel {
-        return open(context, unpacked(context, name), options)
-    }
+    public fun create(context: Context, name: String, options: Options = Options()): AdaptiveModel =
+        open(context, unpacked(context, name), options)
 
     internal fun unpacked(context: Context, name: String): Unpacked =
         Unpacker(File(homeOf(context), "bundles")).unpack(AssetFiles(context.assets, name))
 
     /**
      * The same for a bundle that lies in a folder, and is used there: the path of an asset pack of Google Play
-     * (`AssetPackLocation.assetsPath`) and the bundle's name in it, or files that the app has fetched.
+     * (`AssetPackLocation.assetsPath`) and the bundle's name in it, or files that the app has fetched. They must not change
+     * while the model is open. Blocks as well.
      */
     @JvmStatic
     @JvmOverloads
     public fun create(context: Context, folder: File, options: Options = Options()): AdaptiveModel =
         open(context, Unpacker.inPlace(folder), options)
 
-    /** The profile of a bundle in a folder that this device begins with. Throws as [create] does. */
+    /** The profile of a bundle in a folder that this device begins with. May block. Throws [io.adaptivenet.PackException]. */
     @JvmStatic
     public fun profileOf(folder: File): BundledProfile = Unpacker.inPlace(folder).index.profileFor(socOfThisDevice())
 
@@ -68,7 +67,8 @@ public object AndroidModels {
     internal fun profileIn(bundle: Unpacked) = File(bundle.folder, bundle.index.profileFor(socOfThisDevice()).file)
 
     /** Where what is measured on this device lies: beside the bundles, some of which lie where nothing can be written. */
-    internal fun calibratedIn(context: Context, bundle: Unpacked) = File(homeOf(context), "calibrated/${bundle.index.name}")
+    internal fun calibratedIn(context: Context, bundle: Unpacked) =
+        File(homeOf(context), "calibrated/${bundle.index.name}")
 
     /** The same options with the app's memory of crashes, unless they have a watch. */
     internal fun watched(context: Context, bundle: Unpacked, options: Options) = Options(

@@ -57,12 +57,16 @@ public class BundleCalibration internal constructor(
     private var isCancelled = false
 
     /**
-     * See [Calibration.run]; throws what that throws, and for a bundle that cannot be opened what `AdaptiveModel.create` does.
+     * See [Calibration.run]: blocks for minutes. Throws what that throws, and for a bundle that cannot be opened what
+     * [AndroidModels.create] does.
      */
     @JvmOverloads
     public fun run(listener: CalibrationListener? = null): CalibrationResult = calibration().run(listener)
 
-    /** See [Calibration.search]; throws what that throws, and for a bundle that cannot be opened as [run] does. */
+    /**
+     * See [Calibration.search]: blocks for minutes. Throws what that throws, and for a bundle that cannot be opened as [run]
+     * does.
+     */
     @JvmOverloads
     public fun search(
         pictures: Pictures,
@@ -90,7 +94,7 @@ public class BundleCalibration internal constructor(
         return made
     }
 
-    /** See [Calibration.cancel]. */
+    /** See [Calibration.cancel]: from any thread, also before [run]. Returns at once. */
     public fun cancel() {
         synchronized(lock) {
             isCancelled = true

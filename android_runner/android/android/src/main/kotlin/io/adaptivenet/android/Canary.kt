@@ -37,7 +37,10 @@ public class Canary @JvmOverloads constructor(
             if (!this.about.exists() || this.about.readText() != about) forget(about)
             settle(endedWell)
         } catch (error: IOException) {
-            throw DeviceException("what ended the process before cannot be remembered in $folder: ${error.message}", error)
+            throw DeviceException(
+                "what ended the process before cannot be remembered in $folder: ${error.message}",
+                error,
+            )
         }
     }
 

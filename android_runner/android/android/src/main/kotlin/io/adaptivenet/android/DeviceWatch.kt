@@ -13,7 +13,7 @@ import java.util.concurrent.atomic.AtomicBoolean
  * called, on a thread of its own. It ends when it is closed, or when [tell] says that nobody listens any more: it returns
  * false. [whenEnded] is called then, once.
  */
-public class DeviceWatch internal constructor(
+internal class DeviceWatch(
     private val sources: List<SignalSource>,
     periodMs: Long,
     private val whenEnded: () -> Unit,
@@ -32,7 +32,7 @@ public class DeviceWatch internal constructor(
     }
 
     /** Looks at once, for news that should not wait. Returns at once. */
-    public fun look() {
+    fun look() {
         if (!isEnded.get()) {
             try {
                 thread.execute(::readAndTell)
@@ -61,14 +61,14 @@ public class DeviceWatch internal constructor(
         whenEnded()
     }
 
-    internal companion object {
+    companion object {
         /** As often as the controller wants to hear of a sensor, and the battery hardly notices. */
         const val PERIOD_MS = 5_000L
 
         /** Tells a model until that is closed or nothing refers to it any more. */
         fun telling(model: AdaptiveModel): (Signals) -> Boolean {
             val weak = WeakReference(model)
-            return { signals -> weak.get()?.let { it.observe(signals); true } ?: false }
+            return { signals -> weak.get()?.observe(signals) != null }
         }
     }
 }

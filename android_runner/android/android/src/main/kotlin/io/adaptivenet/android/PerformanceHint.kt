@@ -34,7 +34,10 @@ public class PerformanceHint internal constructor(private val session: HintSessi
     /** Whether Android listens. */
     public val isHeard: Boolean get() = session != null && !isClosed
 
-    /** What an inference may take from now on, in milliseconds: after `setBudget`. */
+    /**
+     * What an inference may take from now on, in milliseconds: after `setBudget`. Throws IllegalArgumentException unless [ms]
+     * is a positive number.
+     */
     public fun setTarget(ms: Double) {
         if (isHeard) session?.target(inNs(ms))
     }
@@ -57,7 +60,11 @@ public class PerformanceHint internal constructor(private val session: HintSessi
     public companion object {
         private const val NS_A_MS = 1e6
 
-        /** For the calling thread, whose inferences may take [targetMs] milliseconds. */
+        /**
+         * For the calling thread, whose inferences may take [targetMs] milliseconds. Close it on that thread when that
+         * infers no more. Throws IllegalArgumentException unless [targetMs] is a
+         * positive number.
+         */
         @JvmStatic
         public fun open(context: Context, targetMs: Double): PerformanceHint {
             val target = inNs(targetMs)

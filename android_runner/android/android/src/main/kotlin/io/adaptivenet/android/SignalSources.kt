@@ -6,9 +6,9 @@ import kotlin.math.max
 import kotlin.math.min
 
 /** One part of a device that has something to say to a model. */
-public fun interface SignalSource {
+internal fun interface SignalSource {
     /** What it says now, or null where it says nothing. May block, and is asked by one thread at a time. */
-    public fun read(): Signals?
+    fun read(): Signals?
 }
 
 /** What Android says of heat; null where it says nothing. */

@@ -53,13 +53,14 @@ internal class Unpacker(private val home: File, private val room: (File) -> Long
     }
 
     private fun write(index: BundleIndex, bytes: ByteArray, files: BundleFiles, family: File, folder: File) {
-        family.listFiles { file -> file.name.endsWith(PART) }?.forEach { it.deleteRecursively() } // of a process that ended
+        // What a process left behind that ended while it unpacked.
+        family.listFiles { file -> file.name.endsWith(PART) }?.forEach { it.deleteRecursively() }
         val needed = index.bytes + bytes.size
         val free = room(family)
         if (free < needed + KEPT_FREE) {
+            val lacks = "${mb(needed + KEPT_FREE)} to be unpacked and $family has ${mb(free)} free"
             throw DeviceException(
-                "bundle '${index.name}' needs ${mb(needed + KEPT_FREE)} to be unpacked and $family has ${mb(free)} free: " +
-                    "make room, or ship it as an asset pack, which is used in place",
+                "bundle '${index.name}' needs $lacks: make room, or ship it as an asset pack, which is used in place",
             )
         }
         val part = File(family, ".${index.digest}$PART")
@@ -82,7 +83,10 @@ internal class Unpacker(private val home: File, private val room: (File) -> Long
         val from = try {
             files.open(file.path)
         } catch (error: IOException) {
-            throw PackException("bundle '${index.name}': ${file.path} is missing (${error.message}): bundle it again", error)
+            throw PackException(
+                "bundle '${index.name}': ${file.path} is missing (${error.message}): bundle it again",
+                error,
+            )
         }
         from.use {
             save(target) { to ->

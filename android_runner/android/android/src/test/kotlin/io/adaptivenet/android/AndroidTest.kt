@@ -82,7 +82,10 @@ class AndroidTest {
         model.close()
         watch.look()
         val isOver = CountDownLatch(1)
-        Thread { while (context.registered.isNotEmpty()) Thread.sleep(5); isOver.countDown() }.apply { isDaemon = true }.start()
+        Thread {
+            while (context.registered.isNotEmpty()) Thread.sleep(5)
+            isOver.countDown()
+        }.apply { isDaemon = true }.start()
         assertTrue(isOver.await(60, SECONDS))
     }
 
@@ -101,9 +104,11 @@ class AndroidTest {
         denying(Bare(home, "two.apk")) // an update, with perhaps another engine
     }
 
-    private fun denying(context: Context) = AndroidModels.create(context, ASSETS, Options(budget = 100000.percent)).use { model ->
-        model.activate(model.points.size - 1)
-        model.await()
+    private fun denying(context: Context) {
+        AndroidModels.create(context, ASSETS, Options(budget = 100000.percent)).use { model ->
+            model.activate(model.points.size - 1)
+            model.await()
+        }
     }
 
     @Test

@@ -56,7 +56,10 @@ class CanaryTest {
         crash()
         assertEquals(emptyList<List<String>>(), Canary(folder, Crash.ABOUT, endedWell = { true }).denied)
         var isAsked = false
-        Canary(folder, Crash.ABOUT) { isAsked = true; true }
+        Canary(folder, Crash.ABOUT) {
+            isAsked = true
+            true
+        }
         assertFalse(isAsked, "where no note is left there is nothing to ask")
     }
 

@@ -98,7 +98,10 @@ class SignalsTest {
             SignalSource { null },
             SignalSource { Signals(battery = 50.0, headroom = 0.9) },
         )
-        val watch = DeviceWatch(sources, 3_600_000, ended::countDown) { told.put(it); listens.decrementAndGet() > 0 }
+        val watch = DeviceWatch(sources, 3_600_000, ended::countDown) {
+            told.put(it)
+            listens.decrementAndGet() > 0
+        }
         assertEquals(Signals(headroom = 0.5, battery = 50.0), told.poll(60, SECONDS))
         watch.look()
         assertEquals(0.5, told.poll(60, SECONDS)?.headroom)
@@ -120,11 +123,17 @@ class SignalsTest {
     fun `a hint reports what inferences take, and nothing once it is closed`() {
         val said = ArrayList<String>()
         val hint = PerformanceHint(object : HintSession {
-            override fun target(ns: Long) { said += "target $ns" }
+            override fun target(ns: Long) {
+                said += "target $ns"
+            }
 
-            override fun report(ns: Long) { said += "report $ns" }
+            override fun report(ns: Long) {
+                said += "report $ns"
+            }
 
-            override fun close() { said += "close" }
+            override fun close() {
+                said += "close"
+            }
         })
         hint.ran(12.5)
         hint.setTarget(10.0)

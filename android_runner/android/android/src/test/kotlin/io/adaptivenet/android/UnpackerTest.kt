@@ -36,7 +36,8 @@ class UnpackerTest {
     fun `an update takes the place of what was there, and unfinished work of a process that ended is removed`() {
         val old = Unpacker(home).unpack(unchanged()).folder
         File(home, "tiny/.${"0".repeat(64)}.part/blobs").mkdirs()
-        val updated = Changed { path, content -> if (path == BundleIndex.FILE) content + '\n'.code.toByte() else content }
+        val end = '\n'.code.toByte()
+        val updated = Changed { path, content -> if (path == BundleIndex.FILE) content + end else content }
         val new = Unpacker(home).unpack(updated)
         assertEquals(listOf(new.index.digest), family())
         assertFalse(old.exists())
@@ -48,10 +49,13 @@ class UnpackerTest {
         val cases = mapOf<String, (String, ByteArray) -> ByteArray?>(
             "is missing" to { path, content -> content.takeUnless { blob(path) } },
             "is damaged" to { path, content -> if (blob(path)) ByteArray(content.size) else content },
-            "is damaged: it is not what bundle.json says" to { path, content -> if (blob(path)) content + 0 else content },
+            "is damaged: it is not what bundle.json says" to
+                { path, content -> if (blob(path)) content + 0 else content },
             "is damaged: it is" to { path, content -> if (blob(path)) content.copyOf(content.size - 1) else content },
-            "there is no bundle: bundle.json cannot be read" to { path, content -> content.takeUnless { path == "bundle.json" } },
-            "is not the index of a bundle" to { path, content -> if (path == "bundle.json") "{}".toByteArray() else content },
+            "there is no bundle: bundle.json cannot be read" to
+                { path, content -> content.takeUnless { path == "bundle.json" } },
+            "is not the index of a bundle" to
+                { path, content -> if (path == "bundle.json") "{}".toByteArray() else content },
         )
         for ((message, change) in cases) {
             val error = assertThrows(PackException::class.java) { Unpacker(home).unpack(Changed(change)) }
@@ -60,7 +64,11 @@ class UnpackerTest {
         }
         val before = Unpacker(home).unpack(unchanged()).folder
         val damagedUpdate = Changed { path, content ->
-            if (path == BundleIndex.FILE) content + 10 else if (blob(path)) null else content
+            when {
+                path == BundleIndex.FILE -> content + 10
+                blob(path) -> null
+                else -> content
+            }
         }
         assertThrows(PackException::class.java) { Unpacker(home).unpack(damagedUpdate) }
         assertEquals(listOf(before.name), family())

@@ -87,7 +87,9 @@ public class BundleIndex private constructor(
             }
             if (fields["version"] != Json.Whole(VERSION)) {
                 val version = shown(fields["version"] ?: Json.Null)
-                throw PackException("$FILE is of version $version, but this library reads $VERSION; bundle the pack again")
+                throw PackException(
+                    "$FILE is of version $version, but this library reads $VERSION; bundle the pack again",
+                )
             }
             val name = fields.line("name")
             require(NAME.matches(name), "${quote(name)} is no name of a bundle")

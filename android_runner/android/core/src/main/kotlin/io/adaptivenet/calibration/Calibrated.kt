@@ -9,11 +9,14 @@ import io.adaptivenet.json.text
 import io.adaptivenet.profile.ProfilePoint
 import io.adaptivenet.profile.pointOf
 import io.adaptivenet.profile.rising
+import kotlin.math.roundToInt
 
 /** What is only true of the device that the first profile was made on, and nobody needs to serve. */
 private val OF_THE_OTHER_DEVICE = setOf(
     "conditions", "slowdowns", "front_notes", "samples", "drift", "chosen", "budgets", "seconds", "oracle_latency_ms",
 )
+
+private const val WELL_KNOWN = 0.1 // as a share: half of a 95% interval
 
 /** What came of measuring a subnet: its latency, or why there is none. */
 internal sealed interface Outcome {
@@ -46,7 +49,7 @@ private fun Json.Fields.points(name: String): List<ProfilePoint> =
  *
  * Of its front and its whole networks those are on the new front that are better than all faster ones; the [oracle],
  * where it was on the front, stays in any case. [outcomes] has all of [subnetsOf]. [device] replaces the profile's, and
- * [about] says what was calibrated. Throws [DeviceException] where nothing was measured.
+ * [about] says what was calibrated, [uncertainty] is that of the timings. Throws [DeviceException] where nothing was measured.
  */
 internal fun calibrated(
     profile: Json.Fields,
@@ -55,6 +58,7 @@ internal fun calibrated(
     device: Json.Fields,
     about: Map<String, Json>,
     seconds: Double,
+    uncertainty: Double,
 ): Json.Fields {
     val (before, others) = profile.points("front") to profile.points("whole")
     val slower = slower(before + others, outcomes)
@@ -73,7 +77,8 @@ internal fun calibrated(
     fields["budgets"] = Json.Items(emptyList())
     fields["seconds"] = fieldsOf(mapOf("calibrate" to Json.Decimal(seconds)))
     fields["warnings"] = Json.Items(
-        (profile["warnings"] as? Json.Items)?.values.orEmpty() + warnings(profile, outcomes, all.size - chosen.size),
+        (profile["warnings"] as? Json.Items)?.values.orEmpty() +
+            warnings(profile, outcomes, all.size - chosen.size, uncertainty),
     )
     fields["calibration"] = fieldsOf(
         about + mapOf(
@@ -115,7 +120,20 @@ private fun slower(points: List<ProfilePoint>, outcomes: Map<List<String>, Outco
     return median(ratios)
 }
 
-private fun warnings(profile: Json.Fields, outcomes: Map<List<String>, Outcome>, beaten: Int): List<Json> {
+/** What is to be said of latencies that are known within such a share at worst; null: nothing. */
+internal fun doubt(uncertainty: Double): String? = when {
+    uncertainty <= WELL_KNOWN -> null
+    uncertainty.isFinite() -> "what some subnets take is only known within ${(uncertainty * 100).roundToInt()}%: " +
+        "the device did something else meanwhile"
+    else -> "what some subnets take was seen in few rounds: time was up, or the device did something else meanwhile"
+}
+
+private fun warnings(
+    profile: Json.Fields,
+    outcomes: Map<List<String>, Outcome>,
+    beaten: Int,
+    uncertainty: Double,
+): List<Json> {
     val other = (profile["device"] as? Json.Fields)?.get("name").text ?: "another device"
     val said = ArrayList<String>()
     said += "latencies were measured by an app on this device; " +
@@ -127,6 +145,7 @@ private fun warnings(profile: Json.Fields, outcomes: Map<List<String>, Outcome>,
     val unknown = outcomes.count { it.value == Outcome.Unknown }
     if (unknown > 0) said += "$unknown subnets were not measured on this device: their latencies are predicted"
     if (beaten > 0) said += "$beaten points are left out: on this device a faster one is as good"
+    doubt(uncertainty)?.let { said += it }
     return said.map { Json.Text(it) }
 }
 

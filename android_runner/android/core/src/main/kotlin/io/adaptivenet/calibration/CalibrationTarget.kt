@@ -99,8 +99,12 @@ internal class CalibrationTarget(source: File, home: File, options: Options, pri
     private fun ofDevice(fields: Json.Fields) = fieldsOf(fields.values - CORES)
 
     /** The profile of this device, of what was measured. Throws [DeviceException] where nothing was. */
-    fun calibrated(oracle: List<String>, outcomes: Map<List<String>, Outcome>, seconds: Double): Json.Fields =
-        calibrated(document, oracle, outcomes, deviceFields, about, seconds)
+    fun calibrated(
+        oracle: List<String>,
+        outcomes: Map<List<String>, Outcome>,
+        seconds: Double,
+        uncertainty: Double,
+    ): Json.Fields = calibrated(document, oracle, outcomes, deviceFields, about, seconds, uncertainty)
 
     /** The document of the profile of this device, which is there. Throws [ProfileException]. May block. */
     fun calibrated(): Json.Fields = profileDocument(readProfileBytes(profile))

@@ -6,6 +6,7 @@ import io.adaptivenet.CalibrationEnd
 import io.adaptivenet.CalibrationListener
 import io.adaptivenet.CalibrationProgress
 import io.adaptivenet.Heat
+import io.adaptivenet.PackException
 import java.util.concurrent.CountDownLatch
 import java.util.concurrent.TimeUnit
 
@@ -73,11 +74,16 @@ internal class Course(
     }
 }
 
-/** Why it failed; null: [work] was done. Whatever goes wrong with one subnet, the others go on. */
+/**
+ * Why it failed; null: [work] was done. Whatever goes wrong with one subnet, the others go on. Throws [PackException]: a
+ * file that is damaged says nothing of the device, and may be whole the next time.
+ */
 internal fun failureOf(work: () -> Unit): String? {
     try {
         work()
         return null
+    } catch (error: PackException) {
+        throw error
     } catch (error: AdaptiveNetException) {
         return error.message.orEmpty()
     } catch (_: OutOfMemoryError) {

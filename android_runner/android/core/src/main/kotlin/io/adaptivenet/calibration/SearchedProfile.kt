@@ -16,8 +16,8 @@ private const val Z95 = 1.959963984540054 // the 97.5% quantile of the normal di
 
 /**
  * The profile of this device with a front of its own: [profile], which was calibrated, with the finalists of a search
- * as they were measured. Memory, energy and qualities by other metrics stay those of the
- * points that were there before.
+ * as they were measured, which is as uncertain as [uncertainty] says. Memory, energy and qualities by other metrics stay
+ * those of the points that were there before.
  */
 internal fun searchedProfile(
     profile: Json.Fields,
@@ -26,6 +26,7 @@ internal fun searchedProfile(
     found: Found,
     measured: Map<List<String>, Measured>,
     seconds: Map<String, Double>,
+    uncertainty: Double,
 ): Json.Fields {
     val before = (profile.items("front") + profile.items("whole")).map { pointOf(it) }.associateBy { it.point.subnet }
     val off = measured.maxOf { (subnet, latency) -> abs(latency.medianMs / space.costOf(subnet) - 1) }
@@ -47,7 +48,7 @@ internal fun searchedProfile(
         ),
     )
     fields["verify"] = fieldsOf(mapOf("images" to Json.Whole(found.verified.toLong()), "trained_on" to Json.Null))
-    fields["warnings"] = warnings(profile, found)
+    fields["warnings"] = warnings(profile, found, uncertainty)
     val took = (profile["seconds"] as? Json.Fields)?.values.orEmpty()
     fields["seconds"] = fieldsOf(took + seconds.mapValues { Json.Decimal(it.value) })
     val calibration = (profile["calibration"] as? Json.Fields)?.values.orEmpty()
@@ -112,7 +113,7 @@ private fun quality(metric: String, share: Double, pictures: Int): Json {
     )
 }
 
-private fun warnings(profile: Json.Fields, found: Found): Json {
+private fun warnings(profile: Json.Fields, found: Found, uncertainty: Double): Json {
     val of = ((profile["calibration"] as? Json.Fields)?.get("of") as? Json.Fields)?.get("name").text ?: "another device"
     val said = ArrayList<String>()
     said += "latencies were measured by an app on this device; memory and energy are those of ${quote(of)}"
@@ -121,5 +122,6 @@ private fun warnings(profile: Json.Fields, found: Found): Json {
     for ((subnet, failure) in found.failures) {
         said += "${quote(subnet.joinToString(" "))} is left out, it failed on this device: $failure"
     }
+    doubt(uncertainty)?.let { said += it }
     return Json.Items(said.map { Json.Text(it) })
 }

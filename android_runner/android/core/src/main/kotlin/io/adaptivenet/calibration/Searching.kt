@@ -103,21 +103,30 @@ internal class Searching(
             val known = subnets.indices.mapNotNull { at -> measured[at]?.let { subnets[at] to it } }.toMap()
             if (known.isEmpty()) throw DeviceException("nothing that was found could be measured on this device")
             val took = mapOf("search" to seconds, "time finalists" to journal.seconds)
-            return searchedProfile(profile, graph.oracle, space, found, known, took)
+            val uncertainty = journal.timings.uncertainty()
+            return searchedProfile(profile, graph.oracle, space, found, known, took, uncertainty)
         }
     }
 
     private fun find(space: SearchSpace, pictures: Pictures, evaluations: Int): Found? {
         val metric = agreementOf(assembler.pack)
         if (pictures.size < FEWEST) {
-            throw DataException("${pictures.size} pictures are too few to search and to verify on; give $FEWEST or more")
+            throw DataException(
+                "${pictures.size} pictures are too few to search and to verify on; give $FEWEST or more",
+            )
         }
         val searched = pictures.size - pictures.size / VERIFIED
         val share = { min(1.0, (search?.done ?: 0).toDouble() / evaluations) }
         Evaluating(assembler, loading, metric, pictures, course, share).use { evaluating ->
             val digest = evaluating.begin(target.evaluations) { target.header(listOf(listOf(metric, it))) }
             val search = Search(
-                graph, space.cost, space.targets, space.first, searched, evaluations, evaluate = evaluating::scores,
+                graph,
+                space.cost,
+                space.targets,
+                space.first,
+                searched,
+                evaluations,
+                evaluate = evaluating::scores,
             ).also { search = it }
             if (digest == null || !search.run()) return ended(evaluating)
             val agreement = LinkedHashMap<List<String>, Double>()
@@ -127,7 +136,13 @@ internal class Searching(
                 if (subnet !in evaluating.failures) agreement[subnet] = others.average()
             }
             return Found(
-                metric, searched, pictures.size - searched, digest, search.done, search.results.size, agreement,
+                metric,
+                searched,
+                pictures.size - searched,
+                digest,
+                search.done,
+                search.results.size,
+                agreement,
                 evaluating.failures,
             )
         }

@@ -9,7 +9,8 @@ public enum class DType(public val label: String, public val bytes: Int) {
     INT32("int32", 4),
     INT8("int8", 1),
     UINT8("uint8", 1),
-    BOOL("bool", 1);
+    BOOL("bool", 1),
+    ;
 
     internal companion object {
         fun labelled(label: String): DType = entries.first { it.label == label }
@@ -34,8 +35,10 @@ public class TensorType(shape: List<Long>, public val dtype: DType) {
             return count
         }
 
-    /** The number of elements, and of bytes. Throws [ArithmeticException] where no buffer could hold so many. */
+    /** The number of elements. Throws [ArithmeticException] where no buffer could hold so many. */
     public val elements: Int get() = Math.toIntExact(elementsOrNull ?: throw ArithmeticException("$this is too large"))
+
+    /** The number of bytes. Throws [ArithmeticException] where no buffer could hold so many. */
     public val bytes: Int get() = Math.multiplyExact(elements, dtype.bytes)
 
     override fun equals(other: Any?): Boolean = other is TensorType && shape == other.shape && dtype == other.dtype

@@ -26,10 +26,14 @@ internal class Metric(
     val artifacts: Map<String, Artifact>,
 )
 
-/** How a picture becomes the input: `(pixel * scale - mean) / std`, after resizing and a crop in the middle. */
+/**
+ * How a picture becomes the input: `(pixel * scale - mean) / std` of pixels from 0 to 255, channel by channel in the order
+ * red, green, blue, after resizing and a crop in the middle.
+ */
 public class Preprocessing internal constructor(
     /** Of the crop, in pixels. */
     public val height: Int,
+    /** Of the crop, in pixels. */
     public val width: Int,
     /** To how many pixels the short side is resized before the crop; null: not. */
     public val resizeShort: Int?,
@@ -37,7 +41,9 @@ public class Preprocessing internal constructor(
     public val interpolation: String,
     /** Of red, green, blue. */
     public val mean: List<Double>,
+    /** Of red, green, blue. */
     public val std: List<Double>,
+    /** What a pixel is multiplied by first: 1/255 where [mean] and [std] are of values from 0 to 1. */
     public val scale: Double,
 )
 
@@ -55,6 +61,7 @@ public class Pack internal constructor(
     public val bundledFrom: String?,
     /** The names of the classes in the order of the scores, or null. */
     public val classes: List<String>?,
+    /** How a picture becomes the input; null where the input is no picture, or the pack does not say. */
     public val preprocessing: Preprocessing?,
     /**
      * The network's inputs where it has several, or one that is no float32 tensor; empty: it reads one tensor, which

@@ -81,7 +81,9 @@ class BundleIndexTest {
             index(files = listOf(file("manifest.json", "1.0"))) to "'manifest.json' has 1.0 bytes",
         )
         for ((text, message) in cases) assertTrue(message in refusal(text), "$message: ${refusal(text)}")
-        for (path in listOf("../x", "/x", "blobs/../x", "blobs/", "blobs/.x", "blobs/a/b", "x", "bundle.json", "blobs/a\\u0000")) {
+        val paths =
+            listOf("../x", "/x", "blobs/../x", "blobs/", "blobs/.x", "blobs/a/b", "x", "bundle.json", "blobs/a\\u0000")
+        for (path in paths) {
             assertTrue("is no path of a bundle's file" in refusal(index(files = listOf(file(path)))), path)
         }
         assertTrue("no digest" in refusal(index().replace(digest, "x")))

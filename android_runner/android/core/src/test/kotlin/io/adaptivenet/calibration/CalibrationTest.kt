@@ -8,12 +8,13 @@ import io.adaptivenet.CalibrationListener
 import io.adaptivenet.DeviceException
 import io.adaptivenet.Heat
 import io.adaptivenet.Options
+import io.adaptivenet.PackException
 import io.adaptivenet.ProfileException
 import io.adaptivenet.ThisDevice
 import io.adaptivenet.get
+import io.adaptivenet.items
 import io.adaptivenet.json.Json
 import io.adaptivenet.json.parseJson
-import io.adaptivenet.items
 import io.adaptivenet.profile.readProfile
 import io.adaptivenet.string
 import org.junit.jupiter.api.Assertions.assertEquals
@@ -51,6 +52,7 @@ class CalibrationTest {
         heat: Heat = Heat { null },
         device: ThisDevice = this.device,
         profile: File = this.profile,
+        pack: File = this.pack,
     ) = Calibration(pack, profile, home, device, options, bounds, heat, ThreadFactory { Thread(it) }, clock)
 
     private fun written(): Json = parseJson(File(home, "onnxruntime-1.0-1.json").readBytes())
@@ -214,6 +216,35 @@ class CalibrationTest {
         assertTrue(points.none { "b0-m2" in it.subnet })
         val said = "'b0-m2 b2' is left out, it failed on this device: b0-m2 does not load"
         assertTrue(said in warnings(written()), "${warnings(written())}")
+    }
+
+    @Test
+    fun aPackThatIsDamagedEndsItUntilItIsWhole() {
+        val damaged = File(folder, "pack").also { pack.copyRecursively(it) }
+        val blob = File(damaged, blobs().getValue("b1"))
+        val bytes = blob.readBytes()
+        blob.writeBytes(bytes.clone().also { it[100] = (it[100] + 1).toByte() })
+        val error = assertThrows<PackException> { calibration(pack = damaged).run() }
+        assertTrue("is damaged: its content has SHA-256" in error.message.orEmpty(), error.message)
+        assertEquals(listOf(journal.name), home.list().orEmpty().toList())
+        val before = visits()
+        blob.writeBytes(bytes)
+        engine.runs = 0
+        assertTrue(calibration(pack = damaged).run().isDone)
+        assertEquals((5 * 6 - before) * VISIT, engine.runs)
+        assertEquals(emptyList<Json>(), written()["calibration"]["failed"].items)
+    }
+
+    @Test
+    fun latenciesThatAreHardlyKnownAreSaidToBe() {
+        val doubts = { warnings(written()).filter { "what some subnets take" in it } }
+        assertTrue(calibration().run().isDone)
+        assertEquals(emptyList<String>(), doubts())
+        assertTrue("is only known within 23%" in doubt(0.234).orEmpty(), doubt(0.234))
+        home.deleteRecursively()
+        engine.onRun = { clock.pass(1_000.0) }
+        assertTrue(calibration(bounds = CalibrationBounds(maxSeconds = 150.0)).run().isDone)
+        assertTrue("was seen in few rounds" in doubts().single(), "${doubts()}")
     }
 
     @Test

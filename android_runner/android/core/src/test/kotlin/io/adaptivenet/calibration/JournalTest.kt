@@ -63,7 +63,11 @@ class JournalTest {
         begin()
         val lines = file.readLines()
         val bad = listOf(
-            "[]", "{}", lines[0], "{\"subnet\":2,\"round\":0,\"seconds\":0.0,\"ms\":[1.0]}", "\u0000",
+            "[]",
+            "{}",
+            lines[0],
+            "{\"subnet\":2,\"round\":0,\"seconds\":0.0,\"ms\":[1.0]}",
+            "\u0000",
             "{\"subnet\":0,\"round\":0,\"seconds\":0.0,\"ms\":[0.0]}",
             "{\"subnet\":0,\"round\":0,\"seconds\":0.0,\"ms\":[]}",
         )

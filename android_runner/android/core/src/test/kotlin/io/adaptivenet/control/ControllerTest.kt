@@ -47,8 +47,10 @@ class ControllerTest {
         each.numberOrNull("battery"),
         if ("charging" in each) (each["charging"] as Json.Flag).value else null,
         each.numberOrNull("waited"),
-        if ("states" in each) each["states"].items.map { Sensor.valueOf(checkNotNull(it.text).uppercase()) }.toSet() else emptySet(),
+        if ("states" in each) each["states"].items.map { sensorOf(it) }.toSet() else emptySet(),
     )
+
+    private fun sensorOf(name: Json) = Sensor.valueOf(checkNotNull(name.text).uppercase())
 
     private fun give(controller: Controller, record: Json): Boolean {
         if (record is Json.Items) {

@@ -4,10 +4,10 @@ import io.adaptivenet.graph.Block
 import io.adaptivenet.graph.BlockGraph
 import io.adaptivenet.graph.DType
 import io.adaptivenet.graph.TensorType
-import java.util.Random
 import org.junit.jupiter.api.Assertions.assertEquals
 import org.junit.jupiter.api.Assertions.assertNull
 import org.junit.jupiter.api.Test
+import java.util.Random
 
 /** The best path within a budget, against all paths. */
 class BestPathsTest {

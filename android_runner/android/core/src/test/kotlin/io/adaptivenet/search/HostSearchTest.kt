@@ -83,7 +83,12 @@ class HostSearchTest {
         val case = cases.first()
         var left = 10
         val search = Search(
-            case.graph, case.cost, case.targets, emptyList(), case.pictures, case.evaluations,
+            case.graph,
+            case.cost,
+            case.targets,
+            emptyList(),
+            case.pictures,
+            case.evaluations,
         ) { subnet, range -> if (left-- > 0) case.see(subnet, range) else null }
         assertFalse(search.run())
         assertEquals(10, search.results.size)
@@ -91,7 +96,14 @@ class HostSearchTest {
 
     private fun compare(case: Case): Double {
         val search = Search(
-            case.graph, case.cost, case.targets, emptyList(), case.pictures, case.evaluations, 0, case::see,
+            case.graph,
+            case.cost,
+            case.targets,
+            emptyList(),
+            case.pictures,
+            case.evaluations,
+            0,
+            case::see,
         )
         assertTrue(search.run())
         assertTrue(search.done <= case.evaluations)

@@ -5,6 +5,7 @@ import io.adaptivenet.Calibration
 import io.adaptivenet.CalibrationBounds
 import io.adaptivenet.CalibrationEnd
 import io.adaptivenet.DeviceException
+import io.adaptivenet.LoadWatch
 import io.adaptivenet.Options
 import io.adaptivenet.ThisDevice
 import io.adaptivenet.percent
@@ -77,13 +78,14 @@ class CalibrationTest {
     }
 
     @Test
-    fun aBlockThatIsDamagedIsLeftOut() {
+    fun aBlockThatDoesNotRunIsLeftOut() {
         val tiny = Packed("tiny", "onnxruntime", "onnx")
-        val pack = tiny.copyTo(File(home, "pack"))
-        tiny.blobOf("b0-p50", pack).appendBytes(byteArrayOf(0))
-        val bounds = CalibrationBounds(rounds = 6)
-        val made = Calibration(pack, tiny.profile, File(home, "made"), device, bounds = bounds).run()
-        AdaptiveModel.create(pack, checkNotNull(made.profile), Options(1_000_000.percent)).use { model ->
+        val watch = LoadWatch { blocks, work ->
+            if ("b0-p50" in blocks) throw DeviceException("it has ended the process before")
+            work.run()
+        }
+        val made = calibration(tiny, Options(loadWatch = watch)).run()
+        AdaptiveModel.create(tiny.folder, checkNotNull(made.profile), Options(1_000_000.percent)).use { model ->
             assertTrue("b0-p50" !in model.status.subnet)
             model.points.indices.forEach {
                 model.activate(it)

@@ -12,7 +12,6 @@ import io.adaptivenet.ThisDevice
 import io.adaptivenet.percent
 import io.adaptivenet.testing.Packed
 import io.adaptivenet.testing.settle
-import java.io.File
 import kotlinx.serialization.json.Json
 import kotlinx.serialization.json.JsonArray
 import kotlinx.serialization.json.JsonObject
@@ -27,6 +26,7 @@ import org.junit.jupiter.api.Assertions.assertTrue
 import org.junit.jupiter.api.Test
 import org.junit.jupiter.api.assertThrows
 import org.junit.jupiter.api.io.TempDir
+import java.io.File
 
 /** A search on a phone, on ONNX Runtime itself: what it says of subnets is what Python says of them. */
 class SearchTest {
@@ -43,7 +43,10 @@ class SearchTest {
     private fun floats(values: JsonArray) = FloatArray(values.size) { values[it].jsonPrimitive.double.toFloat() }
 
     private fun calibration() = Calibration(
-        File(folder, "pack"), File(folder, "onnxruntime.json"), home, ThisDevice("a desktop"),
+        File(folder, "pack"),
+        File(folder, "onnxruntime.json"),
+        home,
+        ThisDevice("a desktop"),
         bounds = CalibrationBounds(rounds = 6),
     )
 

@@ -40,8 +40,9 @@ class ServingTest {
     lateinit var temporary: File
 
     @TestFactory
-    fun answersAsPythonDoes(): List<DynamicTest> = listOf("tiny", "wide", "taps", "reads", "int8", "picture").map { name ->
-        dynamicTest(name) { Packed(name, "onnxruntime", "onnx").assertAnswers() }
+    fun answersAsPythonDoes(): List<DynamicTest> {
+        val packs = listOf("tiny", "wide", "taps", "reads", "int8", "picture")
+        return packs.map { name -> dynamicTest(name) { Packed(name, "onnxruntime", "onnx").assertAnswers() } }
     }
 
     @Test

@@ -4,8 +4,6 @@ import io.adaptivenet.AdaptiveModel
 import io.adaptivenet.InputRow
 import io.adaptivenet.TensorBuffer
 import io.adaptivenet.graph.DType
-import java.io.File
-import kotlin.math.abs
 import kotlinx.serialization.json.Json
 import kotlinx.serialization.json.JsonElement
 import kotlinx.serialization.json.double
@@ -14,6 +12,8 @@ import kotlinx.serialization.json.jsonObject
 import kotlinx.serialization.json.jsonPrimitive
 import org.junit.jupiter.api.Assertions.assertTrue
 import org.junit.jupiter.api.Assertions.fail
+import java.io.File
+import kotlin.math.abs
 
 /** What Python answers, as tests/app_packs.py and tests/app_bundle.py write it before the tests run. */
 public class Answers(file: File) {

@@ -4,14 +4,14 @@ import io.adaptivenet.AdaptiveModel
 import io.adaptivenet.DataException
 import io.adaptivenet.Options
 import io.adaptivenet.graph.Layout
-import java.io.File
-import java.util.concurrent.atomic.AtomicBoolean
 import kotlinx.serialization.json.Json
 import kotlinx.serialization.json.jsonArray
 import kotlinx.serialization.json.jsonObject
 import kotlinx.serialization.json.jsonPrimitive
 import org.junit.jupiter.api.Assertions.assertEquals
 import org.junit.jupiter.api.Assertions.assertThrows
+import java.io.File
+import java.util.concurrent.atomic.AtomicBoolean
 
 /** A pack that tests/app_packs.py made, with what Python answers for every subnet of its profile's front. */
 public class Packed(name: String, engine: String, private val backend: String) {

@@ -35,7 +35,8 @@ class ShrunkTest {
     fun `a shrunk program does what it did before`() {
         val engine = classPath.single { File(it).name.startsWith("onnxruntime-") }
         val ours = shipped()
-        val before = java("-cp", (ours + engine).joinToString(File.pathSeparator), "io.adaptivenet.sample.Classify", bundle)
+        val before =
+            java("-cp", (ours + engine).joinToString(File.pathSeparator), "io.adaptivenet.sample.Classify", bundle)
         assertTrue(before.startsWith("point 0: "), before)
 
         val shrunk = File(home, "shrunk.jar")

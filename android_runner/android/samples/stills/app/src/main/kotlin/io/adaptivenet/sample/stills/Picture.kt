@@ -1,6 +1,7 @@
 package io.adaptivenet.sample.stills
 
 import android.graphics.Bitmap
+import io.adaptivenet.DataException
 import io.adaptivenet.TensorBuffer
 import io.adaptivenet.pack.Preprocessing
 import kotlin.math.roundToInt
@@ -8,6 +9,7 @@ import kotlin.math.roundToInt
 /**
  * Writes a picture to a model's input as the pack says (docs/pack.md): resized, cropped in the middle, and normalised to
  * channels R, G, B. Android's own resizing is not antialiased as Pillow's is, so scores differ a little from Python's.
+ * Throws [DataException] for a picture that does not cover the crop.
  */
 internal fun write(picture: Bitmap, recipe: Preprocessing, input: TensorBuffer) {
     val short = recipe.resizeShort ?: minOf(picture.width, picture.height)
@@ -18,6 +20,11 @@ internal fun write(picture: Bitmap, recipe: Preprocessing, input: TensorBuffer) 
         (picture.height * scale).toInt().coerceAtLeast(short),
         true,
     )
+    if (resized.width < recipe.width || resized.height < recipe.height) {
+        throw DataException(
+            "${picture.width} x ${picture.height} pixels do not cover the crop; choose a larger picture",
+        )
+    }
     val left = ((resized.width - recipe.width) / 2.0).roundToInt().coerceAtLeast(0)
     val top = ((resized.height - recipe.height) / 2.0).roundToInt().coerceAtLeast(0)
     val pixels = IntArray(recipe.width * recipe.height)

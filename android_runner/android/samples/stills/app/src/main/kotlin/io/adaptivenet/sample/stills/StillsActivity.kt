@@ -15,10 +15,12 @@ import android.widget.SeekBar
 import android.widget.TextView
 import io.adaptivenet.AdaptiveModel
 import io.adaptivenet.AdaptiveNetException
+import io.adaptivenet.DataException
 import io.adaptivenet.Options
 import io.adaptivenet.TensorBuffer
 import io.adaptivenet.android.PerformanceHint
 import io.adaptivenet.android.create
+import io.adaptivenet.pack.Preprocessing
 import io.adaptivenet.percent
 import java.util.Locale
 import java.util.concurrent.ExecutorService
@@ -131,15 +133,25 @@ public class StillsActivity : Activity() {
         var written: Bitmap? = null
         while (isShown) {
             val now = picture.get()
-            if (now != null) {
-                if (now !== written) write(now, recipe, input)
-                written = now
+            if (now != null && now !== written) {
+                written = now.takeIf { isWritten(it, recipe, input) }
+                if (written == null) picture.compareAndSet(now, null)
+            }
+            if (now != null && now === written) {
                 val inference = model.run(input, output) // never waits for a load
                 hint.ran(inference)
                 say(describe(model, output, inference.ms))
             }
             Thread.sleep(PAUSE_MS)
         }
+    }
+
+    private fun isWritten(picture: Bitmap, recipe: Preprocessing, input: TensorBuffer): Boolean = try {
+        write(picture, recipe, input)
+        true
+    } catch (error: DataException) { // another one may do
+        say(error.message.orEmpty())
+        false
     }
 
     private fun describe(model: AdaptiveModel, output: TensorBuffer, ms: Double): String {
