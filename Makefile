@@ -49,9 +49,10 @@ app: install ## the Kotlin library for apps and its tests (docs/app.md); says wh
 	scripts/executorch_host build/app/libexecutorch_host.so || echo "make: the tests of ExecuTorch in Kotlin are skipped" >&2
 	mvn --quiet --batch-mode --file android_runner/android/pom.xml verify
 
-aar: app ## an AAR and a Maven repository of the Kotlin library, into build/aar
+aar: app ## an AAR and a Maven repository of the Kotlin library, into build/aar, and whether the engines' own take pages of 16 KB
 	mvn --quiet --batch-mode --file android_runner/android/pom.xml -Pjavadoc -DskipTests package
 	scripts/aar
+	scripts/engine_page_sizes
 
 demo: install ## the whole job on EfficientNet-Lite0, into demo/; on your own images: make demo DATA=folder
 	$(RUN) benchmarks.demo --out demo $(if $(DATA),--data "$(DATA)")
