@@ -113,6 +113,11 @@ def export_pack(
     seen, sample = sample is not None, _checked_sample(supernet, sample)
     if metrics is None and (usual := doubt_of_usual(chosen, supernet, names is not None)):
         (say or (lambda line: None))(f"note: {usual}")
+    if "executorch" in backends and any(isinstance(module, nn.RNNBase) for module in supernet.modules()):
+        (say or (lambda line: None))(
+            "note: executorch's exporter writes a recurrent layer out step by step, which takes minutes and much "
+            "memory where steps are many: --backend onnx keeps it one operation"
+        )
     supernet, graph, fused_for = planned(supernet, also, calibrate is not None, profiles)
     if not profiles and graph.of_blocks.count() == 1:
         raise ExportError(

@@ -77,7 +77,9 @@ def test_both_engines_compute_what_torch_computes(tmp_path: Path) -> None:
     kinds = [merge(2), skip()]
     supernet = elastify(Spotter(nn.GRU, False).eval(), torch.randn(1, 1, 16, 12), kinds=kinds)
     assert {block.kind for block in supernet.alternatives()} == {"merged", "skip"}
-    pack = export_pack(supernet, tmp_path / "pack", metrics=("agreement",), jobs=1)
+    said: list[str] = []
+    pack = export_pack(supernet, tmp_path / "pack", metrics=("agreement",), jobs=1, say=said.append)
+    assert ["writes a recurrent layer out step by step" in line for line in said] == [True]
     x = np.random.default_rng(0).normal(0, 1, (1, 1, 16, 12)).astype(np.float32)
     for address in ("local:onnxruntime", "local:executorch"):
         with connect(address).open(pack) as session:
