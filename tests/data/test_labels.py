@@ -75,7 +75,7 @@ def test_fewer_folders_than_classes_without_names_are_no_labels(tmp_path: Path) 
     data = opened(tmp_path, None, (1, 10))
     assert data.labels is None
     (note,) = data.notes
-    assert "2 class folders, and the network gives 10 classes whose names are not known" in note
+    assert "2 class folders, and of the network's 10 outputs it is not known which classes they are" in note
     assert "--classes" in note
     assert labels_of(opened(tmp_path, None, (1, 2))) == [0, 1]
     assert data.subset([0]).notes == data.notes

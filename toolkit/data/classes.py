@@ -56,9 +56,9 @@ def label_folders(
         if classes is None or classes == len(folders):
             return list(range(len(folders))), ()
         return None, (
-            f"{path} has {len(folders)} class folders, and the network gives {classes} classes whose names are not "
-            "known: the pictures are used without labels. To use these, give the names of the classes (--classes) when "
-            "the supernet or the pack is made",
+            f"{path} has {len(folders)} class folders, and of the network's {classes} outputs it is not known which "
+            "classes they are, if any: the pictures are used without labels. To use labels, give the names of the "
+            "classes (--classes) when the supernet or the pack is made",
         )
     found = [_matches(folder, names) for folder in folders]
     wrong = [folder for folder, matches in zip(folders, found) if not matches]
