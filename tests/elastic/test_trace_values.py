@@ -139,6 +139,7 @@ def numbers_in_a_tensor(self: Written, x: torch.Tensor) -> torch.Tensor:
 
 def length_of_the_batch(self: Written, x: torch.Tensor) -> torch.Tensor:
     token = x.new_ones(1, 1, 1, x.shape[-1]).expand(len(x), x.shape[1], -1, -1)
+    assert f"{len(x[0])} {len(x[0]):d} {round(len(x[0]) / 2)} {round(len(x[0]) / 3, 1)}" == "8 8 4 2.7", f"{x}"
     return torch.cat([token, x], 2) * sum(range(len(x[0])))
 
 

@@ -82,6 +82,17 @@ class _Value(fx.Proxy):
     def __float__(self) -> float:
         return float(self._number())
 
+    def __round__(self, digits: int | None = None) -> Any:
+        return round(self._number(), digits)
+
+    def __format__(self, form: str) -> str:
+        return format(self._number(), form) if form else str(self)
+
+    def __str__(self) -> str:
+        tracer, node = self.__dict__["tracer"], self.__dict__["node"]
+        unknown = isinstance(self._concrete, torch.Tensor) or tracer.depends_on_values(node)
+        return repr(self) if unknown else str(self._concrete)
+
     def __len__(self) -> int:
         return len(self._concrete)
 
