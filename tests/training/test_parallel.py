@@ -33,7 +33,15 @@ PHASES = {
     "tune": Phase("tune", 5, 1e-3),
 }
 # Seven images a step do not divide by two; two workers see three and four.
-SETTINGS = Training(tuple(PHASES.values()), batch_size=7, calibration_batches=2, checkpoint_every=5, flip=True, shift=1)
+SETTINGS = Training(
+    tuple(PHASES.values()),
+    batch_size=7,
+    averaging=8,
+    calibration_batches=2,
+    checkpoint_every=5,
+    flip=True,
+    shift=1,
+)
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -53,7 +61,7 @@ def one_worker(folder: Path, settings: Training, lacking: Sequence[str] = (), sl
         (folder / "step").write_text(str(done))
 
     try:
-        train(net, Labelled(), settings, checkpoint=folder / "checkpoint", progress=progress)
+        train(net, Labelled(20), settings, checkpoint=folder / "checkpoint", progress=progress)
     except TrainingError as error:
         (folder / f"error{rank}").write_text(str(error))
         sys.exit(1)
@@ -74,7 +82,7 @@ def test_two_workers_have_the_curve_of_one(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     told: list[tuple[str, float]] = []
     alone = supernet()
-    train(alone, Labelled(), SETTINGS, progress=lambda kind, done, total, loss: told.append((kind, loss)))
+    train(alone, Labelled(20), SETTINGS, progress=lambda kind, done, total, loss: told.append((kind, loss)))
     together = json.loads((tmp_path / "curve.json").read_text())
     assert [kind for kind, _ in together] == [kind for kind, _ in told] == [kind for kind in PHASES for _ in range(5)]
     assert [loss for _, loss in together] == pytest.approx([loss for _, loss in told], rel=1e-3)
@@ -144,7 +152,7 @@ def test_a_killed_worker_ends_the_other_and_leaves_the_checkpoint(tmp_path: Path
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        train(supernet(), Labelled(), SETTINGS.lasting(10**6), checkpoint=tmp_path / "checkpoint", progress=stop)
+        train(supernet(), Labelled(20), SETTINGS.lasting(10**6), checkpoint=tmp_path / "checkpoint", progress=stop)
     assert first[0] > 10
     assert first[0] % SETTINGS.checkpoint_every == 1
 
