@@ -243,9 +243,19 @@ def test_the_precision_auto_is_the_faster_one_and_stays_it(
     assert_bit_exact(net, plain)
 
 
-@pytest.mark.parametrize(("times_as_long", "rounds"), [(3.0, 1), (1.5, 3), (0.2, 3)])
-def test_a_precision_that_takes_far_longer_is_timed_once(
-    monkeypatch: pytest.MonkeyPatch, times_as_long: float, rounds: int
+@pytest.mark.parametrize(
+    ("times_as_long", "seconds", "rounds"),
+    [
+        (3.0, math.inf, (1, 1)),
+        (1.5, math.inf, (3, 3)),
+        (0.2, math.inf, (3, 3)),
+        (0.2, 2.2, (2, 2)),
+        (0.2, 1.1, (1, 1)),
+        (0.2, 0.9, (1, 0)),
+    ],
+)
+def test_steps_are_timed_while_they_tell_something_and_there_is_time(
+    monkeypatch: pytest.MonkeyPatch, times_as_long: float, seconds: float, rounds: tuple[int, int]
 ) -> None:
     clock, timed = [0.0], Counter[str]()
 
@@ -259,9 +269,9 @@ def test_a_precision_that_takes_far_longer_is_timed_once(
             yield "block", torch.zeros(()), 1.0
 
     monkeypatch.setattr("adaptivenet.toolkit.training.precision.time.perf_counter", lambda: clock[0])
-    found = faster_precision({name: Clocked(name) for name in ("float32", "bfloat16")}, torch.zeros(1))
-    assert found == ("bfloat16" if times_as_long < 0.9 else "float32")
-    assert timed == {"float32": rounds, "bfloat16": rounds}
+    found = faster_precision({name: Clocked(name) for name in ("float32", "bfloat16")}, torch.zeros(1), seconds)
+    assert found == ("bfloat16" if times_as_long < 0.9 and seconds > 1.2 else "float32")
+    assert (timed["float32"], timed["bfloat16"]) == rounds
 
 
 class Refusing(nn.Module):
@@ -289,7 +299,8 @@ class Refusing(nn.Module):
 def test_where_bfloat16_does_not_work_the_precision_auto_is_float32(
     monkeypatch: pytest.MonkeyPatch, operation: str
 ) -> None:
-    monkeypatch.setattr("adaptivenet.toolkit.training.precision._WORTH", math.inf)  # bfloat16, where it works
+    for limit in ("_WORTH", "_HOPELESS"):
+        monkeypatch.setattr(f"adaptivenet.toolkit.training.precision.{limit}", math.inf)  # bfloat16, where it works
     cuts = [Cut(0, (1, 3, 12, 12)), Cut(1, (1, 8, 12, 12)), Cut(2, (1, 8, 12, 12))]
     blocks = [
         Block("b0", 0, 1, "original", params=32, macs=9),

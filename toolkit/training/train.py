@@ -50,6 +50,7 @@ from .thinning import Thinned
 Progress = Callable[[str, int, int, float], None]
 _DECIDING = 3.0  # steps that it takes to decide by a batch how far weights go, at most
 _READING, _BEGINNING = 0.15, 0.4  # of the minutes: until when calibration batches are read, and blocks initialised
+_TIMING = 0.1  # of the minutes: for how long a step is timed in both precisions
 
 
 @dataclass(frozen=True)
@@ -225,7 +226,8 @@ class _Run:
         if not self.training.steps:
             return "float32"
         objectives = {name: self._objective(name) for name in ("float32", "bfloat16")}
-        return self.group.told(lambda: faster_precision(objectives, images))
+        seconds = 60 * _TIMING * (self.training.max_minutes or math.inf)
+        return self.group.told(lambda: faster_precision(objectives, images, seconds))
 
     def _calibrated(self, preparing: Preparing) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
         """The calibration batches and the variance of the teacher's feature at every cut over them.
