@@ -168,7 +168,14 @@ def ours() -> Training:
 
     Alternatives that the front is hardly worse without are left out before.
     """
-    return replace(uniform(), sampling="front", storage=2.0, storage_least=_LITTLE, averaging=_DECIDING)
+    local, subnets = uniform().phases
+    return Training(
+        (local, replace(subnets, learning_rate=1e-4)),
+        sampling="front",
+        storage=2.0,
+        storage_least=_LITTLE,
+        averaging=_DECIDING,
+    )
 
 
 def front() -> Training:
