@@ -113,6 +113,15 @@ def test_a_training_that_goes_astray_ends_where_it_began() -> None:
     assert "each phase: 0% and 0%, by 8 other pictures" in outcome(result)
 
 
+@pytest.mark.parametrize("cost", [0.0, 1.0, 9.0])
+def test_where_alternatives_save_nothing_others_decide(cost: float) -> None:
+    """Subnets that cost as much as the original, or more, are on no front, and are trained all the same."""
+    net = supernet()
+    costs = {block.name: 1.0 if block.is_original else cost * (block.end - block.start) for block in net.graph.blocks}
+    astray = replace(AVERAGED, phases=(replace(LOCAL, learning_rate=0.3),))
+    assert train(net, Noise(40), astray, cost=costs).kept == (0.0,)
+
+
 def test_too_few_images_decide_nothing() -> None:
     net, plain = supernet(), supernet()
     result = train(net, Noise(15), AVERAGED)

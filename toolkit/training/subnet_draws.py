@@ -66,11 +66,16 @@ class SubnetDraws:
         return [subnet for subnet in subnets if subnet != self.graph.oracle] or self.by_walk(1, rng)
 
     def front(self, n: int, losses: Mapping[str, float]) -> list[Subnet]:
-        """The subnets with the least sum of local losses within `n` costs that divide the range evenly."""
+        """The subnets with the least sum of local losses within `n` costs that divide the range evenly; none where all
+        cost more."""
         low, value = self._lowest(), {block.name: -losses.get(block.name, 0.0) for block in self.graph.blocks}
         budgets = [low + (at + 0.5) / n * (_DEAREST * self.oracle - low) for at in range(n)]
         best = best_paths(self.graph, self.cost, value, budgets, resolution=self._resolution)
-        return [*dict.fromkeys(subnet for found in best for subnet in found)]
+        return [
+            subnet
+            for subnet in dict.fromkeys(subnet for found in best for subnet in found)
+            if subnet != self.graph.oracle
+        ]
 
     def by_walk(self, n: int, rng: random.Random) -> list[Subnet]:
         """`n` subnets; at every cut, each block that starts there is equally likely."""

@@ -13,6 +13,7 @@ import hashlib
 import itertools
 import json
 import math
+import random
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
@@ -349,6 +350,7 @@ class _Run:
         if self.deciding:
             draws = SubnetDraws(self.supernet.graph, self.training.cheapest, self.cost)
             subnets = draws.front(SUBNETS, expected(self.losses, self.training))
+            subnets = subnets or draws.by_walk(SUBNETS, random.Random(self.training.seed))
         self.averaging = Averaging(self.folded, every, subnets, self.deciding, self.spread[-1])
 
     def _trainable(self, block: Block) -> list[torch.nn.Parameter]:
