@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -9,10 +10,11 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import pytest
 from adaptivenet.toolkit.graph.best_paths import best_paths
 from adaptivenet.toolkit.graph.graph import Block, Subnet
 from adaptivenet.toolkit.graph.latency import Latency
-from adaptivenet.toolkit.profiling.block_timing import time_blocks
+from adaptivenet.toolkit.profiling.block_timing import BlockTiming, slower_by, time_blocks
 from adaptivenet.toolkit.profiling.likely import likely_subnets
 from adaptivenet.toolkit.profiling.measuring import Precision
 from graphs import block_graphs, chain, real_costs
@@ -133,18 +135,52 @@ def test_a_device_that_takes_another_time_later_has_larger_stated_errors() -> No
     assert stated[0] < 0.1 < stated[1]
 
 
-def test_what_was_timed_before_and_takes_another_time_now_widens_the_stated_errors_and_nothing_else() -> None:
+def controls_of(timing: BlockTiming, device: SmallCache, factor: float, constant: float) -> dict[Subnet, Latency]:
+    """What the controls take later, every second of them by `factor` more and the others by as much less, and all by a
+    constant that the oracle does not take."""
+    found = {}
+    for number, subnet in enumerate(timing.controls):
+        ms = device.true_ms(subnet) * (1 + (factor if number % 2 else -factor))
+        ms += constant * (1 - ms / timing.oracle.median_ms)
+        found[subnet] = Latency.from_samples([ms] * 10)
+    return {GRAPH.oracle: timing.oracle, **found}
+
+
+@pytest.mark.parametrize("constant", [-0.3, 0.0, 0.3])
+def test_what_controls_take_longer_than_the_oracle_tells_is_predicted_of_others(constant: float) -> None:
     device: Any = SmallCache(0)
     timing = time_blocks(device, Precision(0.01, 10, 10), 0)
-    assert 1 <= len(timing.controls) <= 4
+    assert 2 <= len(timing.controls) <= 4
     assert any(GRAPH[name].precision == "int8" for subnet in timing.controls for name in subnet)
+    later = controls_of(timing, device, 0.0, constant)
+    for precision in ("", "-int8"):
+        subnet = GRAPH.subnet(f"o{at}{precision}" for at in range(LENGTH))
+        predicted, error = timing.predictor.predict(subnet)
+        again, wider = timing.learn(later).predict(subnet)
+        expected = constant * (1 - predicted / timing.oracle.median_ms)
+        assert again - predicted == pytest.approx(expected, abs=0.4 * abs(expected) + 0.02)
+        assert wider < 1.3 * error
+
+
+def test_what_was_timed_before_and_takes_now_more_and_now_less_widens_the_stated_errors() -> None:
+    device: Any = SmallCache(0)
+    timing = time_blocks(device, Precision(0.01, 10, 10), 0)
     subnet = GRAPH.subnet(f"o{at}-int8" for at in range(LENGTH))
     predicted, error = timing.predictor.predict(subnet)
     stated = []
-    for factor in (1.0, 1.07):
-        later = {each: Latency.from_samples([factor * device.true_ms(each)] * 10) for each in timing.controls}
-        again, wider = timing.learn(later | {GRAPH.oracle: timing.oracle}).predict(subnet)
-        assert again == predicted
+    for factor in (0.0, 0.07):
+        again, wider = timing.learn(controls_of(timing, device, factor, 0.0)).predict(subnet)
+        assert again == pytest.approx(predicted, rel=0.04)
         stated.append(wider / predicted)
     assert stated[0] < 1.1 * error / predicted
     assert stated[1] > 0.07
+
+
+@given(st.floats(-0.3, 0.3), st.lists(st.floats(0.1, 9.0), min_size=6, max_size=12))
+def test_a_constant_is_found_again_and_never_exaggerated(constant: float, before: list[float]) -> None:
+    pairs = [(ms, ms + constant * (1 - ms / 10)) for ms in before]
+    found = slower_by(pairs, 10.0)
+    assert 0 <= found * math.copysign(1, constant) <= abs(constant) + 1e-12
+    if sum((1 - ms / 10) ** 2 for ms in before) > 3:
+        assert found == pytest.approx(constant, rel=0.1)
+    assert slower_by([], 10.0) == slower_by([(10.0, 11.0)], 10.0) == 0.0

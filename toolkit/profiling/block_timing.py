@@ -8,8 +8,10 @@ Where there are no such time-stamps, because the device joins blocks to one prog
 All are timed in the same rounds, and networks that are one program beside them: these are not predicted, what they take
 alone is what they take. By what these tell, some subnets are found that are like those that a search will choose (see
 `likely`), timed whole in turn with the oracle, and learned from as well. A few of the first ones are timed again with
-them, and a few of them whenever others are measured later: how much they differ is how much what is predicted may
-differ from what is measured.
+them, and a few of them whenever others are measured later. The oracle, the anchor, says by which share the device got
+slower or faster until then. Where it did not do so in proportion, a shared memory being busier, say, what all others
+have in common is a constant, which these tell (`slower_by`); how much they differ beyond that is how much what is
+predicted may differ from what is measured.
 """
 
 from __future__ import annotations
@@ -35,6 +37,8 @@ _LEARNED_FROM = 12  # random subnets that are measured whole; more where so many
 _LIKELY = 10  # subnets like those that a search will choose
 _AGAIN = 4  # subnets that are timed again with them, and so many of them again later
 _DOUBT = 4  # how many such differences the usual one counts for
+_RIDGE = 0.3  # of the squares of shares: a subnet of half the oracle's latency has 0.25
+_MOST = 0.1  # of the oracle's latency: a constant beyond that is none
 _DRAWN = 4  # of these, so many at least are drawn from all, where a pack has int8 blocks: most have both precisions
 
 
@@ -54,9 +58,9 @@ class BlockTiming:
     controls: tuple[Subnet, ...]
     """Subnets that were timed, to be timed again whenever others are measured."""
     learn: Callable[[Mapping[Subnet, Latency]], Predictor]
-    """What predicts when further subnets were measured whole. Of those that were timed before, networks among them, the
-    difference is learned, as an error: the oracle tells what the device's speed is, but a subnet in int8 does not get
-    slower by the same share."""
+    """What predicts for the time at which further subnets were measured whole. Those that were timed before, networks
+    among them, tell what the device's speed is then: the oracle does, but others do not get slower by the same share.
+    The rest of their difference is learned as an error."""
 
 
 def time_blocks(
@@ -83,17 +87,36 @@ def time_blocks(
     apart = [then[tuple(subnet)] / first[tuple(subnet)] - 1 for subnet in again]
     likely_ms = {subnet: then[tuple(subnet)] for subnet in chosen}
 
+    usual_ms = corrected.anchor.latency().median_ms
+
     def learn_more(measured: Mapping[Subnet, Latency]) -> Predictor:
         before = {subnet: (first | then).get(tuple(subnet)) for subnet in measured if subnet != graph.oracle}
-        since = [measured[subnet].median_ms / ms - 1 for subnet, ms in before.items() if ms]
+        again_ms = [(ms, measured[subnet].median_ms) for subnet, ms in before.items() if ms]
+        constant = slower_by(again_ms, usual_ms)
+        since = [(now - constant * (1 - ms / usual_ms)) / ms - 1 for ms, now in again_ms]
         later = math.sqrt((_DOUBT * LATER**2 + sum(each**2 for each in apart + since)) / (_DOUBT + len(apart + since)))
-        new = {subnet: measured[subnet].median_ms for subnet, ms in before.items() if ms is None}
-        return learn(corrected, known, further=likely_ms | new, later=later)
+        # As they would have been measured then: what is learned from has one speed.
+        new = {
+            subnet: (measured[subnet].median_ms - constant) / (1 - constant / usual_ms)
+            for subnet, ms in before.items()
+            if ms is None
+        }
+        return learn(corrected, known, further=likely_ms | new, later=later, constant=constant)
 
     table = LatencyTable(dict(zip(names, (each.latency() for each in corrected.timed))))
     oracle = corrected.anchor.latency()
     reference = oracle if graph.reference == graph.oracle else table.blocks[graph.reference[0]]
     return BlockTiming(samples, likely, table, oracle, reference, learn_more({}), tuple(_some(chosen)), learn_more)
+
+
+def slower_by(again_ms: Iterable[tuple[float, float]], oracle_ms: float) -> float:
+    """The constant, in ms, that explains best what subnets took before and take later, each a pair, corrected to the
+    speed at which the oracle takes `oracle_ms`. What takes next to nothing takes all of it more, and what takes as long
+    as the oracle none. By least squares; few pairs, or such as are nearly as slow as the oracle, tell little (ridge).
+    """
+    pairs = [(1 - before / oracle_ms, later - before) for before, later in again_ms]
+    found = sum(share * more for share, more in pairs) / (_RIDGE + sum(share**2 for share, _ in pairs))
+    return max(-_MOST * oracle_ms, min(found, _MOST * oracle_ms))
 
 
 def _some(subnets: Sequence[Subnet]) -> Sequence[Subnet]:
@@ -146,11 +169,12 @@ def learn(
     in_situ: bool = True,
     further: Mapping[Subnet, float] | None = None,
     later: float = LATER,
+    constant: float = 0.0,
 ) -> Predictor:
     """A predictor from the blocks that `samples` has alone, and from those of its chains that are in `subnets`.
 
     `further` are subnets that were measured elsewhere, and what they took, in milliseconds, at the same speed; networks
-    that are one program do not count. `later` is a `Predictor`'s.
+    that are one program do not count. `later` and `constant` are a `Predictor`'s.
 
     Without `in_situ`, and where the blocks of these are not told apart, only what they took whole is used. Where pairs
     of neighbours are among the chains, what they tell of borders is used; see `Borders`.
@@ -172,4 +196,5 @@ def learn(
         networks,
         borders.conversions,
         later,
+        constant,
     )

@@ -51,12 +51,15 @@ class Predictor:
         networks: Mapping[str, float] | None = None,
         beyond: Callable[[Iterable[str]], float] | None = None,
         later: float = LATER,
+        constant: float = 0.0,
     ) -> None:
         """Learns from each block's latency `alone`, from subnets measured `whole`, at least one, and from the
         latencies of the blocks of some subnets `in_situ`, all in ms. `networks` are blocks that are a subnet alone, and
         what they take: nothing is predicted there. `beyond` gives what a subnet takes that no block's latency can say,
         in ms: it is in what was measured whole, and in what is predicted, not in `ms`. `later` is by how much, a
-        standard deviation, what a subnet takes differs from one time to the next.
+        standard deviation, what a subnet takes differs from one time to the next. `constant` is how many ms longer a
+        subnet of next to nothing takes at the time that is predicted than when all these were measured; what takes as
+        long as the oracle takes no longer, and what is between takes a part of it in proportion.
 
         Raises ProfileError for a block without a latency and when nothing takes any time.
         """
@@ -92,6 +95,9 @@ class Predictor:
         corrected = self._ms * (1 + mean[_WHOLE] + mean[_OF_INT8] * self._int8 + mean[_OWNED:])
         corrected += mean[_OF_BLOCK] * self._block_ms + mean[_OF_SUBNET] * self._subnet_ms * covered
         corrected = of_whole.level * np.maximum(corrected, 0)
+        if constant:
+            oracle_ms = sum(corrected[self._column(name)] for name in graph.oracle)
+            corrected = np.maximum(corrected + constant * (covered - corrected / oracle_ms), 0)
         self._ms *= of_whole.level
         self._block_ms, self._subnet_ms = of_whole.level * self._block_ms, of_whole.level * self._subnet_ms
         self._networks = dict(networks or {})
