@@ -151,7 +151,13 @@ def test_an_alternative_that_ends_its_worker_is_left_out_with_a_line(net: Supern
     assert killers
     said: list[str] = []
     pack = export_pack(
-        with_deadly, tmp_path / "pack", ["onnx"], sample=torch.full((1, 3, 16, 16), 1e6), jobs=1, say=said.append
+        with_deadly,
+        tmp_path / "pack",
+        ["onnx"],
+        metrics=["agreement"],
+        sample=torch.full((1, 3, 16, 16), 1e6),
+        jobs=1,
+        say=said.append,
     )
     assert [line.partition(" is left out: ")[0] for line in said] == killers
     for name, line in zip(killers, said, strict=True):

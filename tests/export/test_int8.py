@@ -205,7 +205,7 @@ def test_an_alternative_that_does_not_export_is_left_out_and_said(net: Supernet,
     name = next(block.name for block in net.alternatives())
     broken = Supernet(net.graph, {**dict(net.blocks.items()), name: torch.fx.symbolic_trace(Unexportable())})
     said: list[str] = []
-    made = export_pack(broken, tmp_path / "pack", ["onnx"], jobs=1, say=said.append)
+    made = export_pack(broken, tmp_path / "pack", ["onnx"], metrics=["agreement"], jobs=1, say=said.append)
     assert name not in made.graph
     assert len(made.graph.blocks) == len(net.graph.blocks)  # one less, and the whole network
     assert [line.split(":")[0] for line in said] == [f"{name} is left out"]
