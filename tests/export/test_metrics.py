@@ -84,6 +84,7 @@ def test_what_a_network_is_scored_by_where_nobody_says_it(
     ],
 )
 def test_what_an_output_is_taken_for_is_said_where_it_may_be_something_else(end: nn.Module, said: str | None) -> None:
+    torch.manual_seed(0)
     body = nn.Sequential(*(nn.Sequential(nn.Conv2d(3, 6, 1), nn.ReLU(), nn.Conv2d(6, 3, 1)) for _ in range(3)))
     supernet = elastify(nn.Sequential(body, end).eval(), torch.randn(1, 3, 8, 8), kinds=[prune(0.5)])
     doubt = doubt_of_usual(usual_metrics(supernet, False), supernet, False)
