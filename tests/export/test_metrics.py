@@ -67,6 +67,7 @@ class Embedding(nn.Module):
 def test_what_a_network_is_scored_by_where_nobody_says_it(
     end: nn.Module, named: bool, metrics: tuple[str, ...], tmp_path: Path
 ) -> None:
+    torch.manual_seed(0)
     body = nn.Sequential(*(nn.Sequential(nn.Conv2d(3, 6, 1), nn.ReLU(), nn.Conv2d(6, 3, 1)) for _ in range(3)))
     supernet = elastify(nn.Sequential(body, end).eval(), torch.randn(1, 3, 8, 8), kinds=[prune(0.5)])
     classes = [f"class {at}" for at in range(supernet.graph.cuts[-1].shape[1])] if named else None
