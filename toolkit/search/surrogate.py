@@ -126,13 +126,20 @@ class Surrogate(Strategy):
         return [self._of_budget(subnets, np.flatnonzero(fit), expected, drawn) for fit in fits]
 
     def _contenders(self) -> tuple[list[Subnet], NDArray[np.bool_]]:
-        """What may be the best of some budget, evaluated or not, and whether it fits: bool (budgets, subnets)."""
-        subnets = list(dict.fromkeys([*self.results, *self._proposals()]))
+        """What may be the best of some budget, and whether it is a contender for each: bool (budgets, subnets).
+
+        Whatever was evaluated is, where it fits; what was not, for the budgets that it is proposed for. Of a much
+        cheaper subnet next to nothing is known, and there are very many: some would always seem to be worth a look.
+        """
+        proposed = self._proposals()
+        subnets = list(dict.fromkeys([*self.results, *(subnet for paths in proposed for subnet in paths)]))
         _, hope = self._fitted().between(subnets, 2.0)
         expected, _ = self._fitted().between(subnets, 0.0)
         cost = [sum(self.cost[name] for name in subnet) for subnet in subnets]
         fits = np.array([[within(0.0, each, budget) for each in cost] for budget in self.budgets], dtype=bool)
         fits = fits.reshape(len(self.budgets), len(subnets))
+        for fit, paths in zip(fits, map(set, proposed), strict=True):
+            fit &= [subnet in self.results or subnet in paths for subnet in subnets]
         kept: set[int] = set()
         for fit in fits:
             ranked = np.flatnonzero(fit)[np.argsort(-hope[fit], kind="stable")]
@@ -141,13 +148,14 @@ class Surrogate(Strategy):
         numbers = sorted(kept)
         return [subnets[number] for number in numbers], fits[:, numbers]
 
-    def _proposals(self) -> list[Subnet]:
-        """The best paths within each budget by the worth of the blocks, as expected and in some draws."""
+    def _proposals(self) -> list[list[Subnet]]:
+        """For each budget the best paths within it by the worth of the blocks, as expected and in some draws."""
         expected, *varied = self._fitted().of_blocks(_VARIED, self._rng)
         found = best_paths(self.graph, self.cost, expected, self.budgets, _PROPOSED)
         for value in varied:
-            found += best_paths(self.graph, self.cost, value, self.budgets, _PROPOSED_EACH)
-        return [subnet for paths in found for subnet in paths]
+            for paths, more in zip(found, best_paths(self.graph, self.cost, value, self.budgets, _PROPOSED_EACH)):
+                paths += more
+        return found
 
     def _of_budget(
         self,
