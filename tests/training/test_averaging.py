@@ -10,7 +10,8 @@ import pytest
 import torch
 from adaptivenet.toolkit.cli.elastified import outcome
 from adaptivenet.toolkit.elastic import Supernet
-from adaptivenet.toolkit.training.averaging import SHARES, Averaging, batches_of, set_apart
+from adaptivenet.toolkit.training.averaging import SHARES, Averaging, divided
+from adaptivenet.toolkit.training.batches import batches_of
 from adaptivenet.toolkit.training.parallel import Workers
 from adaptivenet.toolkit.training.phases import RECIPES, Phase
 from adaptivenet.toolkit.training.train import Trained, train
@@ -36,7 +37,7 @@ AVERAGED = replace(SETTINGS, averaging=64)
 def test_a_tenth_is_set_apart_and_nothing_is_lost(count: int, most: int, seed: int) -> None:
     data = Noise(0)
     data.images = torch.arange(count).numpy()
-    rest, deciding = set_apart(data, most, seed)
+    rest, deciding = divided(data, most, seed)
     found = [int(part.image(at)) for part in (rest, deciding) for at in range(len(part))]
     assert sorted(found) == list(range(count))
     if count < 16 or not most:

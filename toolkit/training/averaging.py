@@ -10,7 +10,6 @@ of these points.
 from __future__ import annotations
 
 import math
-import random
 from collections import deque
 from collections.abc import Callable, Sequence
 
@@ -18,7 +17,7 @@ import torch
 
 from ..elastic.supernet import Supernet
 from ..graph.graph import Subnet
-from .batches import Part, TrainingData, stacked
+from .batches import Part, TrainingData, set_apart
 from .losses import output_loss
 from .parallel import Workers
 
@@ -28,20 +27,11 @@ _FEWEST, _SHARE = 8, 0.1  # pictures that decide: so many at least, and so much 
 _LEAST = 0.002  # of a subnet's loss: with less, it is as good as the original
 
 
-def set_apart(data: TrainingData, most: int, seed: int) -> tuple[TrainingData, TrainingData]:
+def divided(data: TrainingData, most: int, seed: int) -> tuple[TrainingData, TrainingData]:
     """The images to train on, and those that decide, drawn by the seed: a tenth of them, 8 to `most`. None decide where
     there are fewer than 16, and where `most` is 0."""
     count = min(most, max(_FEWEST, round(_SHARE * len(data)))) if len(data) >= 2 * _FEWEST else 0
-    if not count:
-        return data, Part(data, [])
-    chosen = sorted(random.Random(f"{seed}/averaging").sample(range(len(data)), count))
-    return Part(data, sorted(set(range(len(data))) - set(chosen))), Part(data, chosen)
-
-
-def batches_of(data: TrainingData, size: int, device: torch.device) -> list[torch.Tensor]:
-    """All images, up to `size` a batch. Raises what reading them raises."""
-    parts = (range(first, min(first + size, len(data))) for first in range(0, len(data), size))
-    return [stacked([data.image(index) for index in part], part, device) for part in parts]
+    return set_apart(data, count, f"{seed}/averaging") if count else (data, Part(data, []))
 
 
 class Averaging:

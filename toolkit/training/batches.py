@@ -55,6 +55,12 @@ class Part:
         return label_of(self._data, self._indices[index])
 
 
+def set_apart(data: TrainingData, count: int, seed: str) -> tuple[Part, Part]:
+    """The other images, and `count` that are drawn by the seed, both in their order."""
+    chosen = sorted(random.Random(seed).sample(range(len(data)), count))
+    return Part(data, sorted(set(range(len(data))) - set(chosen))), Part(data, chosen)
+
+
 @dataclass(frozen=True)
 class Batch:
     """`images` of shape (batch, channels, height, width), and, where asked for, `labels`, int64 of shape (batch,), or
@@ -104,6 +110,12 @@ def stacked(images: Sequence[FloatArray], indices: Sequence[int], device: torch.
     batch = torch.from_numpy(np.concatenate(images)).to(device)
     # Convolutions of both CPUs and GPUs compute in this layout; given another, they convert every feature.
     return batch.to(memory_format=torch.channels_last) if batch.dim() == 4 else batch
+
+
+def batches_of(data: TrainingData, size: int, device: torch.device) -> list[torch.Tensor]:
+    """All images, up to `size` a batch. Raises what reading them raises."""
+    parts = (range(first, min(first + size, len(data))) for first in range(0, len(data), size))
+    return [stacked([data.image(index) for index in part], part, device) for part in parts]
 
 
 class Batches:

@@ -10,10 +10,8 @@ the blocks of a subnet that is further away than before get their weights from b
 from __future__ import annotations
 
 import math
-import random
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -22,18 +20,18 @@ import torch
 
 from ..elastic.defaults import ordinary_defaults
 from ..elastic.supernet import Supernet
-from ..errors import DataError, TrainingError
+from ..errors import TrainingError
 from ..graph.front import Front
 from ..graph.graph import BlockGraph, Subnet
 from ..graph.profiled import in_float32
 from ..pack.trained_on import TrainedOn
-from .batches import Part, TrainingData, check_data, check_varied, stacked
+from .batches import Part, TrainingData, batches_of, check_data, check_varied, set_apart
 from .beginning import Preparing
 from .closeness import Closeness, closeness
 from .losses import local_losses
 from .phases import Training, polishing
 from .placement import find_device, placed
-from .train import Progress, Trained, train
+from .train import Progress, Trained, digests_of, train
 
 _DECIDING = (0.1, 8, 256)  # the share of the pictures that decides, the fewest and the most
 _FEWEST = 8  # pictures to verify on where time is short
@@ -197,8 +195,7 @@ def _divided(data: TrainingData, seed: int) -> tuple[Part, Part]:
             f"{2 * fewest}, besides those to verify on"
         )
     count = min(most, max(fewest, round(share * len(data))))
-    chosen = sorted(random.Random(f"{seed}/deciding").sample(range(len(data)), count))
-    return Part(data, sorted(set(range(len(data))) - set(chosen))), Part(data, chosen)
+    return set_apart(data, count, f"{seed}/deciding")
 
 
 def _weighed(divergences: Mapping[Subnet, float]) -> dict[Subnet, float]:
@@ -236,19 +233,10 @@ def _note(
 ) -> None:
     """Notes the local losses of all alternatives on the images that decided, and what the supernet has seen now."""
     with placed(supernet, device):
-        batches = [
-            stacked([deciding.image(index) for index in range(first, last)], range(first, last), device)
-            for first in range(0, len(deciding), batch_size)
-            for last in [min(first + batch_size, len(deciding))]
-        ]
+        batches = batches_of(deciding, batch_size, device)
         supernet.graph = supernet.graph.with_losses(local_losses(supernet, batches))
-    digests: Any = getattr(deciding, "content_digests", None)
-    if digests and trained_on:
-        known: list[bytes] = []
-        for index in range(len(deciding)):
-            with suppress(DataError):  # an image that has gone since
-                known += digests([index])
-        supernet.trained_on = trained_on.with_pictures(known)
+    if hasattr(deciding, "content_digests") and trained_on:
+        supernet.trained_on = trained_on.with_pictures(digests_of(deciding, range(len(deciding))))
 
 
 def _warnings(supernet: Supernet, points: Sequence[PolishedSubnet], held_out: TrainingData) -> tuple[str, ...]:

@@ -31,8 +31,8 @@ from ..errors import DataError, TrainingError, WorkerLost
 from ..graph.graph import Block, Subnet
 from ..pack.trained_on import TrainedOn
 from .agreement import agree
-from .averaging import SUBNETS, Averaging, batches_of, set_apart
-from .batches import Batches, TrainingData
+from .averaging import SUBNETS, Averaging, divided
+from .batches import Batches, TrainingData, batches_of
 from .beginning import Preparing, begin, expected
 from .checkpoint import Checkpoint, check_checkpoint
 from .folded import folded
@@ -110,7 +110,7 @@ def train(
     """
     place = find_device(device)
     training = training or ours()
-    data, deciding = set_apart(data, training.averaging, training.seed)
+    data, deciding = divided(data, training.averaging, training.seed)
     if checkpoint:
         check_checkpoint(Path(checkpoint))
     if logs:
@@ -133,16 +133,16 @@ def train(
         )
         if hasattr(data, "content_digests") and group.rank == 0:
             known = supernet.trained_on or TrainedOn()
-            digests = _digests(data, batches.used(trained.steps)), _digests(deciding, range(len(deciding)))
+            digests = digests_of(data, batches.used(trained.steps)), digests_of(deciding, range(len(deciding)))
             supernet.trained_on = known.with_pictures(itertools.chain(*digests))
         return trained
 
 
-def _digests(data: Any, indices: Iterable[int]) -> Iterator[bytes]:
+def digests_of(data: Any, indices: Iterable[int]) -> Iterator[bytes]:
     """Of the images that can still be read: the training is done, and one that has gone must not cost it."""
     for index in indices:
         with suppress(DataError):
-            yield from data.content_digests([index])
+            yield from data.contentdigests_of([index])
 
 
 class _Run:
