@@ -142,7 +142,7 @@ def digests_of(data: Any, indices: Iterable[int]) -> Iterator[bytes]:
     """Of the images that can still be read: the training is done, and one that has gone must not cost it."""
     for index in indices:
         with suppress(DataError):
-            yield from data.contentdigests_of([index])
+            yield from data.content_digests([index])
 
 
 class _Run:
