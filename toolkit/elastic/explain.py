@@ -56,6 +56,8 @@ def _note(graph: BlockGraph, block: Block) -> str:
         notes.append("a tap")
     if 0 in block.reads:
         notes.append("reads the inputs")
+    if shared := [f"b{cut - 1:02d}" for cut in block.reads if cut]:
+        notes.append(f"reads {', '.join(shared)}")
     return " · ".join(notes)
 
 

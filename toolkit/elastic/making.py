@@ -119,11 +119,15 @@ def _plain(
 ) -> Supernet:
     """The original blocks alone."""
     blocks = [
-        Block(f"b{index:02d}", index, index + 1, "original", stretch.source, reads=reads_of(stretch))
-        for index, stretch in enumerate(stretches)
+        Block(f"b{index:02d}", index, index + 1, "original", stretch.source, reads=reads)
+        for index, (stretch, reads) in enumerate(zip(stretches, reads_of(stretches), strict=True))
     ]
     modules = {block.name: subgraph(traced, stretch) for block, stretch in zip(blocks, stretches)}
-    return Supernet(BlockGraph(_cuts(stretches), blocks, taps_of(stretches)), modules, source, preprocessing)
+    graph = BlockGraph(_cuts(stretches), blocks, taps_of(stretches))
+    for block in blocks:
+        for node, cut in zip(_given(modules[block.name]), graph.reads(block), strict=True):
+            node.meta["cut"] = cut  # which stays on what copies of it are given
+    return Supernet(graph, modules, source, preprocessing)
 
 
 def _add_alternatives(
@@ -141,7 +145,7 @@ def _add_alternatives(
         end = start + kind.length
         if end > len(stretches) or not all(stretch.elastic for stretch in stretches[start:end]):
             continue
-        if any(start < tap < end for tap in plain.graph.taps):
+        if any(start < kept < end for kept in plain.graph.kept):
             continue
         span: Any = [plain.blocks[block.name] for block in blocks[start:end]]
         name, place = f"{blocks[start].name}-{kind.tag or kind.name}", _source(stretches[start:end])
@@ -157,7 +161,9 @@ def _add_alternatives(
                     continue
                 made.eval()
                 block = Block(name, start, end, kind.name, place, kind.ratio)
-                reads = reads_together(blocks[start:end])
+                reads = _reads(made, blocks[start:end])
+                if start in reads:
+                    continue  # a copy of a later block would read its own start twice
                 if reads and _taken(made) > len(plain.graph.reads(block)):
                     block = replace(block, reads=reads)
                 modules[counted(block, made, features, plain.graph.reads(block))] = made
@@ -223,6 +229,18 @@ def _is_there(modules: Mapping[Block, nn.Module], start: int, end: int, kind: st
         (block.start, block.end, block.kind) == (start, end, kind) and _size(other) == size
         for block, other in modules.items()
     )
+
+
+def _reads(made: nn.Module, span: Sequence[Block]) -> tuple[int, ...]:
+    """The cuts that an alternative reads besides where it starts: those of the block that it is a copy of, or else of
+    all that it replaces together."""
+    together = reads_together(span)
+    cuts = [node.meta.get("cut") for node in _given(made)[1:]] if isinstance(made, fx.GraphModule) else [None]
+    return together if None in cuts else tuple(cut for cut in cuts if cut in (span[0].start, *together))
+
+
+def _given(module: fx.GraphModule) -> list[fx.Node]:
+    return [node for node in module.graph.nodes if node.op == "placeholder"]
 
 
 def _taken(module: nn.Module) -> int:

@@ -37,8 +37,8 @@ def fit_arriving(
     over all of them: few subnets, which the blocks can be right for, are better than many (see docs/training.md). A fit
     that makes the error worse on what is held out is undone. The local losses (on the teacher's own features, held out)
     may rise by it. Blocks whose turn comes after `until` (of `time.monotonic`), and those that no subnet reaches by way
-    of another alternative, stay as they are. Blocks that read several cuts do, too, unless all but their
-    start are the input.
+    of another alternative, stay as they are. Blocks that read several cuts do, too, unless no
+    alternative lies before all but their start.
     """
     most = max(1, _MOST_IMAGES // len(batches))
     fitting, held = held_out([batch[:most] for batch in batches])
@@ -47,6 +47,7 @@ def fit_arriving(
     ways = [[_Way(supernet, subnet) for subnet in subnets] for _ in parts]
     losses: dict[str, float] = {}
     fixed = held_by_originals(supernet)
+    first_replaced = min((block.start for block in supernet.alternatives()), default=0)
     with torch.no_grad():
         for cut, features in teacher(supernet, parts):
             for block in supernet.alternatives():
@@ -58,7 +59,8 @@ def fit_arriving(
                     for along, found in zip(ways, features, strict=True)
                 ]
                 to_fit, to_judge = [*chain(*arriving[:first])], [*chain(*arriving[first:])]
-                if to_fit and {*graph.reads(block)} <= {block.start, 0} and time.monotonic() < until:
+                others_as_they_were = all(at <= first_replaced for at in graph.reads(block)[1:])
+                if to_fit and others_as_they_were and time.monotonic() < until:
                     work = Work(supernet, block, fixed, given[:first] + to_fit, given[first:] + to_judge)
                     work.loss()
                     work.take(fit)

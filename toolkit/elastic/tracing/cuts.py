@@ -18,6 +18,7 @@ import torch
 from torch import fx, nn
 
 from ...errors import ModelError
+from .canonical import operation_name
 
 WEIGHTED = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose2d, nn.Linear, nn.MultiheadAttention, nn.RNNBase)
 _WEIGHTED_FUNCTIONS = {torch.conv1d, torch.conv2d, torch.conv3d, torch.conv_transpose2d, nn.functional.linear}
@@ -89,6 +90,11 @@ def is_derivable(node: fx.Node) -> bool:
     return _derivable(node.meta["alone"], at_two, at_three)
 
 
+def is_shared(node: fx.Node) -> bool:
+    """Whether a node is a cut that any later block may read besides where it starts (see `sharing`)."""
+    return bool(node.meta.get("shared"))
+
+
 def is_from_row(node: fx.Node) -> bool:
     """Whether a node is a constant of a run, which a block reads from the row of all inputs (see `inputs`)."""
     return bool(node.meta.get("from_row"))
@@ -137,8 +143,8 @@ def alive_after(flow: Sequence[fx.Node]) -> list[int]:
     for index, node in enumerate(flow):
         users = [user for user in readers(node) if user in order or user.op == "output"]
         last = max((order.get(user, len(flow)) for user in users), default=-1)
-        if index == 0 and any(map(is_from_row, node.users)):
-            last = min(last, 1)  # later blocks read it again
+        if is_shared(node) or (index == 0 and any(map(is_from_row, node.users))):
+            last = min(last, index + 1)  # later blocks read it again
         if last > index:
             ends[last] |= 1 << index
     alive, found = 0, []
@@ -154,7 +160,7 @@ def _choices(flow: list[fx.Node], alive: list[int], weighted: Sequence[bool]) ->
     """The cuts without taps, and those with the few sets of taps that separate the most layers with weights."""
     able = 0
     for index, node in enumerate(flow):
-        if _batched_floats(node) and not changed_later(node):
+        if can_be_cut_after(node):
             able |= 1 << index
     order = {node: index for index, node in enumerate(flow)}
     uses = [[order.get(user, len(flow)) for user in readers(node)] for node in flow]
@@ -219,9 +225,12 @@ def changed_later(node: fx.Node) -> bool:
     return any(user.target is operator.setitem and user.args[0] is node for user in node.users)
 
 
-def _batched_floats(node: fx.Node) -> bool:
+def can_be_cut_after(node: fx.Node) -> bool:
+    """Whether a node is a float32 tensor, batch first, that stays as it is."""
+    if node.meta["dtype"] != "float32" or changed_later(node):
+        return False
     at_two, at_three = node.meta["seen"]
-    return bool(node.meta["dtype"] == "float32" and at_two[:1] == (2,) and at_three == (3, *at_two[1:]))
+    return bool(at_two[:1] == (2,) and at_three == (3, *at_two[1:]))
 
 
 def _obstacle(flow: list[fx.Node], alive: list[int]) -> str:
@@ -229,7 +238,36 @@ def _obstacle(flow: list[fx.Node], alive: list[int]) -> str:
     fewest = min((mask.bit_count() for mask in alive[1:-1]), default=0)
     return (
         f"no tensor between its input and its output carries everything (at least {fewest} are needed at any place); "
-        f"{path_of(held) or held.name!r} is read in {len(held.users)} places{why_whole(flow)}"
+        f"{path_of(held) or held.name!r} is read in {len(held.users)} places{for_the_batch(flow, alive)}"
+        f"{why_whole(flow)}"
+    )
+
+
+def for_the_batch(flow: Sequence[fx.Node], alive: Sequence[int]) -> str:
+    """What is needed at most places though it is nothing that a cut can carry, and what to do; empty without such."""
+    counts = [sum(mask >> index & 1 for mask in alive) for index in range(len(flow))]
+    unable = [(count, node) for count, node in zip(counts, flow) if not _has_batch(node)]
+    count, node = max(unable, key=lambda found: found[0], default=(0, None))
+    if node is None or 2 * count < len(flow):
+        return ""
+    kind = "number" if node.meta["dtype"] is None else f"{node.meta['dtype']} tensor {tuple(node.meta['alone'])}"
+    last = max((flow.index(user) for user in readers(node) if user in flow), default=-1)
+    until = path_of(flow[last]) or operation_name(flow[last].target)
+    where = path_of(node) or "the forward itself"
+    return (
+        f"; the {kind} that {operation_name(node.target)!r} gives in {where} is read in {len(node.users)} places, up "
+        f"to {until}, and is one for the whole batch: compute one for each input, as a tensor with the "
+        "batch first (x.amax((1, 2, 3), keepdim=True) in place of x.max().item())"
+    )
+
+
+def _has_batch(node: fx.Node) -> bool:
+    """Whether a node is a tensor with some numbers for each input, along any axis."""
+    if node.meta["dtype"] is None:
+        return False
+    one, (two, three) = node.meta["alone"], node.meta["seen"]
+    return len(one) == len(two) == len(three) and any(
+        side and (2 * side, 3 * side) == (at_two, at_three) for side, at_two, at_three in zip(one, two, three)
     )
 
 

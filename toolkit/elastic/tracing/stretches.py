@@ -22,8 +22,10 @@ from .canonical import is_live
 from .cuts import (
     Cuts,
     find_cuts,
+    for_the_batch,
     is_derivable,
     is_from_row,
+    is_shared,
     is_weighted,
     mixes_channels,
     modules_of,
@@ -34,6 +36,7 @@ from .granularity import Granularity, joined
 from .joining import with_joined_cuts
 from .postponing import postponed
 from .repeats import repeats, structure
+from .sharing import with_shared_cuts
 
 _ENOUGH = 0.5  # of the layers with weights in blocks with alternatives: no other cuts are looked for
 _BETTER = 2  # times as many must be in such blocks for cuts to be worth the copies that they cost
@@ -43,8 +46,8 @@ _BETTER = 2  # times as many must be in such blocks for cuts to be worth the cop
 class Stretch:
     """A run of nodes from one cut to the next: one original block. `elastic` says whether it may have alternatives.
 
-    `inputs` are the tensors it reads: the one at its start cut first, then the row of the network's several inputs,
-    where it reads one of these again, and, for a head, the taps.
+    `inputs` are the tensors it reads: the one at its start cut first, then in order the row of the network's several
+    inputs, where it reads one of these again, what it reads of the shared ones (`sharing`), and, for a head, the taps.
     """
 
     source: str
@@ -79,14 +82,14 @@ class _Place:
 def discover(traced: fx.GraphModule, granularity: Granularity = "auto") -> tuple[fx.GraphModule, list[Stretch]]:
     """The original blocks of a traced model, in order, from the input to the output, and the graph that they are of.
 
-    That is `traced`, or the same with side branches at the end (`postponing`) or cuts of several tensors (`joining`),
-    where it leaves most layers in blocks without alternatives, or all of them, and the others do not. Raises ModelError
-    when there are fewer than two places to cut, naming what stays alive throughout, or when no module repeats between
-    them.
+    That is `traced`, or the same with what all blocks read at the beginning (`sharing`), with side branches at the end
+    (`postponing`) or with cuts of several tensors (`joining`), where it leaves most layers in blocks without
+    alternatives, or all of them, and the others do not. Raises ModelError when there are fewer than two places to cut,
+    naming what stays alive throughout, or when no module repeats between them.
     """
     found, (stretches, refused) = traced, _tried(traced, granularity)
     covered = _covered(traced, stretches)
-    for written_anew, times in ((postponed, 1), (with_joined_cuts, _BETTER)):
+    for written_anew, times in ((with_shared_cuts, 1), (postponed, 1), (with_joined_cuts, _BETTER)):
         if covered < _ENOUGH and (wider := written_anew(traced)) is not None:
             others, _ = _tried(wider, granularity)
             if _covered(wider, others) > times * covered:
@@ -123,14 +126,24 @@ def _discover(traced: fx.GraphModule, granularity: Granularity) -> list[Stretch]
 
 
 def taps_of(stretches: list[Stretch]) -> tuple[int, ...]:
-    """The cuts that the head reads besides the one where it starts, and besides a row of several inputs."""
-    ends = {stretches[0].start: 0} | {stretch.end: index for index, stretch in enumerate(stretches, 1)}
-    return tuple(ends[tap] for tap in stretches[-1].inputs[1:] if not _is_row(tap))
+    """The cuts that the head reads besides the one where it starts, and besides those that any block may read."""
+    at = _cuts_of(stretches)
+    return tuple(at[tap] for tap in stretches[-1].inputs[1:] if not _is_for_all(tap))
 
 
-def reads_of(stretch: Stretch) -> tuple[int, ...]:
-    """The cuts that any block reads besides the one where it starts: that of the row of several inputs, or none."""
-    return (0,) if any(map(_is_row, stretch.inputs[1:])) else ()
+def reads_of(stretches: list[Stretch]) -> list[tuple[int, ...]]:
+    """For each block, the cuts that it reads besides the one where it starts and, for the head, the taps."""
+    at = _cuts_of(stretches)
+    return [tuple(at[node] for node in stretch.inputs[1:] if _is_for_all(node)) for stretch in stretches]
+
+
+def _cuts_of(stretches: list[Stretch]) -> dict[fx.Node, int]:
+    return {stretches[0].start: 0} | {stretch.end: index for index, stretch in enumerate(stretches, 1)}
+
+
+def _is_for_all(node: fx.Node) -> bool:
+    """Whether a cut is one that any block may read: the row of the network's several inputs, or a shared one."""
+    return _is_row(node) or is_shared(node)
 
 
 def _is_row(node: fx.Node) -> bool:
@@ -242,9 +255,9 @@ def _is_stage(place: _Place, units: Iterable[_Place]) -> bool:
 
 
 def _tapped(cuts: Cuts) -> set[int]:
-    """The segments that end at a tap, or where a head starts that reads taps: a block must end there as well."""
+    """The segments that end at a tap or a shared cut, or where a head starts that reads taps: blocks must end there."""
     segments = cuts.segments()
-    tapped = {number for number, nodes in enumerate(segments) if nodes[-1] in cuts.taps}
+    tapped = {number for number, nodes in enumerate(segments) if nodes[-1] in cuts.taps or is_shared(nodes[-1])}
     return tapped | ({len(segments) - 2} if cuts.taps else set())
 
 
@@ -292,7 +305,7 @@ def _stretches(traced: fx.GraphModule, cuts: Cuts, units: list[_Place]) -> list[
         raise ModelError(
             f"{traced._get_name()} has {len(cuts.places)} places to cut, but no module with weights repeats between "
             f"them: there is nothing to merge or to prune block by block{_obstacle(traced, cuts)}"
-            f"{why_whole(cuts.flow)}"
+            f"{for_the_batch(cuts.flow, cuts.alive)}{why_whole(cuts.flow)}"
         )
     runs: list[tuple[_Place | None, list[fx.Node]]] = []
     for number, nodes in enumerate(segments):
@@ -310,17 +323,20 @@ def _stretches(traced: fx.GraphModule, cuts: Cuts, units: list[_Place]) -> list[
             runs[-1][1].extend(nodes)  # an activation or a pooling layer goes with the block before it
         else:
             runs.append((at, list(nodes)))
-    if runs[0][0] is None and not _has_weights(traced, runs[0][1]) and len(runs) > 1 and 0 not in tapped:
+    first_is_tapped = any(segments[at][-1] is runs[0][1][-1] for at in tapped)
+    if runs[0][0] is None and not _has_weights(traced, runs[0][1]) and len(runs) > 1 and not first_is_tapped:
         before = runs.pop(0)[1]
         runs[0][1][:0] = before
     stretches = []
     start = cuts.flow[0]
     for index, (place, part) in enumerate(runs):
         source = place.path if place else _common_path(part)
-        taps = [node for node in cuts.flow if node in cuts.taps and node is not start] if index == len(runs) - 1 else []
-        again = any(is_from_row(used) for node in part for used in node.all_input_nodes)
-        row = [cuts.flow[0]] if again and start is not cuts.flow[0] else []
-        stretches.append(Stretch(source, tuple(part), (start, *row, *taps), part[-1], place is not None))
+        read = {used for node in part for used in node.all_input_nodes}
+        wanted = {node for node in read if is_shared(node) and node not in part}
+        wanted |= cuts.taps if index == len(runs) - 1 else set()
+        wanted |= {cuts.flow[0]} if any(map(is_from_row, read)) else set()
+        others = [node for node in cuts.flow if node in wanted and node is not start]
+        stretches.append(Stretch(source, tuple(part), (start, *others), part[-1], place is not None))
         start = part[-1]
     return stretches
 
