@@ -223,3 +223,43 @@ def test_what_the_system_or_a_reader_raises_is_one_line(
     monkeypatch.setattr(Dataset, "image", fail)
     asked = (broken.path, "--device", "local:onnxruntime", "--data", tmp_path / "data.npz", *QUICK)
     assert message in error_of(call(profile, *asked))
+
+
+INTERRUPTED_WHILE_IT_IMPORTS = """
+import os, sys
+from importlib import import_module
+module, function, at, number, *sys.argv[1:] = sys.argv[1:]
+
+class Interrupting:
+    def find_spec(self, name, path=None, target=None):
+        if name == at:
+            try:
+                os.kill(os.getpid(), int(number))
+            except KeyboardInterrupt:  # as a library may
+                raise ImportError(f"no {at}") from None
+
+start = getattr(import_module(module), function)
+sys.meta_path.insert(0, Interrupting())
+start()
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(
+    ("entry", "at"),
+    [
+        ("toolkit.cli.start:elastify", "click"),
+        ("toolkit.cli.start:profile", "adaptivenet.toolkit.cli.console"),
+        ("toolkit.cli.start:run", "click"),
+        ("export.start:main", "adaptivenet.toolkit.errors"),
+        ("android_runner.start:main", "click"),
+    ],
+)
+def test_a_command_that_is_interrupted_while_it_starts_says_so(entry: str, at: str, number: signal.Signals) -> None:
+    module, _, function = entry.partition(":")
+    given = [f"adaptivenet.{module}", function, at, str(int(number)), "--help"]
+    done = subprocess.run(
+        [sys.executable, "-c", INTERRUPTED_WHILE_IT_IMPORTS, *given],
+        capture_output=True, text=True, timeout=60, check=False, preexec_fn=heed_signals,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr, done.stdout) == (1, "error: interrupted\n", "")

@@ -50,6 +50,17 @@ def settle_streams() -> None:
                 os.close(nowhere)
 
 
+def end_at_once_when_interrupted() -> None:
+    """Ctrl-C, SIGTERM and SIGHUP end the process with the line of an interrupted command, until the command begins.
+
+    Nothing is to be cleaned up before, and a library that is being imported, or click, may take a KeyboardInterrupt for
+    something else. A signal that is ignored or handled by somebody else stays as it is.
+    """
+    for each, usual in _USUAL.items():
+        if signal.getsignal(each) == usual:
+            signal.signal(each, _end)
+
+
 @contextmanager
 def ended_as_interrupted() -> Iterator[None]:
     """SIGTERM, and SIGHUP of a terminal that is closed, end the command as Ctrl-C does: what it has begun on a phone is
@@ -61,14 +72,22 @@ def ended_as_interrupted() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    ours = [each for each in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(each) == signal.SIG_DFL]
+    before = {each: signal.getsignal(each) for each in _USUAL}
+    ours = {each: handler for each, handler in before.items() if handler in (_end, _USUAL[each])}
     for each in ours:
-        signal.signal(each, _interrupt)
+        signal.signal(each, signal.default_int_handler if each == signal.SIGINT else _interrupt)
     try:
         yield
     finally:
-        for each in ours:
-            signal.signal(each, signal.SIG_DFL)
+        for each, handler in ours.items():
+            signal.signal(each, handler)
+
+
+def _end(number: int, frame: FrameType | None) -> None:
+    try:
+        os.write(2, b"error: interrupted\n")
+    finally:
+        os._exit(1)
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
@@ -76,3 +95,6 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
         # The kernel and the shell both send one when a terminal is closed: the second must not end the cleaning up.
         signal.signal(number, signal.SIG_IGN)
     raise KeyboardInterrupt
+
+
+_USUAL = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL, signal.SIGHUP: signal.SIG_DFL}
