@@ -21,6 +21,7 @@ from ..errors import DataError
 from ..graph.front import FrontPoint
 from ..graph.latency import Latency
 from ..pack.pack import BlockPack
+from ..plurals import number_of
 from ..profiling.profile import Profile
 from ..report.milliseconds import decimals
 from ..serving.controller import Controller
@@ -79,8 +80,8 @@ class Trace:
 class Stream:
     """Inferences of the points of a front, as they are made: shown, traced, and counted.
 
-    `ran` is how often each point ran, `times` and `answers` are the last milliseconds and answers, `switches` what the
-    controller decided that changed the point, `within` how many inferences were within the limit. `failures` are why
+    `ran` is how often each point ran, `times` and `answers` are the last milliseconds and answers, `switches` where
+    another point served than before and the decision that led to it, `within` how many inferences were within the limit. `failures` are why
     what was decided could not be loaded, each once. `page_in_ms` and `page_in_bytes` are what the first subnet took to
     load.
     """
@@ -100,6 +101,8 @@ class Stream:
         self._console, self._trace = console, trace
         self._decimals = decimals(point.latency_ms for point in points)
         self._decision: Decision | None = None
+        self._led_to: dict[int, Decision] = {}  # the decision that last chose each point
+        self._serving: int | None = None
 
     @property
     def latency(self) -> Latency:
@@ -108,6 +111,8 @@ class Stream:
 
     def inference(self, at_s: float, point: int, ms: float, state: str = "") -> None:
         """One that ended then; `state` is more to show."""
+        if point != self._serving:
+            self._switched(at_s, point)
         self.times.append(ms)
         self.ran[point] += 1
         self.count, self.within = self.count + 1, self.within + (ms <= self.limit_ms)
@@ -115,7 +120,7 @@ class Stream:
             self._trace.inference(at_s, point, ms)
         places = self._decimals
         shown = f"{ms:.{places}f} of {self.limit_ms:.{places}f} ms, point {point + 1} of {len(self.points)}"
-        shown += f", {len(self.switches)} switches{state}"
+        shown += f", {number_of(len(self.switches), 'switch', 'switches')}{state}"
         if self._decision and self._decision.slowdown != 1:
             shown += f", {self._decision.slowdown:.2f} times slower than profiled"
         self._console.live("run", self.count, self.asked, shown)
@@ -143,19 +148,26 @@ class Stream:
         if self._trace:
             self._trace.decision(at_s, decision)
         if before and decision.point != before.point:
-            point = self.points[decision.point]
-            self.switches.append(
-                {
-                    "after": self.count,
-                    "at_s": round(at_s, 3),
-                    "subnet": list(point.subnet),
-                    "slowdown": decision.slowdown,
-                    "expected_ms": decision.slowdown * point.latency_ms,
-                    "kind": decision.kind.value,
-                    "why": decision.why,
-                }
-            )
+            self._led_to[decision.point] = decision
             self._console.say(f"{at_s:.1f} s: {decision.why}")
+
+    def _switched(self, at_s: float, point: int) -> None:
+        """Another point serves than before, which may be long after it was decided, or not at all."""
+        before, self._serving = self._serving, point
+        decision = self._led_to.get(point, self._decision)
+        if before is None or decision is None:
+            return
+        self.switches.append(
+            {
+                "after": self.count,
+                "at_s": round(at_s, 3),
+                "subnet": list(self.points[point].subnet),
+                "slowdown": decision.slowdown,
+                "expected_ms": decision.slowdown * self.points[point].latency_ms,
+                "kind": decision.kind.value,
+                "why": decision.why,
+            }
+        )
 
 
 def serve(
