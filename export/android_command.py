@@ -12,6 +12,7 @@ from adaptivenet.toolkit.cli.console import table
 from adaptivenet.toolkit.errors import ExportError, ProfileError
 from adaptivenet.toolkit.pack.manifest import MANIFEST
 from adaptivenet.toolkit.pack.pack import BlockPack
+from adaptivenet.toolkit.plurals import number_of
 
 from .android import AndroidBundle, assets_name, backend_of, bundle_for_android, check_place, chosen_profiles
 from .android_readme import HEADS, row
@@ -83,7 +84,8 @@ def show(document: dict[str, Any]) -> None:
         click.echo(f"warning: {warning}", err=True)
     original = document["bundled_from"]
     click.echo(
-        f"\n{document['assets']}: {document['bytes'] / 1e6:.2f} MB in {document['files']} files; its programs are "
+        f"\n{document['assets']}: {document['bytes'] / 1e6:.2f} MB in {number_of(document['files'], 'file')}; its "
+        f"programs are "
         f"{document['program_bytes'] / original['bytes']:.0%} of the {original['bytes'] / 1e6:.2f} MB of "
         f"{original['path']}; not to be compressed: {', '.join('.' + each for each in document['no_compress'])}"
     )

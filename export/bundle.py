@@ -10,6 +10,7 @@ from adaptivenet.toolkit.errors import PackError
 from adaptivenet.toolkit.graph.graph import BlockGraph
 from adaptivenet.toolkit.pack.pack import SUFFIXES, BlockPack
 from adaptivenet.toolkit.pack.writer import Metric, PackWriter, check_backends, describe
+from adaptivenet.toolkit.plurals import number_of
 
 
 def bundle_pack(
@@ -67,5 +68,5 @@ def bundle_pack(
 
 def in_words(device: Mapping[str, Any]) -> str:
     """The device of a profile in a few words."""
-    threads = "1 thread" if device["threads"] == 1 else f"{device['threads']} threads"
+    threads = number_of(device["threads"], "thread")
     return f"{device['name']}, {device['engine']} {device['engine_version']}, {threads}"

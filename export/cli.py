@@ -12,6 +12,7 @@ from adaptivenet.toolkit.errors import ExportError
 from adaptivenet.toolkit.pack.manifest import MANIFEST
 from adaptivenet.toolkit.pack.pack import SUFFIXES, BlockPack
 from adaptivenet.toolkit.pack.writer import PackWriter
+from adaptivenet.toolkit.plurals import number_of
 
 from .metric_names import METRICS, is_own
 
@@ -170,14 +171,17 @@ def main(
     if as_json:
         print_json(document)
     elif dry_run:
-        click.echo(f"would write {document['programs']} programs of {document['blocks']} blocks to {out}")
+        click.echo(
+            f"would write {number_of(document['programs'], 'program')} of {number_of(document['blocks'], 'block')} "
+            f"to {out}"
+        )
     else:
         rows = [["backend", "blocks", "MB", "worst error / tolerance"]]
         for backend, facts in document["backends"].items():
             worst = "not measured" if facts["worst"] is None else f"{facts['worst']:.2g}"
             rows.append([backend, str(facts["blocks"]), f"{facts['bytes'] / 1e6:.1f}", worst])
         click.echo(table(rows, right=(1, 2, 3)))
-        click.echo(f"\n{out}: {document['name']}, {document['subnets']} subnets")
+        click.echo(f"\n{out}: {document['name']}, {number_of(document['subnets'], 'subnet')}")
         if original := document.get("bundled_from"):
             share = document["bytes"] / original["bytes"]
             click.echo(
@@ -254,7 +258,10 @@ def _export(
         pictures = torch.cat([torch.from_numpy(some.image(index)) for index in range(len(some))])
         image = pictures[:1] if image is None else image
     console = Console()
-    console.say(f"exporting {len(supernet.graph.blocks)} blocks for {', '.join(chosen)}; the first takes some seconds")
+    console.say(
+        f"exporting {number_of(len(supernet.graph.blocks), 'block')} for {', '.join(chosen)}; the first takes some "
+        f"seconds"
+    )
     console.progress("export", 0, 0)
     pack = export_pack(
         supernet,

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from adaptivenet.toolkit.devices.local.onnx_assembly import border
 from adaptivenet.toolkit.graph.graph import Block, BlockGraph
+from adaptivenet.toolkit.plurals import number_of
 
 if TYPE_CHECKING:
     import onnx
@@ -44,7 +45,8 @@ def as_part(model: onnx.ModelProto, place: Place) -> onnx.ModelProto:
     graph = model.graph
     if len(graph.input) != len(place.takes) or len(graph.output) != 1:
         raise ValueError(
-            f"the program has {len(graph.input)} inputs and {len(graph.output)} outputs; a block that reads "
+            f"the program has {number_of(len(graph.input), 'input')} and {number_of(len(graph.output), 'output')}; a "
+            f"block that reads "
             f"{len(place.takes)} cuts has as many, and one"
         )
     given = {value.name for value in (*graph.input, *graph.initializer)}

@@ -160,7 +160,7 @@ def test_where_nothing_is_trained_nothing_has_changed(place: Path) -> None:
             ("supernet", "--polish", "profile.json", "--checkpoint", "polished/state"),
             "--checkpoint polished/state lies in --out polished, which only a supernet may fill",
         ),
-        (("supernet", "--polish", "profile.json", "--data", "few.npz"), "15 images are too few to polish with"),
+        (("supernet", "--polish", "profile.json", "--data", "few.npz"), "too few to polish with: 15 images"),
         (("supernet", "--polish", "profile.json", "--data", "nothing"), "nothing does not exist"),
         (("supernet", "--polish", "profile.json", "--batch-size", "0"), "batch_size is 0"),
     ],

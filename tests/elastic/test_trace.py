@@ -340,5 +340,5 @@ def test_a_tensor_that_is_written_into_is_no_constant_unless_all_of_it_is() -> N
 
 
 def test_an_input_of_the_wrong_shape_is_named() -> None:
-    with pytest.raises(ModelError, match=r"does not run on a batch of 1 inputs of shape \(5, 8, 8\)"):
+    with pytest.raises(ModelError, match=r"does not run on a batch of 1 input of shape \(5, 8, 8\)"):
         trace(Written(by_shape), torch.randn(1, 5, 8, 8))

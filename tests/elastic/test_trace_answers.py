@@ -133,8 +133,8 @@ def fixed_batch(self: Written, x: torch.Tensor) -> torch.Tensor:
 @pytest.mark.parametrize(
     ("function", "message"),
     [
-        (lambda self, x: x.view(2, 8, 8, 8), "Written does not run on a batch of 1 inputs of shape .*3, 8, 8.*float32"),
-        (lambda self, x: x.nonsense(), "Written does not run on a batch of 1 inputs.*'nonsense'"),
+        (lambda self, x: x.view(2, 8, 8, 8), "Written does not run on a batch of 1 input of shape .*3, 8, 8.*float32"),
+        (lambda self, x: x.nonsense(), "Written does not run on a batch of 1 input.*'nonsense'"),
         (fixed_batch, "Written computes something else at batch size 3.*fixes the batch size"),
         (alone, "Written computes something else at batch size 1"),
         (lambda self, x: F.dropout(x, 0.5), "Written answers differently to the same input"),

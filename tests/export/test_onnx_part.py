@@ -113,7 +113,7 @@ def test_the_names_of_quantisation_follow() -> None:
 
 def test_another_number_of_inputs_is_refused() -> None:
     graph = helper.make_graph([helper.make_node("Relu", ["x"], ["z"])], "g", [value("x")], [value("z")])
-    with pytest.raises(ValueError, match="has 1 inputs and 1 outputs; a block that reads 2 cuts"):
+    with pytest.raises(ValueError, match="has 1 input and 1 output; a block that reads 2 cuts"):
         as_part(helper.make_model(graph), PLACE)
 
 

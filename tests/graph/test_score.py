@@ -43,7 +43,7 @@ def test_the_mean_over_images_is_the_mean_of_the_ratios_of_all_sums(images: int,
     parts, wholes = np.split(sums.sum(axis=0), 2)
     if not wholes.any():
         assert not SHARE.of_images("miou", sums).any()
-        with pytest.raises(DataError, match=rf"metric 'miou' counted nothing on {images} images"):
+        with pytest.raises(DataError, match=rf"metric 'miou' counted nothing on {images} images?;"):
             SHARE.of_all("miou", sums)
         return
     expected = float(np.mean(parts[wholes > 0] / wholes[wholes > 0]))
@@ -124,8 +124,14 @@ def test_an_interval_holds_the_value(scores: np.ndarray) -> None:
 
 def test_the_same_score_on_all_images_has_no_interval_unless_they_are_answers() -> None:
     same = np.ones(20)
-    assert Quality.from_images("psnr", same, DECIBELS).in_words == "psnr 60.00 dB (60.00–60.00)"
+    assert Quality.from_images("psnr", same, DECIBELS).in_words == "psnr 60.00 dB (on all 20 pictures)"
     assert Quality.from_images("agreement", same).low == pytest.approx(Quality.from_counts("m", 20, 20).low)
+
+
+def test_one_image_has_no_interval() -> None:
+    parts, wholes = np.array([[3.0, 5.0]]), np.array([[6.0, 10.0]])
+    images = SHARE.of_images("miou", np.concatenate([parts, wholes], axis=1))
+    assert Quality.from_images("miou", images).in_words == "miou 50.0% (on 1 picture)"
 
 
 def test_no_images_have_no_quality() -> None:

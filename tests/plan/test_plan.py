@@ -253,9 +253,9 @@ def test_operands_must_be_known_and_read_the_output(metrics: Mapping[str, tuple[
 
 
 def test_wrong_requests_are_refused() -> None:
-    with pytest.raises(PlanError, match="nothing to evaluate: 0 subnets, 1 metrics"):
+    with pytest.raises(PlanError, match="nothing to evaluate: 0 subnets, 1 metric;"):
         compile_plan(GRAPH, [], TOP1)
-    with pytest.raises(PlanError, match="nothing to evaluate: 1 subnets, 0 metrics"):
+    with pytest.raises(PlanError, match="nothing to evaluate: 1 subnet, 0 metrics"):
         compile_plan(GRAPH, [GRAPH.oracle], {})
     with pytest.raises(GraphError, match="not a subnet"):
         compile_plan(GRAPH, [("m0",)], TOP1)
@@ -307,7 +307,7 @@ def test_other_documents_are_refused(doc: Any) -> None:
         ("subnets", [["m0", "o2"]], "scores subnet 1"),
         ("subnets", [["m0", "o2"], ["m0", "p2"], ["m0", "p2"]], "makes 2 scores for 3 subnets"),
         ("subnets", [["m0", "p2"], ["m0", "o2"]], "features that are not its own output"),
-        ("subnets", [], "nothing to evaluate: 0 subnets, 1 metrics"),
+        ("subnets", [], "nothing to evaluate: 0 subnets, 1 metric;"),
         ("metrics", [], "nothing to evaluate: 2 subnets, 0 metrics"),
         ("metrics", ["other"], "there is no metric 'other'; there are top1, agreement"),
         ("metrics", ["agreement"], "scores subnet 0 by 'top1'"),

@@ -297,7 +297,7 @@ def test_verify_pictures_of_their_own_are_used(data: Dataset) -> None:
 def test_one_picture_is_too_few(tiny_pack: BlockPack, data: Dataset) -> None:
     with (
         connect("local:onnxruntime").open(tiny_pack) as session,
-        pytest.raises(DataError, match="has 1 pictures: at least 2 are needed"),
+        pytest.raises(DataError, match="has 1 picture: at least 2 are needed"),
     ):
         profile(session, data.take(1, 0), QUICK)
 

@@ -249,7 +249,7 @@ def test_fronts_with_nothing_to_train_or_of_another_supernet_are_refused(net: Su
 
 def test_what_cannot_end_well_is_refused_before_anything_is_trained(net: Supernet) -> None:
     run = partial(polish, net, front_of(net.graph, ONE))
-    with pytest.raises(TrainingError, match=r"15 images are too few to polish with, 8 of .* at least 16, besides"):
+    with pytest.raises(TrainingError, match=r"too few to polish with: 15 images, 8 of .* at least 16, besides"):
         run(Noise(15), Noise(4), STEPS)
     with pytest.raises(TrainingError, match="there are no images to verify on"):
         run(Noise(20), Noise(0), STEPS)

@@ -8,6 +8,8 @@ from dataclasses import asdict
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
+from ..plurals import number_of
+
 if TYPE_CHECKING:
     from ..elastic import Supernet
     from ..training.thinning import Thinned
@@ -22,9 +24,10 @@ def left_out(thinned: Thinned) -> str:
         block, _, tag = name.partition("-")
         of_block.setdefault(block, []).append(tag)
     return (
-        f"left out {len(thinned.names)} alternatives ({len(thinned.dominated)} that another one dominates, "
-        f"{len(thinned.storage)} for storage, now {thinned.after:.2f} and not {thinned.before:.2f} times the original "
-        f"network's; --storage all keeps them): {', '.join(' '.join([name, *tags]) for name, tags in of_block.items())}"
+        f"left out {number_of(len(thinned.names), 'alternative')} ({len(thinned.dominated)} that another one "
+        f"dominates, {len(thinned.storage)} for storage, now {thinned.after:.2f} and not {thinned.before:.2f} times "
+        "the original network's; --storage all keeps them): "
+        + ", ".join(" ".join([name, *tags]) for name, tags in of_block.items())
     )
 
 
@@ -36,7 +39,9 @@ def out_of_patience(left_out: Mapping[str, str], said: Collection[str] = ()) -> 
 def outcome(trained: Trained) -> str:
     """How much was trained, and whether more would help."""
     steps = (
-        f"{trained.steps} steps" if trained.steps == trained.planned else f"{trained.steps} of {trained.planned} steps"
+        number_of(trained.steps, "step")
+        if trained.steps == trained.planned
+        else f"{trained.steps} of {number_of(trained.planned, 'step')}"
     )
     if trained.falling is None:
         advice = "too few steps to tell from their loss whether more would help"
@@ -84,7 +89,7 @@ def summary(supernet: Supernet) -> str:
     losses = [block.loss for block in graph.blocks if block.loss is not None]
     local = f"; local loss {median(losses):.3f} in the median, {max(losses):.3f} at most" if losses else ""
     of_kinds = ", ".join(f"{count} {kind}" for kind, count in kinds.items())
-    return f"{len(graph.blocks)} blocks ({of_kinds}), {graph.count()} subnets{local}"
+    return f"{number_of(len(graph.blocks), 'block')} ({of_kinds}), {number_of(graph.count(), 'subnet')}{local}"
 
 
 def block_rows(supernet: Supernet) -> list[list[str]]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ..plurals import number_of
 from .console import Console, is_verbose, print_json, reports_errors, table
 from .elastified import block_rows, document, left_out, out_of_patience, outcome, quality_rows, summary
 from .inputs import example_of, parse_inputs, shape_of
@@ -337,7 +338,8 @@ def main(
         if validation:
             click.echo("\n" + table(quality_rows(validation), right=(1, 2, 3, 4)))
             click.echo(
-                f"\n{validation.metric} on {validation.images} pictures; a budget is a share of the MACs of "
+                f"\n{validation.metric} on {number_of(validation.images, 'picture')}; a budget is a share of the "
+                f"MACs of "
                 "the oracle, the original network"
             )
     for warning in validation.warnings if validation else ():
@@ -425,7 +427,7 @@ def _validate(
 ) -> Validation:
     from ..training.validate import validate
 
-    console.say(f"validating on {len(held_out)} pictures")
+    console.say(f"validating on {number_of(len(held_out), 'picture')}")
     validation = validate(
         supernet,
         held_out,
@@ -437,8 +439,8 @@ def _validate(
     most = max((at.subnets for at in validation.budgets), default=0)
     if seconds is not None and validation.images < len(held_out):
         console.say(
-            f"validated on {validation.images} of {len(held_out)} pictures, {most} subnets a budget: for more there "
-            "was no time left"
+            f"validated on {validation.images} of {len(held_out)} pictures, {number_of(most, 'subnet')} a budget: for "
+            "more there was no time left"
         )
     return validation
 

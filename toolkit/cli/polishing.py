@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..errors import TrainingError
+from ..plurals import number_of
 from ..profiling.profile import Profile
 from .console import Console, is_verbose, print_json, table
 from .elastified import block_rows, document, outcome, summary
@@ -87,7 +88,7 @@ def polish_command(
 def kept(polished: Polished) -> str:
     """What became of the blocks that were trained."""
     count = len(polished.changed)
-    new = f"{count} block{' has' if count == 1 else 's have'} new weights"
+    new = f"{number_of(count, 'block has', 'blocks have')} new weights"
     if not polished.put_back:
         return new
     return (
@@ -107,7 +108,8 @@ def _show(supernet: Supernet, polished: Polished, as_json: bool, blocks: bool) -
     click.echo("\n" + table(rows, right=range(1, len(rows[0]))))
     agreement = " and agreement with it" if len(rows[0]) > 3 else ""
     click.echo(
-        f"\ndistance from the original's output{agreement}, in float32, on {polished.images} pictures that neither "
+        f"\ndistance from the original's output{agreement}, in float32, on {number_of(polished.images, 'picture')} "
+        f"that neither "
         "trained nor decided; a subnet is named by the latency of its points on the front, some of them in int8"
     )
 

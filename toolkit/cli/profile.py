@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from ..atomic import check_file, is_standard_output, is_stream
 from ..errors import AdaptiveNetError, BudgetError, ConnectionLost, ProfileError
+from ..plurals import number_of
 from .console import RUNNER_HELP, Amount, Console, OutputFile, print_json, reports_errors, table
 from .process import output_is_closed
 
@@ -217,7 +218,7 @@ def main(
     with device.open(opened) as session:
         if dry_run:
             searched, verified = divide(pictures, held_out, settings)
-            plan = {
+            plan: dict[str, Any] = {
                 "device": device.info.to_json(),
                 "blocks": len(opened.graph.blocks),
                 "subnets": opened.graph.count(),
@@ -230,9 +231,11 @@ def main(
                 print_json({"dry_run": True, **plan})
             else:
                 click.echo(
-                    f"would time {plan['blocks']} blocks {rounds} times on {device.info.name} ({device.info.engine}), "
-                    f"search {plan['subnets']} subnets by {plan['metric']} with at most {plan['image_evaluations']} "
-                    f"image evaluations on {len(searched)} pictures, and verify on {len(verified)} others"
+                    f"would time {number_of(plan['blocks'], 'block')} {number_of(rounds, 'time')} on "
+                    f"{device.info.name} ({device.info.engine}), "
+                    f"search {number_of(plan['subnets'], 'subnet')} by {plan['metric']} with at most "
+                    f"{number_of(plan['image_evaluations'], 'image evaluation')} on "
+                    f"{number_of(len(searched), 'picture')}, and verify on {number_of(len(verified), 'other')}"
                 )
             return
         journal = f"{out}.journal" if stays else None

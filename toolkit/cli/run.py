@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from ..plurals import number_of
 from .console import RUNNER_HELP, Amount, Console, print_json, reports_errors
 
 _MEMORY_HELP = "40MB: the most that a subnet may keep resident, and the artifacts of all that is loaded may have."
@@ -141,7 +142,9 @@ def main(
     }
     quality, ms = "not measured", decimals_for(known)
     if point.qualities:
-        quality = f"{in_words(point)}, measured on {point.qualities[0].n} pictures that the search never saw"
+        quality = (
+            f"{in_words(point)}, measured on {number_of(point.qualities[0].n, 'picture')} that the search never saw"
+        )
     if dry_run:
         if as_json:
             print_json({"dry_run": True, **document})
@@ -198,7 +201,7 @@ def main(
         click.echo(f"points       {', '.join(f'{share:.0%} at {ms(at)} ms' for share, at in shares if share)}")
         click.echo(f"switches     {len(switches)}")
         for switch in switches:
-            click.echo(f"             after {switch['after']} inferences, {switch['why']}")
+            click.echo(f"             after {number_of(switch['after'], 'inference')}, {switch['why']}")
     if classifies:
         click.echo(f"answers      {', '.join(map(named, answers[:5]))}{' …' if len(answers) > 5 else ''}")
 

@@ -81,9 +81,9 @@ class Stream:
     """Inferences of the points of a front, as they are made: shown, traced, and counted.
 
     `ran` is how often each point ran, `times` and `answers` are the last milliseconds and answers, `switches` where
-    another point served than before and the decision that led to it, `within` how many inferences were within the limit. `failures` are why
-    what was decided could not be loaded, each once. `page_in_ms` and `page_in_bytes` are what the first subnet took to
-    load.
+    another point served than before and the decision that led to it, `within` how many inferences were within the
+    limit. `failures` are why what was decided could not be loaded, each once. `page_in_ms` and `page_in_bytes` are what
+    the first subnet took to load.
     """
 
     def __init__(

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import DataError
+from ..plurals import number_of
 
 IGNORE = -100  # in a label map: a pixel that counts neither as right nor as wrong, as in torch
 _VOID = 255  # the usual value for that in a file
@@ -56,7 +57,8 @@ def label_folders(
         if classes is None or classes == len(folders):
             return list(range(len(folders))), ()
         return None, (
-            f"{path} has {len(folders)} class folders, and of the network's {classes} outputs it is not known which "
+            f"{path} has {number_of(len(folders), 'class folder')}, and of the network's "
+            f"{number_of(classes, 'output')} it is not known which "
             "classes they are, if any: the pictures are used without labels. To use labels, give the names of the "
             "classes (--classes) when the supernet or the pack is made",
         )
@@ -71,7 +73,8 @@ def label_folders(
         more = f" and {len(wrong) - _SHOWN} more" if len(wrong) > _SHOWN else ""
         raise DataError(
             f"{path / wrong[0]} is not a class of this network ({', '.join(wrong[:_SHOWN])}{more} of "
-            f"{len(folders)} folders); name each folder after one of its {len(names)} classes: "
+            f"{number_of(len(folders), 'folder')}); name each folder after one of its "
+            f"{number_of(len(names), 'class', 'classes')}: "
             f"{', '.join(names[:_SHOWN])}{', …' if len(names) > _SHOWN else ''}"
         )
     for folder, matches in zip(folders, found):

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import DataError
+from ..plurals import number_of
 from .arrays import Arrays, are_pictures
 from .classes import LabelArray, checked_labels
 from .maps import LabelMaps
@@ -154,7 +155,7 @@ class Dataset:
         """The images with these indices, in this order. Raises DataError when one does not exist."""
         for index in indices:
             if not 0 <= index < len(self):
-                raise DataError(f"{self.name} has {len(self)} images; there is no number {index}")
+                raise DataError(f"{self.name} has {number_of(len(self), 'image')}; there is no number {index}")
         part = Dataset(self._source, self._labels, [self._indices[index] for index in indices], self.name, self.notes)
         part._digests = self._digests
         return part
@@ -165,7 +166,7 @@ class Dataset:
         Raises DataError when there are fewer.
         """
         if not 1 <= count <= len(self):
-            raise DataError(f"{self.name} has {len(self)} images; {count} cannot be taken from it")
+            raise DataError(f"{self.name} has {number_of(len(self), 'image')}; {count} cannot be taken from it")
         return self.subset(self._shuffled(seed)[:count])
 
     def split(self, parts: Sequence[float], seed: int) -> list[Dataset]:
@@ -181,7 +182,9 @@ class Dataset:
         datasets = []
         for part, low, high in zip(parts, bounds, bounds[1:], strict=False):
             if low == high:
-                raise DataError(f"{self.name} has {len(self)} images: too few for a part of {part:g}; add images")
+                raise DataError(
+                    f"{self.name} has {number_of(len(self), 'image')}: too few for a part of {part:g}; add images"
+                )
             datasets.append(self.subset(shuffled[low:high]))
         return datasets
 

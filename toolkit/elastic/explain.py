@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from ..graph.graph import Block, BlockGraph
+from ..plurals import number_of
 
 
 @dataclass
@@ -39,10 +40,11 @@ def explain(graph: BlockGraph, name: str, divided: str = "") -> str:
         label = ".".join(path[shared:]) + (f"…{'.'.join(ends[shared:]) or last}" if joined else "")
         branch.branches.append(_Branch(label or "(its own operations)", _note(graph, block)))
     elastic = {block.start for block in graph.blocks if not block.is_original}
-    taps = {0: "no taps", 1: "1 tap"}.get(len(graph.taps), f"{len(graph.taps)} taps")
+    taps = number_of(len(graph.taps), "tap") if graph.taps else "no taps"
     head = (
-        f"{name}: {len(graph.cuts)} cuts, {taps}, {len(graph.oracle)} original blocks, "
-        f"{len(elastic)} of them with alternatives, {len(graph.blocks)} blocks in all, {graph.count()} subnets"
+        f"{name}: {number_of(len(graph.cuts), 'cut')}, {taps}, {number_of(len(graph.oracle), 'original block')}, "
+        f"{len(elastic)} of them with alternatives, {number_of(len(graph.blocks), 'block')} in all, "
+        f"{number_of(graph.count(), 'subnet')}"
     )
     return "\n".join([head, *_lines(root, ""), *([divided] if divided else [])])
 

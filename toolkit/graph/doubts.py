@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from math import exp, lgamma, log
 
+from ..plurals import number_of
 from .quality import Quality
 
 _SURE = 0.01  # guessing gets so many right, or more, in fewer than one of a hundred cases
@@ -43,7 +44,8 @@ def guessing(original: Quality, classes: int) -> str | None:
     if chance < _SURE:
         return None
     return (
-        f"the original network has a {original.metric} of {original.value:.1%} on {original.n} pictures, and guessing "
+        f"the original network has a {original.metric} of {original.value:.1%} on "
+        f"{number_of(original.n, 'picture')}, and guessing "
         f"among {classes} classes does as well with a probability of {chance:.2g}: {_CAUSES}"
         + (", or give more pictures" if original.value > 1.5 * share else "")
     )
@@ -67,6 +69,7 @@ def nothing_lost(fastest: Quality, with_oracle: bool) -> str | None:
     if fastest.value < 1 or not with_oracle:
         return None
     return (
-        f"the fastest subnet of all reaches {fastest.text} {fastest.metric} on {fastest.n} pictures, the most "
+        f"the fastest subnet of all reaches {fastest.text} {fastest.metric} on {number_of(fastest.n, 'picture')}, "
+        f"the most "
         f"there is, so these pictures cannot tell subnets apart: {_CAUSES}"
     )

@@ -17,6 +17,7 @@ from math import prod
 from typing import Any
 
 from ..errors import GraphError
+from ..plurals import number_of
 
 _KIND = re.compile(r"[a-z][a-z0-9_-]{0,31}")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
@@ -210,7 +211,9 @@ class BlockGraph:
         try:
             return self._by_name[name]
         except KeyError:
-            raise GraphError(f"there is no block {name!r} in this graph of {len(self.blocks)} blocks") from None
+            raise GraphError(
+                f"there is no block {name!r} in this graph of {number_of(len(self.blocks), 'block')}"
+            ) from None
 
     def __contains__(self, name: object) -> bool:
         return name in self._by_name

@@ -10,6 +10,7 @@ import re
 from collections.abc import Sequence
 
 from ..errors import GraphError, ProfileError
+from ..plurals import number_of
 from .graph import Block, BlockGraph, Subnet
 
 OF_BLOCK = ("name", "start", "end", "kind", "ratio", "precision")
@@ -52,7 +53,8 @@ def in_float32(graph: BlockGraph, profiled: BlockGraph, subnets: Sequence[Sequen
     _check_single(graph, profiled, what)
     if profiled.end != graph.end:
         raise ProfileError(
-            f"{what} is a profile of another pack: its network has {profiled.end} blocks in a row, and the supernet's "
+            f"{what} is a profile of another pack: its network has {number_of(profiled.end, 'block')} in a row, and "
+            f"the supernet's "
             f"{graph.end}"
         )
     variants = [block.quantised() for block in graph.blocks if block.precision == "float32"]

@@ -87,7 +87,9 @@ class Quality:
 
     @property
     def in_words(self) -> str:
-        """The metric, the score with its unit, and the interval."""
+        """The metric, the score with its unit, and the interval, or on how many pictures it is one and the same."""
+        if self.low == self.high:
+            return f"{self.metric} {self.text} (on {'1 picture' if self.n == 1 else f'all {self.n} pictures'})"
         low, high = (self.score.number(each) for each in sorted((self.low, self.high), key=self.score.of))
         return f"{self.metric} {self.text} ({low}–{high})"
 

@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import DataError
+from ..plurals import number_of
 
 _Array = NDArray[np.float64]
 
@@ -114,7 +115,8 @@ class Score:
         does, and where nothing was counted."""
         if not np.any(np.asarray(sums)[:, sums.shape[1] // 2 :] > 0):
             raise DataError(
-                f"metric {metric!r} counted nothing on {len(sums)} images; it needs at least one that counts"
+                f"metric {metric!r} counted nothing on {number_of(len(sums), 'image')}; it needs at least one that "
+                f"counts"
             )
         return min(1.0, max(0.0, float(self.of_images(metric, sums).mean())))
 

@@ -26,6 +26,7 @@ from ..data.preprocessing import Preprocessing
 from ..errors import GraphError, PackError, PreprocessingError
 from ..graph.graph import Block, BlockGraph, Cut
 from ..graph.score import SHARE, Score
+from ..plurals import number_of
 from .archive import Archive
 from .manifest import MANIFEST, MANIFEST_LIMIT, parse_manifest
 from .trained_on import TrainedOn
@@ -215,7 +216,8 @@ class BlockPack:
         if size != artifact.bytes:
             stream.close()
             raise PackError(
-                f"{artifact.file} has {size} bytes, the manifest says {artifact.bytes}; export or copy the pack again"
+                f"{artifact.file} has {number_of(size, 'byte')}, the manifest says {artifact.bytes}; export or copy "
+                f"the pack again"
             )
         return stream
 

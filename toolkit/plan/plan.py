@@ -14,6 +14,7 @@ from typing import Any
 
 from ..errors import GraphError, PlanError
 from ..graph.graph import BlockGraph, Subnet
+from ..plurals import number_of
 from .check import Prefix, check_instructions
 from .instructions import (
     INPUT,
@@ -161,7 +162,8 @@ def compile_plan(
     plan = _checked(graph, instructions, paths, tuple(metrics), metrics, kept)
     if limit_bytes is not None and plan.peak_bytes > limit_bytes:
         raise PlanError(
-            f"evaluating {len(paths)} subnets needs {plan.peak_bytes} bytes of features at once, the limit is "
+            f"evaluating {number_of(len(paths), 'subnet')} needs {number_of(plan.peak_bytes, 'byte')} of features at "
+            f"once, the limit is "
             f"{limit_bytes}; evaluate fewer at a time or raise the limit"
         )
     return plan
@@ -199,7 +201,8 @@ def _checked(
 def _require_any(subnets: Sequence[object], metrics: Sized) -> None:
     if not subnets or not metrics:
         raise PlanError(
-            f"nothing to evaluate: {len(subnets)} subnets, {len(metrics)} metrics; give at least one of each"
+            f"nothing to evaluate: {number_of(len(subnets), 'subnet')}, {number_of(len(metrics), 'metric')}; give at "
+            f"least one of each"
         )
 
 

@@ -14,6 +14,7 @@ from itertools import count
 
 from ..errors import PlanError
 from ..graph.graph import BlockGraph, Subnet
+from ..plurals import number_of
 from .instructions import INPUT, Instruction, Recall, Run
 from .plan import Plan, Prefix, check_metrics, compile_plan
 from .prefix_worth import Worth
@@ -74,7 +75,8 @@ class PrefixCache:
             if needed <= self.limit_bytes:
                 return plan
         raise PlanError(
-            f"evaluating {len(subnets)} subnets needs {needed} bytes of features at once, the limit is "
+            f"evaluating {number_of(len(subnets), 'subnet')} needs {number_of(needed, 'byte')} of features at once, "
+            f"the limit is "
             f"{self.limit_bytes}; evaluate fewer at a time or raise the limit"
         )
 

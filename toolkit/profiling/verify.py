@@ -15,6 +15,7 @@ from ..graph.graph import Subnet
 from ..graph.quality import Quality
 from ..pack.pack import BlockPack
 from ..plan.plan import compile_plan
+from ..plurals import number_of
 from ..search import Result
 from ..search.racing import is_worse
 from .settings import Settings
@@ -34,7 +35,8 @@ def divide(data: Dataset, verify: Dataset | None, settings: Settings) -> tuple[D
         wanted = settings.search_images + settings.verify_images
         if len(data) < 2:
             raise DataError(
-                f"{data.name} has {len(data)} pictures: at least 2 are needed, to search on and to verify on"
+                f"{data.name} has {number_of(len(data), 'picture')}: at least 2 are needed, to search on and to "
+                f"verify on"
             )
         drawn = data.take(min(wanted, len(data)), settings.seed)
         first = min(max(1, round(len(drawn) * settings.search_images / wanted)), len(drawn) - 1)

@@ -14,6 +14,7 @@ from ..graph.front import FrontPoint
 from ..graph.graph import Subnet
 from ..graph.latency import Latency
 from ..graph.score import SHARE
+from ..plurals import number_of
 from ..profiling.finalists import AGAIN, EDGES, FIRST
 from ..profiling.profile import Profile
 from .costs import cost_columns, cost_words
@@ -43,9 +44,10 @@ def headline(profile: Profile) -> str:
     return (
         f"{profile.name} on {device['name']}, {device['engine']} {device['engine_version']}, "
         f"{_threads(device)}: {_reference(profile)} "
-        f"{searched['subnets']} subnets were evaluated by {searched['metric']}, on {searched['images']} pictures or "
-        f"the first of them ({searched['image_evaluations']} times a subnet met a picture); "
-        f"quality is from {profile.document['verify']['images']} others, with its 95% interval. "
+        f"{number_of(searched['subnets'], 'subnet')} evaluated by {searched['metric']}, on "
+        f"{number_of(searched['images'], 'picture')} or the first of them ({searched['image_evaluations']} times a "
+        f"subnet met a picture); quality is from {number_of(profile.document['verify']['images'], 'other')}, with its "
+        "95% interval. "
         f"{sum(seconds.values()):.0f} s in all: {stages}."
         + _drift(profile.document.get("drift", 1.0))
         + _conditions(profile.document.get("conditions", {}))
@@ -164,7 +166,7 @@ def made_of(subnet: Subnet) -> str:
         return " ".join(block.name for block in changed)
     kinds = Counter((block.kind, block.precision) for block in changed)
     each = [f"{count} {kind}{' int8' if precision == 'int8' else ''}" for (kind, precision), count in kinds.items()]
-    return f"{', '.join(each)} of {len(subnet)} blocks"
+    return f"{', '.join(each)} of {number_of(len(subnet), 'block')}"
 
 
 def where_corrected(profile: Profile) -> dict[tuple[str, ...], float]:
@@ -253,7 +255,7 @@ def markdown(rows: list[list[str]]) -> str:
 
 
 def _threads(device: Mapping[str, Any]) -> str:
-    return "1 thread" if device["threads"] == 1 else f"{device['threads']} threads"
+    return number_of(device["threads"], "thread")
 
 
 def in_words(point: FrontPoint) -> str:

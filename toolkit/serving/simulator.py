@@ -17,6 +17,7 @@ from pathlib import Path
 
 from ..documents import parse_json
 from ..errors import BudgetError, DataError
+from ..plurals import number_of
 from .controller import Controller
 from .decision import Budgets, Decision, Signals
 
@@ -100,7 +101,9 @@ def replay(controller: Controller, records: Iterable[Record]) -> Iterator[Step]:
             ms = record.ms
             if record.point is not None and record.point != ran:
                 if record.point >= len(controller.points):
-                    raise DataError(f"the trace has point {record.point} of a front of {len(controller.points)} points")
+                    raise DataError(
+                        f"the trace has point {record.point} of a front of {number_of(len(controller.points), 'point')}"
+                    )
                 ms *= controller.points[ran].latency_ms / controller.points[record.point].latency_ms
             yield Step(record.at_s, ran, ms, controller.observe(record.at_s, ms))
 

@@ -25,6 +25,7 @@ from ..graph.front import Front
 from ..graph.graph import BlockGraph, Subnet
 from ..graph.profiled import in_float32
 from ..pack.trained_on import TrainedOn
+from ..plurals import number_of
 from .batches import Part, TrainingData, batches_of, check_data, check_varied, set_apart
 from .beginning import Preparing
 from .closeness import Closeness, closeness
@@ -191,7 +192,8 @@ def _divided(data: TrainingData, seed: int) -> tuple[Part, Part]:
     share, fewest, most = _DECIDING
     if len(data) < 2 * fewest:
         raise TrainingError(
-            f"{len(data)} images are too few to polish with, {fewest} of which decide what is kept: give at least "
+            f"too few to polish with: {number_of(len(data), 'image')}, {fewest} of which decide what is kept: give "
+            f"at least "
             f"{2 * fewest}, besides those to verify on"
         )
     count = min(most, max(fewest, round(share * len(data))))

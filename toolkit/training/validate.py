@@ -18,6 +18,7 @@ from ..errors import TrainingError
 from ..graph.doubts import guessing, one_answer
 from ..graph.graph import Subnet
 from ..graph.quality import Quality
+from ..plurals import number_of
 from .batches import Part, TrainingData, label_of, labels_of, stacked
 from .losses import local_losses
 from .placement import find_device, placed
@@ -166,7 +167,8 @@ def _within(
 
     if needed(count, 1) > seconds:
         raise TrainingError(
-            f"no time is left to validate: {count} images would take {needed(count, 1):.0f} s; give it more minutes"
+            f"no time is left to validate: {number_of(count, 'image')} would take {needed(count, 1):.0f} s; give it "
+            f"more minutes"
         )
     share = min(1.0, math.sqrt(seconds / needed(len(data), subnets)))
     paths = max(1, int(subnets * share))
@@ -194,6 +196,7 @@ def _check_labels(labels: torch.Tensor, shape: tuple[int, ...], classes: int) ->
     counted = labels[labels != IGNORE]
     if len(counted) and not 0 <= int(counted.min()) <= int(counted.max()) < classes:
         raise TrainingError(
-            f"labels go from {int(counted.min())} to {int(counted.max())}, and the network has {classes} classes: "
+            f"labels go from {int(counted.min())} to {int(counted.max())}, and the network has "
+            f"{number_of(classes, 'class', 'classes')}: "
             "give labels of this network"
         )

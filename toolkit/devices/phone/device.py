@@ -14,6 +14,7 @@ from typing import Any
 from ...data import Dataset
 from ...errors import AdaptiveNetError, EngineMissing
 from ...pack.pack import BlockPack
+from ...plurals import number_of
 from ..adb.transport import Transport
 from ..base import Device, DeviceInfo, Log, Observer
 from ..checks import check_backend
@@ -126,7 +127,7 @@ class PhoneDevice(Device):
         """Pushes those of these files again that are damaged or missing on the phone, and says so. False: none was."""
         differing = self.calls.patiently(lambda: self.store.mend(items))
         if differing:
-            files = "1 file was" if differing == 1 else f"{differing} files were"
+            files = number_of(differing, "file was", "files were")
             self.observer.say(f"{files} damaged or missing on {self.info.address}: pushed again")
         return differing > 0
 

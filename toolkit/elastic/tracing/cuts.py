@@ -18,6 +18,7 @@ import torch
 from torch import fx, nn
 
 from ...errors import ModelError
+from ...plurals import number_of
 from .canonical import operation_name
 
 WEIGHTED = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose2d, nn.Linear, nn.MultiheadAttention, nn.RNNBase)
@@ -238,7 +239,7 @@ def _obstacle(flow: list[fx.Node], alive: list[int]) -> str:
     fewest = min((mask.bit_count() for mask in alive[1:-1]), default=0)
     return (
         f"no tensor between its input and its output carries everything (at least {fewest} are needed at any place); "
-        f"{path_of(held) or held.name!r} is read in {len(held.users)} places{for_the_batch(flow, alive)}"
+        f"{path_of(held) or held.name!r} is read in {number_of(len(held.users), 'place')}{for_the_batch(flow, alive)}"
         f"{why_whole(flow)}"
     )
 
@@ -255,7 +256,8 @@ def for_the_batch(flow: Sequence[fx.Node], alive: Sequence[int]) -> str:
     until = path_of(flow[last]) or operation_name(flow[last].target)
     where = path_of(node) or "the forward itself"
     return (
-        f"; the {kind} that {operation_name(node.target)!r} gives in {where} is read in {len(node.users)} places, up "
+        f"; the {kind} that {operation_name(node.target)!r} gives in {where} is read in "
+        f"{number_of(len(node.users), 'place')}, up "
         f"to {until}, and is one for the whole batch: compute one for each input, as a tensor with the "
         "batch first (x.amax((1, 2, 3), keepdim=True) in place of x.max().item())"
     )

@@ -28,6 +28,7 @@ from torch.overrides import TorchFunctionMode
 from ...data.inputs import Input, widths
 from ...errors import ModelError
 from ...memory import taking
+from ...plurals import number_of
 from ..patience import check_memory, weight_bytes
 from . import recorder
 from .answers import answer_in_a_row, at, dotted, find_outputs, in_a_row, paths, plain
@@ -130,7 +131,8 @@ def _answer(model: nn.Module, batch: torch.Tensor, inputs: Sequence[Input]) -> A
         given = ", ".join(_told(each, batch[:, place]) for each, place in zip(inputs, widths(inputs), strict=True))
         given = given or f"shape {tuple(batch.shape[1:])} and type {batch.dtype}"
         raise ModelError(
-            f"{type(model).__name__} does not run on a batch of {len(batch)} inputs of {given}: {_first_line(error)}"
+            f"{type(model).__name__} does not run on a batch of {number_of(len(batch), 'input')} of {given}: "
+            f"{_first_line(error)}"
         ) from error
 
 

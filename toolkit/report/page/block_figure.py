@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from itertools import pairwise
 
+from ...plurals import number_of
 from ..milliseconds import decimals
 from .drawing import LETTER, mark, picture, shortened, spot, words
 from .facts import Facts, TimedBlock
@@ -57,7 +58,8 @@ def draw_blocks(facts: Facts, width: float, class_: str) -> Markup:
     for cut, text in ticks(0, last, max(1, min(last, int(last * cell / 34)))):
         parts.append(words(_EDGE + cell * cut, top + 12, text, "tick", "middle"))
     parts.append(words(_EDGE + cell * last / 2, top + 28, "cut", "axis", "middle"))
-    title = f"{len(facts.blocks)} blocks, each from its start cut to its end cut, by the latency of what it replaces"
+    many = number_of(len(facts.blocks), "block")
+    title = f"{many}, each from its start cut to its end cut, by the latency of what it replaces"
     return picture(title, cell * last + 2 * _EDGE, top + 34, parts, class_)
 
 
@@ -67,7 +69,7 @@ def describe(facts: Facts, timed: TimedBlock) -> list[str]:
     places = decimals([latency.median_ms])
     lines = [
         f"{block.name}: {latency.median_ms:.{places}f} ms measured alone",
-        f"median of {latency.repetitions} runs, IQR {latency.spread_ms:.{places}f} ms",
+        f"median of {number_of(latency.repetitions, 'run')}, IQR {latency.spread_ms:.{places}f} ms",
         f"predicted {timed.in_subnet_ms:.{places}f} ms in a subnet",
         f"{timed.option}, cut {block.start} to {block.end}",
     ]

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from ...plurals import number_of
+
 _LONGEST_LIST = 12  # entries; of a longer one only their number is told
 
 
@@ -16,7 +18,7 @@ def spelled(found: Any, name: str = "") -> Iterator[tuple[str, str]]:
         return
     if isinstance(found, list | tuple):
         simple = len(found) <= _LONGEST_LIST and not any(isinstance(each, list | tuple | Mapping) for each in found)
-        found = (", ".join(map(str, found)) or "none") if simple else f"{len(found)} entries"
+        found = (", ".join(map(str, found)) or "none") if simple else number_of(len(found), "entry", "entries")
     elif name == "memory_bytes" and isinstance(found, int):
         name, found = "memory for features", f"{found / 1e6:.0f} MB"
     elif isinstance(found, float):

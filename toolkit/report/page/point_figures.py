@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from ...graph.front import FrontPoint
 from ...graph.score import SHARE, Score
+from ...plurals import number_of
 from ...profiling.profile import Choice
 from ..milliseconds import decimals
 from .drawing import (
@@ -73,10 +74,12 @@ def describe(facts: Facts, point: FrontPoint) -> list[str]:
         median, spread = in_ms(facts, latency.median_ms, latency.spread_ms)
         lines = [
             f"{median} ms measured, {latency.median_ms / facts.reference.median_ms:.0%} of the {facts.reference_name}",
-            f"median of {latency.repetitions} whole runs, IQR {spread} ms",
+            f"median of {number_of(latency.repetitions, 'whole run')}, IQR {spread} ms",
             f"predicted {predicted(facts, point)} ms",
         ]
-    lines += [f"{quality.in_words}, {quality.n} pictures" for quality in point.qualities] or ["quality not measured"]
+    lines += [f"{quality.in_words}, {number_of(quality.n, 'picture')}" for quality in point.qualities] or [
+        "quality not measured"
+    ]
     if point.resident_mb is not None:
         lines.append(f"{point.resident_mb:.1f} MB resident, measured once")
     if point.energy_mj is not None:
@@ -112,7 +115,7 @@ def draw_front(facts: Facts, width: float, class_: str) -> Markup:
         way = [f"{x(point.latency_ms):.1f},{plot.y(score.drawn(quality.value)):.1f}" for point, quality in of]
         parts.append(tag("polyline", points=" ".join(way), class_=f"way m{row % len(SHAPES)}"))
     parts += [_point(facts, point, names, plot) for point in points]
-    title = f"The front: latency against quality of {len(points)} subnets, and the budgets"
+    title = f"The front: latency against quality of {number_of(len(points), 'subnet')}, and the budgets"
     return picture(title, width, bottom + 46, parts, class_)
 
 
@@ -138,7 +141,9 @@ def draw_predictions(facts: Facts, size: float = 400) -> Markup:
                 spot(x, y),
             )
         )
-    title = f"Predicted against measured latency of {len(found)} subnets; on the diagonal both are the same"
+    title = (
+        f"Predicted against measured latency of {number_of(len(found), 'subnet')}; on the diagonal both are the same"
+    )
     return picture(title, size, size, parts)
 
 

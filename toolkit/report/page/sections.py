@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from decimal import Decimal
 from itertools import pairwise
 
+from ...plurals import number_of
 from ..costs import cost_words
 from ..edges import notes
 from ..predictions import predictions
@@ -71,14 +72,14 @@ def _note(*sentences: str, class_: str = "note") -> Markup:
 def _front(facts: Facts) -> list[Markup]:
     drawn = drawn_budgets(facts)
     beyond = dict.fromkeys(choice.budget for choice in facts.choices if choice not in drawn)
-    runs = _range(point.measured.repetitions for point in facts.points if point.measured)
-    images = _range(quality.n for point in facts.points for quality in point.qualities)
+    runs = _range((point.measured.repetitions for point in facts.points if point.measured), "whole run")
+    images = _range((quality.n for point in facts.points for quality in point.qualities), "picture")
     caption = [
         "Each mark is a subnet, a path through the blocks; further left is faster, further up is better.",
-        f"Latency is measured: the median of {runs} whole runs, in turn with the oracle, the original network.",
+        f"Latency is measured: the median of {runs}, in turn with the oracle, the original network.",
     ]
     if names := metrics(facts.points):
-        caption.append(f"Quality is measured on {images} pictures that the search never saw, with 95% intervals.")
+        caption.append(f"Quality is measured on {images} that the search never saw, with 95% intervals.")
     shown, score = drawn_metrics(facts.points), score_of(facts.points)
     if len(shown) > 1:
         caption.append("The metrics of one subnet stand side by side.")
@@ -142,7 +143,7 @@ def _blocks(facts: Facts) -> list[Markup]:
     caption = [
         "A bar goes from the cut where its block starts to the cut where it ends; a cut is the one tensor between",
         "two blocks, and a subnet takes one way from the first to the last. Measured, every block by itself:",
-        f"the median of {_range(latency.repetitions for latency in found)} runs. Colours compare it with the sum",
+        f"the median of {_range((latency.repetitions for latency in found), 'run')}. Colours compare it with the sum",
         "of the original blocks in its place: blue is faster, orange slower.",
     ]
     square = tag("rect", width=22, height=14, class_="cell")
@@ -176,10 +177,10 @@ def _blocks(facts: Facts) -> list[Markup]:
 def _predictions(facts: Facts) -> list[Markup]:
     if not (found := predictions(facts.profile.front)):
         return [_note("No subnet of this profile was measured whole.")]
-    runs = _range(point.repetitions for point in facts.points if point.measured)
+    runs = _range((point.repetitions for point in facts.points if point.measured), "whole run")
     caption = [
         "To the right, predicted: the sum of what the subnet's blocks take. Upwards, measured: the median of",
-        f"{runs} whole runs. On the line both are the same. The bars are the predictions' stated 95% intervals.",
+        f"{runs}. On the line both are the same. The bars are the predictions' stated 95% intervals.",
     ]
     parts = [tag("p", found.in_words())]
     if 2 * found.within < found.measured:
@@ -221,6 +222,6 @@ def _made(facts: Facts) -> list[Markup]:
     return [*(part for part in parts if "<dd>" in part), tag("h3", "The data"), button, whole]
 
 
-def _range(numbers: Iterable[int]) -> str:
-    found = sorted(set(numbers))
-    return "no" if not found else str(found[0]) if len(found) == 1 else f"{found[0]} to {found[-1]}"
+def _range(numbers: Iterable[int], one: str) -> str:
+    found = sorted(set(numbers)) or [0]
+    return number_of(found[0], one) if len(found) == 1 else f"{found[0]} to {number_of(found[-1], one)}"
