@@ -247,7 +247,7 @@ def check_place(path: Path, overwrite: bool) -> None:
     """Raises PackError when something is at `path` that would not be replaced, or nothing can be written there."""
     if os.path.lexists(path):
         if not overwrite:
-            raise PackError(f"{path} exists already; remove it, choose another name, or ask to overwrite it")
+            raise PackError(f"{path} exists already; remove it, choose another name, or overwrite it (--overwrite)")
         if path.is_symlink() or not path.is_dir() or not _is_bundle(path):
             raise PackError(f"{path} is not a bundle for Android and will not be overwritten; choose another name")
     try:

@@ -42,6 +42,12 @@ def test_a_name_that_names_no_model_is_explained(name: str, message: str) -> Non
         load_model(name)
 
 
+def test_a_supernet_in_place_of_a_model_is_told(tmp_path: Path) -> None:
+    (tmp_path / "supernet.json").write_text("{}")
+    with pytest.raises(ModelError, match="it is a supernet: --polish PROFILE trains it further"):
+        load_model(str(tmp_path))
+
+
 @pytest.mark.usefixtures("torchvision")
 def test_random_weights_are_fetched_from_nowhere(monkeypatch: pytest.MonkeyPatch) -> None:
     def fetch(*args: object, **kwargs: object) -> None:

@@ -73,7 +73,9 @@ _FILES |= dict.fromkeys((".pth", ".ckpt", ".bin", ".safetensors"), _FILES[".pt"]
 
 
 def _hint(name: str) -> str:
-    """What else to say of a name that is none: of a file how to give it, else which names are meant perhaps."""
+    """What else to say of a name that is none: of a file or supernet how to give it, else which names may be meant."""
+    if (Path(name) / "supernet.json").is_file():
+        return "; it is a supernet: --polish PROFILE trains it further, and adaptivenet-export makes a pack of it"
     if suffix := Path(name).suffix.lower():
         return f"; {_FILES[suffix]}" if suffix in _FILES else ""
     return _meant([f"{library}:{name}" for library in _LIBRARIES if name in _names(library)])

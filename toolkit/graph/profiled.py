@@ -25,11 +25,12 @@ def is_added(block: Block) -> bool:
 def subnets_in(graph: BlockGraph, profiled: BlockGraph, subnets: Sequence[Sequence[str]], what: str) -> list[Subnet]:
     """Subnets of a profile, whose graph is `profiled`, as subnets of `graph`; `what` names the profile in errors.
 
-    Raises ProfileError where the profile is of another pack: where a block of it is not there, or leads between other
-    cuts, or differs in kind, ratio or precision. Blocks that were added to the pack count only where one of the subnets
-    takes them. A profile does not tell weights: that of a supernet with the same blocks and other weights passes.
+    Raises ProfileError where the profile is of another pack: where it has another number of cuts, or a block of it is
+    not there, or leads between other cuts, or differs in kind, ratio or precision. Blocks that were added to the pack
+    count only where one of the subnets takes them. A profile does not tell weights: that of a supernet with the same
+    blocks and other weights passes.
     """
-    _check_single(graph, profiled, what)
+    _check_alike(graph, profiled, what)
     taken = {name for subnet in subnets for name in subnet}
     for block in profiled.blocks:
         if is_added(block) and block.name not in taken:
@@ -48,15 +49,9 @@ def in_float32(graph: BlockGraph, profiled: BlockGraph, subnets: Sequence[Sequen
     """The same in the graph of the supernet itself, each subnet once.
 
     A block in int8 is the one that it was quantised from. Networks that are one program are left out, since a supernet
-    does not have them. Raises ProfileError as `subnets_in` does, and where the profile has another number of cuts.
+    does not have them. Raises ProfileError as `subnets_in` does.
     """
-    _check_single(graph, profiled, what)
-    if profiled.end != graph.end:
-        raise ProfileError(
-            f"{what} is a profile of another pack: its network has {number_of(profiled.end, 'block')} in a row, and "
-            f"the supernet's "
-            f"{graph.end}"
-        )
+    _check_alike(graph, profiled, what)
     variants = [block.quantised() for block in graph.blocks if block.precision == "float32"]
     networks = [block for block in profiled.blocks if block.is_network]
     added = [block for block in (*variants, *networks) if block.name not in graph]
@@ -65,7 +60,7 @@ def in_float32(graph: BlockGraph, profiled: BlockGraph, subnets: Sequence[Sequen
     return list(dict.fromkeys(graph.subnet(exported[name].twin_of or name for name in subnet) for subnet in found))
 
 
-def _check_single(graph: BlockGraph, profiled: BlockGraph, what: str) -> None:
+def _check_alike(graph: BlockGraph, profiled: BlockGraph, what: str) -> None:
     for block in profiled.blocks:
         name = block.name.removesuffix("-int8")
         if name not in graph and _JOINED.fullmatch(name):
@@ -73,3 +68,8 @@ def _check_single(graph: BlockGraph, profiled: BlockGraph, what: str) -> None:
                 f"{what} is a profile of another pack: its block {name!r} is several of the supernet's, as in a "
                 "pack that was made for a front; give the profile of that front"
             )
+    if profiled.end != graph.end:
+        blocks = number_of(profiled.end, "block")
+        raise ProfileError(
+            f"{what} is a profile of another pack: its network has {blocks} in a row, and the supernet's {graph.end}"
+        )

@@ -187,7 +187,9 @@ class PackWriter:
         """Raises PackError when something is at `path` that would not be replaced, or no pack can be written there."""
         if os.path.lexists(self.path):
             if not self.overwrite:
-                raise PackError(f"{self.path} exists already; remove it, choose another name, or ask to overwrite it")
+                raise PackError(
+                    f"{self.path} exists already; remove it, choose another name, or overwrite it (--overwrite)"
+                )
             is_folder = self.path.is_dir() and not self.path.is_symlink()
             if not is_folder or not {entry.name for entry in self.path.iterdir()} <= {MANIFEST, BLOBS}:
                 raise PackError(f"{self.path} is not a block pack and will not be overwritten; choose another name")

@@ -20,6 +20,7 @@ from ..graph.latency import Latency, LatencyTable
 from ..graph.profiled import OF_BLOCK
 from ..graph.ticks import of_every_block
 from ..pack.pack import BlockPack
+from ..plurals import number_of
 from .budgets import Limits, within_limits
 from .slowing import Slowdown
 
@@ -155,6 +156,13 @@ class Profile:
             raise ProfileError(f"{what} has version {document.get('version')!r}; this toolkit reads version {VERSION}")
         if wrong := violation(document, __package__, "profile.schema.json"):
             raise ProfileError(f"{what} is damaged: {wrong}; profile again")
+        for stage, samples in document.get("samples", {}).items():
+            if len(samples["chains"]) != len(samples["ms"]):
+                chains, times = len(samples["chains"]), len(samples["ms"])
+                raise ProfileError(
+                    f"{what} is damaged: its samples of {stage!r} have {number_of(chains, 'chain')} and times of "
+                    f"{times}; profile again"
+                )
         made_for: str = document["pack"]["digest"]
         if pack:
             require_made_for(pack, made_for, what)

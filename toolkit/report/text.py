@@ -44,7 +44,7 @@ def headline(profile: Profile) -> str:
     return (
         f"{profile.name} on {device['name']}, {device['engine']} {device['engine_version']}, "
         f"{_threads(device)}: {_reference(profile)} "
-        f"{number_of(searched['subnets'], 'subnet')} evaluated by {searched['metric']}, on "
+        f"{number_of(searched['subnets'], 'subnet was', 'subnets were')} evaluated by {searched['metric']}, on "
         f"{number_of(searched['images'], 'picture')} or the first of them ({searched['image_evaluations']} times a "
         f"subnet met a picture); quality is from {number_of(profile.document['verify']['images'], 'other')}, with its "
         "95% interval. "
