@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import operator
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -115,6 +116,7 @@ def statement(self: Written, x: torch.Tensor) -> torch.Tensor:
 def function_statement(self: Written, x: torch.Tensor) -> torch.Tensor:
     torch.relu_(x)
     F.leaky_relu(x, 0.1, True)
+    F.hardtanh_(x, 0.0, 6.0)  # which tensors have not, nor torch
     F.relu(x, inplace=True)
     return x
 
@@ -342,3 +344,29 @@ def test_a_tensor_that_is_written_into_is_no_constant_unless_all_of_it_is() -> N
 def test_an_input_of_the_wrong_shape_is_named() -> None:
     with pytest.raises(ModelError, match=r"does not run on a batch of 1 input of shape \(5, 8, 8\)"):
         trace(Written(by_shape), torch.randn(1, 5, 8, 8))
+
+
+class OddlyNamed(nn.Module):
+    """Layers with names as converters give them, which code can only get as text."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        for name in ("net/Conv", "net:Conv", "net_Conv"):
+            self.add_module(name, nn.Conv2d(3, 3, 1))
+        self.register_parameter("onnx::Mul_1", nn.Parameter(torch.rand(3, 1, 1)))
+        self.register_buffer("onnx::Add_2", torch.rand(3, 1, 1))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        for name in ("net/Conv", "net:Conv", "net_Conv", "net/Conv"):
+            x = getattr(self, name)(x).relu()
+        return x * getattr(self, "onnx::Mul_1") + getattr(self, "onnx::Add_2")
+
+
+def test_names_that_code_cannot_have_become_plain_ones() -> None:
+    model = OddlyNamed()
+    traced = trace(model, EXAMPLE)
+    assert_same(model, traced)
+    named = [str(node.target) for node in traced.graph.nodes if node.op in ("call_module", "get_attr")]
+    assert len(set(named)) == 5
+    assert all(re.fullmatch(r"\w+", name) for name in named)
+    assert "net/Conv" in dict(model.named_modules()), "the model itself stays as it is"

@@ -229,12 +229,16 @@ def _function(module: str, attribute: str, forms: str = _FORMS) -> Any:
         raise ModelError(f"module {module!r} has no {attribute!r}; {forms}") from None
 
 
+def _first_line(error: Exception) -> str:
+    """What an error says; of one that only names a key, which error it is, too."""
+    said = str(error).splitlines()[0] if str(error) else ""
+    return repr(error) if isinstance(error, LookupError) or not said else said
+
+
 def _call(name: str, build: Callable[[], Any]) -> Any:
     try:
         return with_torchvision(build)
     except ModelError:
         raise
     except Exception as error:
-        raise ModelError(
-            f"{name} could not be built: {str(error).splitlines()[0] if str(error) else error!r}{_similar(name)}"
-        ) from error
+        raise ModelError(f"{name} could not be built: {_first_line(error)}{_similar(name)}") from error

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import inspect
 import operator
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -53,8 +54,43 @@ def canonical(traced: fx.GraphModule, values: dict[fx.Node, Any]) -> fx.GraphMod
         elif values.get(node) is not None and _squeezes_all(node):
             node.args, node.kwargs = (node.args[0], _sides_of_one(values[node.args[0]])), {}
     traced.graph.eliminate_dead_code(is_live)
+    _name_plainly(traced)
     traced.recompile()
     return traced
+
+
+def _name_plainly(traced: fx.GraphModule) -> None:
+    """Gives what has a name that code cannot have, such as `features/Conv` of a converter, one that it can have."""
+    named: dict[str, str] = {}
+    for node in traced.graph.nodes:
+        if node.op not in ("call_module", "get_attr") or _ODD.search(path := str(node.target)) is None:
+            continue
+        if path not in named:
+            plain = _ODD.sub("_", path)
+            named[path] = next(
+                each for each in (plain, *(f"{plain}_{n}" for n in range(2, 999))) if _free(traced, each)
+            )
+            owner, _, leaf = named[path].rpartition(".")
+            traced.add_submodule(named[path], nn.Module())  # makes the modules that it lies in
+            parent = traced.get_submodule(owner)
+            delattr(parent, leaf)
+            found = operator.attrgetter(path)(traced)
+            if isinstance(found, torch.Tensor) and not isinstance(found, nn.Parameter):
+                parent.register_buffer(leaf, found)
+            else:
+                setattr(parent, leaf, found)
+        node.target = named[path]
+
+
+_ODD = re.compile(r"[^A-Za-z0-9_.-]")
+
+
+def _free(traced: fx.GraphModule, path: str) -> bool:
+    try:
+        operator.attrgetter(path)(traced)
+    except AttributeError:
+        return True
+    return False
 
 
 def operation_name(target: Any) -> str:
@@ -107,7 +143,9 @@ def _sides_of_one(tensor: torch.Tensor) -> tuple[int, ...]:
 
 
 def _changing(name: str) -> bool:
-    return name.endswith("_") and not name.endswith("__") and name != "requires_grad_" and hasattr(torch.Tensor, name)
+    if not name.endswith("_") or name.endswith("__") or name == "requires_grad_":
+        return False
+    return hasattr(torch.Tensor, name) or hasattr(nn.functional, name)  # which has some that tensors have not
 
 
 def _inplace_argument(node: fx.Node) -> int | str | None:
@@ -157,11 +195,16 @@ def _made_ordinary(node: fx.Node) -> bool:
         node.args = tuple(False if index == place else value for index, value in enumerate(node.args))
     elif node.op == "call_method" and callable(getattr(torch.Tensor, name[:-1], None)):
         node.target = name[:-1]
-    elif inspect.isbuiltin(node.target) and name.endswith("_") and callable(getattr(torch, name[:-1], None)):
-        node.target = getattr(torch, name[:-1])
+    elif inspect.isbuiltin(node.target) and (ordinary := _function(name[:-1])):
+        node.target = ordinary
     else:
         return False
     return True
+
+
+def _function(name: str) -> Any:
+    """The public function of that name; None where there is none."""
+    return next((found for owner in (torch, nn.functional) if callable(found := getattr(owner, name, None))), None)
 
 
 def _read_afterwards(node: fx.Node, old: fx.Node, new: fx.Node) -> None:
