@@ -2,12 +2,18 @@
 add_library(echo STATIC echo.cpp)
 target_link_libraries(echo PUBLIC daemon)
 
+add_executable(request-tests
+  requests_test.cpp
+  run_folder_test.cpp)
+target_link_libraries(request-tests PRIVATE echo GTest::gtest_main)
+target_precompile_headers(request-tests REUSE_FROM test-headers)
+gtest_discover_tests(request-tests)
+
 add_executable(queue-tests
   jobs_test.cpp
-  requests_test.cpp
-  run_folder_test.cpp
   server_test.cpp)
 target_link_libraries(queue-tests PRIVATE echo GTest::gtest_main)
+target_precompile_headers(queue-tests REUSE_FROM test-headers)
 if(CMAKE_CROSSCOMPILING_EMULATOR)
   # The server's tests wait for seconds in which QEMU, which is many times slower, is not done.
   gtest_discover_tests(queue-tests TEST_FILTER "-ServerTest.*")
@@ -27,6 +33,7 @@ if(NOT CMAKE_CROSSCOMPILING_EMULATOR)
     processes.cpp)
   target_compile_definitions(daemon-tests PRIVATE RUNNER_ECHO="$<TARGET_FILE:runner-echo>")
   target_link_libraries(daemon-tests PRIVATE daemon GTest::gtest_main)
+  target_precompile_headers(daemon-tests REUSE_FROM test-headers)
   add_dependencies(daemon-tests runner-echo)
   gtest_discover_tests(daemon-tests)
 endif()

@@ -1,0 +1,2 @@
+// Has the headers that the tests share compiled; does nothing.
+int main() {}
