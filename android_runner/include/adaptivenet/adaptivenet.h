@@ -7,9 +7,12 @@
  *
  *   adaptivenet_model* model = NULL;
  *   adaptivenet_budgets budgets = {12.5, 0, 0, 0};
- *   if (adaptivenet_open("pack", "profile.json", &budgets, NULL, &model) != ADAPTIVENET_OK)
- * puts(adaptivenet_last_error()); adaptivenet_infer(model, in, in_bytes, ADAPTIVENET_NHWC, out, out_bytes,
- * ADAPTIVENET_NCHW, NULL); adaptivenet_close(model);
+ *   if (adaptivenet_open("pack", "profile.json", &budgets, NULL, &model) != ADAPTIVENET_OK) {
+ *     puts(adaptivenet_last_error());
+ *     return 1;
+ *   }
+ *   adaptivenet_infer(model, in, in_bytes, ADAPTIVENET_NHWC, out, out_bytes, ADAPTIVENET_NCHW, NULL);
+ *   adaptivenet_close(model);
  *
  * Threads: every function may be called from any thread at any time, but for `adaptivenet_close`, which must be the
  * last call of its model and come after all others have returned. Several threads that infer take turns. None may be
