@@ -42,6 +42,9 @@ class HostSearchTest {
             val scores = right.getValue(subnet.joinToString(" ")).substring(range)
             return DoubleArray(scores.length) { if (scores[it] == '1') 1.0 else 0.0 }
         }
+
+        fun search(see: (List<String>, IntRange) -> DoubleArray?) =
+            Search(graph, cost, targets, emptyList(), pictures, evaluations, evaluate = see)
     }
 
     private val cases = File(System.getProperty("adaptivenet.packs"), "search/cases.json")
@@ -82,29 +85,13 @@ class HostSearchTest {
     fun whatEndsTheEvaluationEndsTheSearch() {
         val case = cases.first()
         var left = 10
-        val search = Search(
-            case.graph,
-            case.cost,
-            case.targets,
-            emptyList(),
-            case.pictures,
-            case.evaluations,
-        ) { subnet, range -> if (left-- > 0) case.see(subnet, range) else null }
+        val search = case.search { subnet, range -> if (left-- > 0) case.see(subnet, range) else null }
         assertFalse(search.run())
         assertEquals(10, search.results.size)
     }
 
     private fun compare(case: Case): Double {
-        val search = Search(
-            case.graph,
-            case.cost,
-            case.targets,
-            emptyList(),
-            case.pictures,
-            case.evaluations,
-            0,
-            case::see,
-        )
+        val search = case.search(case::see)
         assertTrue(search.run())
         assertTrue(search.done <= case.evaluations)
         val found = case.targets.map { target ->
