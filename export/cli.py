@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 from adaptivenet.toolkit.cli.console import Console, print_json, reports_errors, table
+from adaptivenet.toolkit.cli.numbers import numbers
 from adaptivenet.toolkit.errors import ExportError
 from adaptivenet.toolkit.pack.manifest import MANIFEST
 from adaptivenet.toolkit.pack.pack import SUFFIXES, BlockPack
@@ -76,6 +77,14 @@ def _checked_metrics(context: click.Context, parameter: click.Parameter, values:
     "chosen where it is better. MODEL as in adaptivenet-elastify; WEIGHTS: a file, or pretrained.",
 )
 @click.option(
+    "--resolution",
+    "resolutions",
+    metavar="SHARES",
+    callback=numbers(float),
+    help="Add the whole network at these shares of a picture's sides, in int8 alone with --int8; '' for none. What that "
+    "costs in accuracy is measured like all else. (default: 0.86,0.71,0.57 where the network runs on smaller pictures)",
+)
+@click.option(
     "--bundle",
     "target",
     type=click.Choice(["android"]),
@@ -100,6 +109,7 @@ def main(
     int8: bool,
     calibrate: str | None,
     also: tuple[str, ...],
+    resolutions: tuple[float, ...] | None,
     target: str | None,
     as_json: bool,
     dry_run: bool,
@@ -126,6 +136,7 @@ def main(
             "--int8": int8 or None,
             "--calibrate": calibrate,
             "--also": also or None,
+            "--resolution": resolutions,
         }
         given = [option for option, value in idle.items() if value is not None]
         if given:
@@ -148,6 +159,7 @@ def main(
             overwrite,
             calibrate,
             others,
+            resolutions,
             profiles,
             dry_run,
         )
@@ -219,6 +231,7 @@ def _export(
     overwrite: bool,
     calibrate: str | None,
     others: Mapping[str, tuple[str, str | None]],
+    resolutions: tuple[float, ...] | None,
     profiles: tuple[str, ...],
     dry_run: bool,
 ) -> dict[str, Any]:
@@ -244,7 +257,7 @@ def _export(
     check_export(supernet, out, chosen, **asked)
     networks = {other: load_model(model, weights) for other, (model, weights) in others.items()}
     if dry_run:
-        blocks = len(planned(supernet, networks, calibrate is not None, profiles)[1].blocks)
+        blocks = len(planned(supernet, networks, calibrate is not None, profiles, resolutions)[1].blocks)
         return {"dry_run": True, "blocks": blocks, "programs": blocks * len(chosen), "backends": list(chosen)}
 
     def opened(path: str) -> Dataset:
@@ -270,6 +283,7 @@ def _export(
         sample=image,
         calibrate=pictures,
         also=networks,
+        resolutions=resolutions,
         profiles=profiles,
         say=console.say,
         **asked,

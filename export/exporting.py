@@ -29,6 +29,7 @@ from .fusing import front_of, fuse
 from .jobs import Job, jobs_of, tasks_of, versions
 from .metrics import choose_metrics, doubt_of_usual, metric_program, usual_metrics
 from .networks import noise_for, with_networks
+from .resolution import at_resolutions
 from .workers import Answer, Program, run_tasks
 
 BACKENDS = tuple(SUFFIXES)
@@ -69,6 +70,7 @@ def export_pack(
     overwrite: bool = False,
     calibrate: torch.Tensor | None = None,
     also: Mapping[str, nn.Module | str] | None = None,
+    resolutions: Sequence[float] | None = None,
     profiles: Sequence[str | Path] = (),
     progress: Progress | None = None,
     say: Callable[[str], None] | None = None,
@@ -76,7 +78,9 @@ def export_pack(
     """Exports every block of `supernet` for every backend and writes the pack to the folder `path`.
 
     Beside the blocks, the pack has the whole network as one program, `whole`, which every profile compares with, and
-    the networks of `also`, by name: modules, or names as `load_model` takes them, with the same input and output.
+    the networks of `also`, by name: modules, or names as `load_model` takes them, with the same input and output. Where
+    the input is a picture, it has the whole network at lower `resolutions` as well, shares of the sides (by default
+    those of `RESOLUTIONS` on which it runs): in int8 alone where int8 is made, because each has all the weights.
     With `calibrate`, a batch of real inputs, every block that has weights and every network is there in int8 as well.
     With `profiles`, files, the pack is for their fronts alone: one block of each stretch that the subnets on them and
     the original network only take together, and the networks on them.
@@ -118,7 +122,9 @@ def export_pack(
             "note: executorch's exporter writes a recurrent layer out step by step, which takes minutes and much "
             "memory where steps are many: --backend onnx keeps it one operation"
         )
-    supernet, graph, fused_for = planned(supernet, also, calibrate is not None, profiles)
+    supernet, graph, fused_for = planned(
+        supernet, also, calibrate is not None, profiles, resolutions, say or (lambda line: None)
+    )
     if not profiles and graph.of_blocks.count() == 1:
         raise ExportError(
             f"the supernet of {name} has one path, so there would be nothing to choose: make it with kinds of "
@@ -215,16 +221,20 @@ def planned(
     also: Mapping[str, nn.Module | str] | None = None,
     int8: bool = False,
     profiles: Sequence[str | Path] = (),
+    resolutions: Sequence[float] | None = None,
+    say: Callable[[str], None] = lambda line: None,
 ) -> tuple[Supernet, BlockGraph, list[str]]:
     """The supernet and the graph that `export_pack` exports, and whose fronts they are for, a line a device.
 
     Raises ExportError for a network that does not fit or a profile of another pack, ProfileError for one that cannot be
     read.
     """
-    supernet = with_networks(supernet, also)
+    full = with_networks(supernet, also)
+    smaller = at_resolutions(full, resolutions, say)
+    supernet = full.having(smaller)
     graph = supernet.graph
     if int8:
-        graph = BlockGraph(graph.cuts, [*graph.blocks, *in_int8(supernet)], graph.taps)
+        graph = BlockGraph(graph.cuts, [*full.graph.blocks, *in_int8(supernet)], graph.taps)
     known = {str(path): Profile.load(path) for path in profiles}
     if known:
         fronts = [subnet for path, profile in known.items() for subnet in front_of(profile, graph, path)]

@@ -14,7 +14,7 @@ from adaptivenet.toolkit.elastic.tracing.comparing import noises, undefined
 from adaptivenet.toolkit.elastic.tracing.stretches import Stretch, subgraph
 from adaptivenet.toolkit.elastic.tracing.trace import trace
 from adaptivenet.toolkit.errors import AdaptiveNetError, ExportError
-from adaptivenet.toolkit.graph.graph import Block, BlockGraph, reads_together
+from adaptivenet.toolkit.graph.graph import Block, reads_together
 from torch import fx, nn
 
 WHOLE = "whole"
@@ -49,16 +49,11 @@ def with_networks(supernet: Supernet, also: Mapping[str, nn.Module | str] | None
         macs=sum(block.macs for block in originals),
         loss=0.0,
     )
-    blocks, modules = [whole], {WHOLE: one_program(supernet, graph.oracle)}
-    for name, model in (also or {}).items():
-        block, module = _other(supernet, name, model)
-        blocks.append(block)
-        modules[name] = module
-    if taken := [block.name for block in blocks if block.name in graph]:
+    networks: dict[Block, nn.Module] = {whole: one_program(supernet, graph.oracle)}
+    networks.update(_other(supernet, name, model) for name, model in (also or {}).items())
+    if taken := [block.name for block in networks if block.name in graph]:
         raise ExportError(f"the supernet has a block {taken[0]!r} already: give the network another name")
-    return supernet.with_blocks(
-        BlockGraph(graph.cuts, [*graph.blocks, *blocks], graph.taps), {**dict(supernet.blocks.items()), **modules}
-    )
+    return supernet.having(networks)
 
 
 def one_program(supernet: Supernet, path: Sequence[str]) -> fx.GraphModule:

@@ -13,6 +13,7 @@ from ..plurals import number_of
 from .console import Console, is_verbose, print_json, reports_errors, table
 from .elastified import block_rows, document, left_out, out_of_patience, outcome, quality_rows, summary
 from .inputs import example_of, parse_inputs, shape_of
+from .numbers import numbers
 from .training import Clock, check_places, lasting, open_pictures, shown, with_options
 
 _OF_MAKING = {
@@ -29,17 +30,6 @@ if TYPE_CHECKING:
     from ..training.phases import Training
     from ..training.train import Trained
     from ..training.validate import Validation
-
-
-def _numbers(kind: Callable[[str], Any]) -> Callable[[click.Context, click.Parameter, str], tuple[Any, ...]]:
-    def parse(context: click.Context, parameter: click.Parameter, value: str) -> tuple[Any, ...]:
-        try:
-            return tuple(kind(part) for part in value.split(",") if part.strip())
-        except ValueError:
-            such = parameter.default or "0.5,0.25"
-            raise click.BadParameter(f"{value!r} is no list of numbers such as {such}") from None
-
-    return parse
 
 
 def _storage(context: click.Context, parameter: click.Parameter, value: str | None) -> float | str | None:
@@ -116,12 +106,12 @@ def _finite(context: click.Context, parameter: click.Parameter, value: float | N
     "docs/pack.md.",
 )
 @click.option("--output", help="Of a model that answers with several tensors, keep only this one, such as 'out'.")
-@click.option("--merge", default="2,3", show_default=True, callback=_numbers(int), help="How many blocks to merge.")
+@click.option("--merge", default="2,3", show_default=True, callback=numbers(int), help="How many blocks to merge.")
 @click.option(
-    "--prune", default="0.25,0.5", show_default=True, callback=_numbers(float), help="Shares of channels to take out."
+    "--prune", default="0.25,0.5", show_default=True, callback=numbers(float), help="Shares of channels to take out."
 )
 @click.option(
-    "--lowrank", default="", callback=_numbers(float), help="Shares of their MACs that factorised layers keep."
+    "--lowrank", default="", callback=numbers(float), help="Shares of their MACs that factorised layers keep."
 )
 @click.option("--skip/--no-skip", default=True, show_default=True, help="Let blocks that keep the shape be left out.")
 @click.option(

@@ -141,6 +141,14 @@ class Supernet(nn.Module):
         graph = self.graph.without(names)
         return self.with_blocks(graph, {block.name: self.blocks[block.name] for block in graph.blocks})
 
+    def having(self, more: Mapping[Block, nn.Module]) -> Supernet:
+        """A supernet of the same modules and `more`, by the blocks that they are. Raises GraphError for a name that is
+        taken, or a block that does not fit the cuts."""
+        graph = BlockGraph(self.graph.cuts, [*self.graph.blocks, *more], self.graph.taps)
+        return self.with_blocks(
+            graph, {**dict(self.blocks.items()), **{block.name: module for block, module in more.items()}}
+        )
+
     def become(self, other: Supernet) -> None:
         """Takes the graph and the blocks of `other`, which was made of this one's."""
         self.graph, self.blocks = other.graph, other.blocks

@@ -1,0 +1,102 @@
+"""The network at lower resolutions, each as one program that takes and gives what the original does.
+
+A convolutional network runs on a smaller picture as well. It is the same network with the same weights, takes less time
+in proportion to the pixels, and loses accuracy slowly at first: no training is needed for one more way to be faster
+(arXiv 1908.09791 has resolution among its elastic dimensions; arXiv 1906.06423 tells what a network loses on sizes that
+it was not trained for). The picture is made smaller inside the program, so that whoever calls it sees no difference.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any, cast
+
+import torch
+from adaptivenet.toolkit.elastic import Supernet
+from adaptivenet.toolkit.elastic.making import counted
+from adaptivenet.toolkit.errors import ExportError, ModelError
+from adaptivenet.toolkit.graph.graph import Block, BlockGraph
+from torch import fx
+from torch.nn.functional import interpolate
+
+from .networks import WHOLE, noise_for
+
+RESOLUTIONS = (0.86, 0.71, 0.57)
+"""Shares of the sides of a picture: of 224 pixels 192, 160 and 128."""
+_LEAST_PIXELS = 4  # that each side of a network's smallest map keeps
+
+Sides = tuple[int, int]
+
+
+def sides_at(graph: BlockGraph, ratios: Sequence[float]) -> list[Sides]:
+    """Height and width of the picture at each of the ratios, without those that are equal or leave too little.
+
+    They are multiples of what the network reduces them by, so that all its maps become smaller alike. There are none
+    where the input is no float32 picture, (1, channels, height, width). Raises ExportError for what is no share.
+    """
+    if wrong := [ratio for ratio in ratios if not 0 < ratio < 1]:
+        raise ExportError(f"cannot export at {wrong[0]:g} of the resolution: a share between 0 and 1 is needed")
+    first = graph.cuts[0]
+    maps = [cut.shape[2:] for cut in graph.cuts if len(cut.shape) == 4 and min(cut.shape[2:]) > 1]
+    if first.shape[2:] not in maps or first.dtype != "float32":
+        return []
+    full, least = first.shape[2:], tuple(map(min, zip(*maps)))
+    steps = [max(1, round(side / smallest)) for side, smallest in zip(full, least)]
+    found: dict[Sides, None] = {}
+    for ratio in ratios:
+        counts = [round(side * ratio / step) for side, step in zip(full, steps)]
+        sides = (counts[0] * steps[0], counts[1] * steps[1])
+        if min(counts) >= _LEAST_PIXELS and sides[0] < full[0] and sides[1] < full[1]:
+            found[sides] = None
+    return list(found)
+
+
+def at_resolutions(
+    supernet: Supernet, ratios: Sequence[float] | None, say: Callable[[str], None]
+) -> dict[Block, fx.GraphModule]:
+    """The block `whole` of the supernet at lower resolutions: blocks of kind `also`, and their modules.
+
+    Where the output is a map, what comes out at a lower resolution is made as large again. Without `ratios` these are
+    the usual ones, and `say` is given a line where the network takes pictures and does not run on smaller ones. Raises
+    ExportError where it does not and ratios are given.
+    """
+    graph, whole = supernet.graph, supernet.graph[WHOLE]
+    program, last = cast(fx.GraphModule, supernet.blocks[WHOLE]), graph.cuts[-1]
+    features = [noise_for(supernet), torch.empty(last.shape)]
+    made: dict[Block, fx.GraphModule] = {}
+    for sides in sides_at(graph, RESOLUTIONS if ratios is None else ratios):
+        height, width = sides
+        name = f"{WHOLE}-{height}" if height == width else f"{WHOLE}-{height}x{width}"
+        block = Block(name, 0, 1, "also", f"{whole.source} at {height}×{width}")
+        module = _resized(program, sides, last.shape)
+        try:
+            made[replace(counted(block, module, features, (0,)), end=graph.end)] = module
+        except ModelError as error:
+            why = f"no programs at lower resolutions: {error}"
+            if ratios is not None:
+                raise ExportError(why) from error
+            say(f"note: {why}")
+            return {}
+    if ratios and not made:
+        raise ExportError(
+            f"no programs at lower resolutions: of an input of shape {graph.cuts[0].shape} none of "
+            f"{', '.join(f'{ratio:g}' for ratio in ratios)} leaves a picture that is smaller and large enough"
+        )
+    return made
+
+
+def _resized(program: fx.GraphModule, sides: Sides, output: tuple[int, ...]) -> fx.GraphModule:
+    """The program, run on its input made smaller, with what comes out made as large as before."""
+    graph = fx.Graph()
+    (given,) = (node for node in program.graph.nodes if node.op == "placeholder")
+    smaller = graph.call_function(interpolate, (graph.placeholder(given.name), sides), _BILINEAR)
+    answer = graph.graph_copy(program.graph, {given: smaller})
+    if len(output) == 4 and min(output[2:]) > 1:
+        answer = graph.call_function(interpolate, (answer, output[2:]), _BILINEAR)
+    graph.output(answer)
+    return fx.GraphModule(program, graph, class_name="Block").eval()
+
+
+# Pixels between which it is sharpened keep more of what the network knows than averages over those that are left out.
+_BILINEAR: dict[str, Any] = {"mode": "bilinear", "align_corners": False}
