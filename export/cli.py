@@ -81,8 +81,8 @@ def _checked_metrics(context: click.Context, parameter: click.Parameter, values:
     "resolutions",
     metavar="SHARES",
     callback=numbers(float),
-    help="Add the whole network at these shares of a picture's sides, in int8 alone with --int8; '' for none. What that "
-    "costs in accuracy is measured like all else. (default: 0.86,0.71,0.57 where the network runs on smaller pictures)",
+    help="Add the whole network at these shares of a picture's sides, in int8 alone with --int8; '' for none. What it "
+    "costs in accuracy is measured. (default: 0.86,0.71,0.57 where the network runs on smaller pictures)",
 )
 @click.option(
     "--bundle",

@@ -24,7 +24,7 @@ from .networks import WHOLE, noise_for
 
 RESOLUTIONS = (0.86, 0.71, 0.57)
 """Shares of the sides of a picture: of 224 pixels 192, 160 and 128."""
-_LEAST_PIXELS = 4  # that each side of a network's smallest map keeps
+_LEAST_PICTURE, _LEAST_MAP = 16, 4  # pixels that each side of the picture and of the network's smallest map keeps
 
 Sides = tuple[int, int]
 
@@ -47,7 +47,8 @@ def sides_at(graph: BlockGraph, ratios: Sequence[float]) -> list[Sides]:
     for ratio in ratios:
         counts = [round(side * ratio / step) for side, step in zip(full, steps)]
         sides = (counts[0] * steps[0], counts[1] * steps[1])
-        if min(counts) >= _LEAST_PIXELS and sides[0] < full[0] and sides[1] < full[1]:
+        kept = min(sides) >= _LEAST_PICTURE and min(counts) >= _LEAST_MAP
+        if kept and sides[0] < full[0] and sides[1] < full[1]:
             found[sides] = None
     return list(found)
 
