@@ -17,8 +17,9 @@ from adaptivenet.toolkit.elastic import Supernet
 from adaptivenet.toolkit.elastic.making import counted
 from adaptivenet.toolkit.errors import ExportError, ModelError
 from adaptivenet.toolkit.graph.graph import Block, BlockGraph
-from torch import fx
-from torch.nn.functional import interpolate
+from torch import fx, nn
+from torch.fx.passes.shape_prop import ShapeProp
+from torch.nn.functional import avg_pool2d, interpolate
 
 from .networks import WHOLE, noise_for
 
@@ -56,7 +57,7 @@ def sides_at(graph: BlockGraph, ratios: Sequence[float]) -> list[Sides]:
 def at_resolutions(
     supernet: Supernet, ratios: Sequence[float] | None, say: Callable[[str], None]
 ) -> dict[Block, fx.GraphModule]:
-    """The block `whole` of the supernet at lower resolutions: blocks of kind `also`, and their modules.
+    """The block `whole` of the supernet at lower resolutions: blocks of kind `resized`, and their modules.
 
     Where the output is a map, what comes out at a lower resolution is made as large again. Without `ratios` these are
     the usual ones, and `say` is given a line where the network takes pictures and does not run on smaller ones. Raises
@@ -69,8 +70,8 @@ def at_resolutions(
     for sides in sides_at(graph, RESOLUTIONS if ratios is None else ratios):
         height, width = sides
         name = f"{WHOLE}-{height}" if height == width else f"{WHOLE}-{height}x{width}"
-        block = Block(name, 0, 1, "also", f"{whole.source} at {height}×{width}")
-        module = _resized(program, sides, last.shape)
+        block = Block(name, 0, 1, "resized", f"{whole.source} at {height}×{width}")
+        module = _resized(program, features[0], sides, last.shape)
         try:
             made[replace(counted(block, module, features, (0,)), end=graph.end)] = module
         except ModelError as error:
@@ -87,17 +88,46 @@ def at_resolutions(
     return made
 
 
-def _resized(program: fx.GraphModule, sides: Sides, output: tuple[int, ...]) -> fx.GraphModule:
-    """The program, run on its input made smaller, with what comes out made as large as before."""
+def _resized(program: fx.GraphModule, example: torch.Tensor, sides: Sides, output: tuple[int, ...]) -> fx.GraphModule:
+    """The program, run on its input made smaller, with what comes out made as large as before.
+
+    Where a model asks for the sides of a map, its trace has numbers: an average over a whole map and an enlargement to
+    the sides of another are given those that they have now.
+    """
+    ShapeProp(program).propagate(example)
     graph = fx.Graph()
-    (given,) = (node for node in program.graph.nodes if node.op == "placeholder")
-    smaller = graph.call_function(interpolate, (graph.placeholder(given.name), sides), _BILINEAR)
-    answer = graph.graph_copy(program.graph, {given: smaller})
+    copies: dict[fx.Node, fx.Node] = {}
+    for node in program.graph.nodes:
+        if node.op == "placeholder":
+            copies[node] = graph.call_function(interpolate, (graph.placeholder(node.name), sides), _BILINEAR)
+        elif node.op == "output":
+            answer = copies[node.args[0]]
+        elif _averages_all(program, node):
+            copies[node] = graph.call_function(torch.mean, (copies[node.args[0]], (2, 3), True))
+        else:
+            copies[node] = graph.node_copy(node, copies.__getitem__)
+            if node.target is interpolate and node.kwargs.get("size") is not None:
+                height, width = node.meta["tensor_meta"].shape[2:]
+                size = (height * sides[0] // example.shape[2], width * sides[1] // example.shape[3])
+                copies[node].update_kwarg("size", size)
     if len(output) == 4 and min(output[2:]) > 1:
         answer = graph.call_function(interpolate, (answer, output[2:]), _BILINEAR)
     graph.output(answer)
     return fx.GraphModule(program, graph, class_name="Block").eval()
 
 
-# Pixels between which it is sharpened keep more of what the network knows than averages over those that are left out.
+def _averages_all(program: fx.GraphModule, node: fx.Node) -> bool:
+    """Whether it is an average over the whole map, whose sides it names."""
+    if node.op == "call_module":
+        layer = program.get_submodule(str(node.target))
+        kernel: Any = layer.kernel_size if isinstance(layer, nn.AvgPool2d) else None
+    elif node.target is avg_pool2d:
+        kernel = node.kwargs.get("kernel_size") or node.args[1]
+    else:
+        return False
+    given = node.all_input_nodes[0].meta["tensor_meta"].shape
+    return kernel in (given[-1], tuple(given[2:])) and tuple(node.meta["tensor_meta"].shape[2:]) == (1, 1)
+
+
+# Without averages over the pixels in between, which keep less of what a network knows: see docs/resolution.md.
 _BILINEAR: dict[str, Any] = {"mode": "bilinear", "align_corners": False}

@@ -155,7 +155,7 @@ def manifest_changes(rng: random.Random) -> Iterator[tuple[str, list[Change]]]:
         (["blocks", 0, "end"], [0, MOST, 2]),
         (["blocks", 0, "start"], [4294967296, 1]),
         (["blocks", 0, "name"], ["o1"]),
-        (["blocks", 5, "kind"], ["whole", "also"]),
+        (["blocks", 5, "kind"], ["whole", "resized", "also"]),
         (["blocks", 4, "precision"], ["float32", "int4"]),
         (["blocks", 4, "twin_of"], ["o1", "p0", "not-here", "no name", None]),
         (["taps"], [[2], [0], [4], [1, 1], [], [4294967297], [3, 1]]),

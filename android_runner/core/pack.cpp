@@ -61,7 +61,7 @@ BlockGraph graph_from(const Json& manifest) {
     const std::string kind = block.at("kind");
     const bool is_float = block.value("precision", "float32") == "float32";
     blocks.push_back({block.at("name").get<std::string>(), index_from(block.at("start")), index_from(block.at("end")),
-                      kind == "original" && is_float, kind == "whole" || kind == "also"});
+                      kind == "original" && is_float, kind == "whole" || kind == "resized" || kind == "also"});
     for (const Json& cut : block.value("reads", Json::array())) blocks.back().reads.push_back(index_from(cut));
   }
   require_twins(manifest.at("blocks"));

@@ -37,6 +37,9 @@ class Twin(nn.Module):
         return self.head(torch.relu(self.stem(x)).mean((2, 3)))
 
 
+COST = {"whole": 7.5, "whole-32": 1.0, "twin": 2.0}
+
+
 @pytest.fixture(scope="module")
 def pack(tmp_path_factory: pytest.TempPathFactory) -> BlockPack:
     torch.manual_seed(0)
@@ -46,7 +49,8 @@ def pack(tmp_path_factory: pytest.TempPathFactory) -> BlockPack:
         nn.init.zeros_(block.conv2.bias)
     net = elastify(model, torch.zeros(1, 3, 64, 64), kinds=[prune(0.34)])
     path = tmp_path_factory.mktemp("packs") / "small"
-    return export_pack(net, path, ["onnx"], jobs=2, metrics=["fidelity"], also={"twin": Twin(model).eval()})
+    also = {"twin": Twin(model).eval()}
+    return export_pack(net, path, ["onnx"], jobs=2, metrics=["fidelity"], also=also, resolutions=[0.5])
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +62,7 @@ def data() -> Dataset:
 @pytest.fixture(scope="module")
 def made(pack: BlockPack, data: Dataset) -> Profile:
     settings = Settings(("100%", "60%"), evaluations=8, search_images=12, verify_images=12, rounds=10)
-    cost = {block.name: 1.0 if block.is_original else 0.9 for block in pack.graph.blocks} | {"whole": 7.5, "twin": 2.0}
+    cost = {block.name: 1.0 if block.is_original else 0.9 for block in pack.graph.blocks} | COST
     with pytest.MonkeyPatch.context() as monkeypatch, connect("local:onnxruntime").open(pack) as session:
         give_times(monkeypatch, cost)
         return profile(session, data, settings)
@@ -72,15 +76,16 @@ def test_budgets_are_shares_of_the_whole_network(pack: BlockPack, made: Profile)
 
 
 def test_networks_are_timed_and_scored_like_finalists(made: Profile) -> None:
-    assert {point.subnet for point in made.whole} == {("whole",), ("twin",)}
+    assert {point.subnet for point in made.whole} == {("whole",), ("whole-32",), ("twin",)}
     for point in made.whole:
         assert point.measured is not None
         assert point.repetitions == made.reference.repetitions
         assert point.quality is not None
         assert point.quality.n == 12
-        assert point.quality.value > 0.999, "both answer as the original does"
+        same = point.subnet != ("whole-32",)
+        assert (point.quality.value > 0.999) == same, "on a smaller picture alone the answers are others"
     timed = made.document["samples"]["time finalists"]["chains"]
-    assert [chain for chain in timed if len(chain) == 1] == [["twin"], ["whole"]]
+    assert [chain for chain in timed if len(chain) == 1] == [["twin"], ["whole-32"], ["whole"]]
 
 
 def test_a_network_that_wins_is_chosen_and_the_profile_says_so(pack: BlockPack, made: Profile) -> None:
@@ -101,13 +106,15 @@ def test_what_a_network_takes_is_searched_for_as_a_budget_is(pack: BlockPack, da
             return super().for_profile(graph, ms, targets, *rest)
 
     settings = Settings(("1000ms",), evaluations=4, search_images=12, verify_images=12, rounds=10, strategy=Listening)
-    cost = {block.name: 1.0 if block.is_original else 0.9 for block in pack.graph.blocks} | {"whole": 8.2}
+    blocks = {block.name: 1.0 if block.is_original else 0.9 for block in pack.graph.blocks}
+    cost = blocks | {"whole": 8.2, "whole-32": 7.9}
     for twin_ms, searched in ((7.77, True), (8.3, False)):
         told.clear()
         with pytest.MonkeyPatch.context() as monkeypatch, connect("local:onnxruntime").open(pack) as session:
             give_times(monkeypatch, cost | {"twin": twin_ms})
             profile(session, data, settings)
         assert any(target == pytest.approx(twin_ms, rel=1e-9) for target in told) == searched
+        assert not any(target == pytest.approx(7.9, rel=1e-9) for target in told), "no block makes the picture smaller"
 
 
 def test_it_is_served_like_a_subnet_also_out_of_a_bundle(

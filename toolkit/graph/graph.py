@@ -22,7 +22,7 @@ from ..plurals import number_of
 _KIND = re.compile(r"[a-z][a-z0-9_-]{0,31}")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 PRECISIONS = ("float32", "int8")
-NETWORKS = ("whole", "also")  # kinds of block that are a network as one program
+NETWORKS = ("whole", "resized", "also")  # kinds of block that are a network as one program
 _DTYPE_BYTES = {"float32": 4, "float16": 2, "bfloat16": 2, "int64": 8, "int32": 4, "int8": 1, "uint8": 1, "bool": 1}
 
 
@@ -56,7 +56,8 @@ class Block:
     `kind` is `original` (then `end == start + 1`), or what made the alternative: `merged` (replaces several blocks),
     `pruned` (thinner inside; `ratio` is the share of inner channels taken out), `lowrank` (layers factorised; `ratio`
     is the share of multiply-accumulates that each keeps), `skip` (lets the feature through), `whole` (the original
-    network as one program), `also` (another network, as one program), or the name of a kind of the user's own.
+    network as one program), `resized` (the same on a smaller picture), `also` (another network, as one program), or the
+    name of a kind of the user's own.
     `precision` is `float32`, or `int8` for a block that is quantised inside: cuts stay what they are. `twin_of` is the
     float32 block that an int8 one was quantised from, by name; a pack need not have that. `source` is the place in the
     model that it was made from. `reads` are the cuts that it takes besides `start`, ascending, each below it: a mask or

@@ -18,8 +18,8 @@ _JOINED = re.compile(r"f[0-9]{2,}-[0-9]{2,}(-[0-9]+)?")  # what a pack for a fro
 
 
 def is_added(block: Block) -> bool:
-    """Whether a pack has the block only where it was asked for: one in int8, or another network."""
-    return block.precision == "int8" or block.kind == "also"
+    """Whether a pack has the block only where it was asked for: one in int8, or a network beside the original."""
+    return block.precision == "int8" or block.kind in ("resized", "also")
 
 
 def subnets_in(graph: BlockGraph, profiled: BlockGraph, subnets: Sequence[Sequence[str]], what: str) -> list[Subnet]:

@@ -210,10 +210,11 @@ class _Profiling:
         )
 
     def _limits_ms(self, whole_ms: float, measured_ms: Mapping[Subnet, float]) -> list[float]:
-        """The latencies within which the best is wanted: the budgets', and what networks take that are one program,
-        where these are faster than the whole network, which takes `whole_ms`."""
+        """The latencies within which the best is wanted: the budgets', and what networks take that are one program and
+        see the picture as it is, where these are faster than the whole network, which takes `whole_ms`."""
         budgets = [budget.allowed_ms(whole_ms) for budget in self.budgets]
-        return budgets + [ms for network in self.graph.networks if (ms := measured_ms[network]) < whole_ms]
+        others = [network for network in self.graph.networks if self.graph[network[0]].kind != "resized"]
+        return budgets + [ms for network in others if (ms := measured_ms[network]) < whole_ms]
 
     def _time(
         self,

@@ -84,7 +84,7 @@ private fun graphOf(manifest: Json.Fields): BlockGraph {
             indexOf(block.whole("start")),
             indexOf(block.whole("end")),
             isOriginal = block.line("kind") == "original" && block.isFloat,
-            isNetwork = block.line("kind") == "whole" || block.line("kind") == "also",
+            isNetwork = block.line("kind") in listOf("whole", "resized", "also"),
             reads = if (block["reads"] == null) emptyList() else block.list("reads").map { indexOf(it.asWhole()) },
         )
     }
