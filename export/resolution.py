@@ -129,5 +129,5 @@ def _averages_all(program: fx.GraphModule, node: fx.Node) -> bool:
     return kernel in (given[-1], tuple(given[2:])) and tuple(node.meta["tensor_meta"].shape[2:]) == (1, 1)
 
 
-# Without averages over the pixels in between, which keep less of what a network knows: see docs/resolution.md.
+# Without averages over the pixels in between, after which networks know less: see docs/front.md.
 _BILINEAR: dict[str, Any] = {"mode": "bilinear", "align_corners": False}
