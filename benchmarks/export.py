@@ -35,10 +35,9 @@ from pathlib import Path
 import click
 import numpy as np
 import torch
-from adaptivenet.export.calibration import in_int8
+from adaptivenet.export.exporting import planned
 from adaptivenet.export.int8 import Calibration
 from adaptivenet.export.metrics import choose_metrics, metric_program
-from adaptivenet.export.networks import with_networks
 from adaptivenet.export.onnx_part import Place
 from adaptivenet.export.programs import export_program
 from adaptivenet.toolkit.cli.console import Console, reports_errors
@@ -63,8 +62,7 @@ def one_by_one(supernet_path: Path, pictures_path: Path, int8: bool) -> int:
 
     Called in a new process. What does not export is left out, as the command does.
     """
-    supernet = with_networks(Supernet.load(supernet_path))
-    graph = supernet.graph
+    supernet, graph, _ = planned(Supernet.load(supernet_path), int8=int8)
     data = open_data(pictures_path, supernet.preprocessing, None, graph.cuts[0])
     pictures = first_images(data)
     with torch.no_grad():
@@ -86,8 +84,7 @@ def one_by_one(supernet_path: Path, pictures_path: Path, int8: bool) -> int:
         program = metric_program(metric, graph.cuts[-1].shape)
         return lambda: export_program(metric, program.module, program.inputs, backend)
 
-    blocks = [*graph.blocks, *(in_int8(supernet) if int8 else ())]
-    programs = [of_block(block, backend) for block in blocks for backend in SUFFIXES]
+    programs = [of_block(block, backend) for block in graph.blocks for backend in SUFFIXES]
     programs += [
         of_metric(metric, backend) for metric in choose_metrics(None, graph.cuts[-1].shape) for backend in SUFFIXES
     ]
