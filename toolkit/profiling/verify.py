@@ -176,7 +176,8 @@ def verify_points(
     the networks that are one program, whether they are among these or not; and the oracle's by each metric.
 
     They come fastest first, with what the search saw of them. Those that are surely worse than a faster one, on all
-    pictures together, are left out; see `surely_beaten` and `rising`.
+    pictures together, are left out; see `surely_beaten`. The searched ones have qualities that never fall, see
+    `rising`; networks those that they were seen to have.
     """
     pack, graph = session.pack, session.pack.graph
     usable = usable_metrics(pack, held_out)
@@ -191,8 +192,10 @@ def verify_points(
     beaten = surely_beaten(together, graph.oracle, "oracle" in pack.metrics[metric])
     rows = [row for row, point in enumerate(points) if point.subnet not in beaten]
     found = evaluation.quality(metric)
-    # The points make up a curve, but an oracle that is surely worse than something faster stands beside it.
-    of_curve = [row for row in rows if not any(is_worse(together[row], each) for each in together[:row])]
+    # The subnets make up a curve, but an oracle that is surely worse than something faster stands beside it. Networks
+    # were there before the search: that one came out ahead was not the luck of being chosen for it.
+    searched = [row for row in rows if points[row].subnet not in graph.networks]
+    of_curve = [row for row in searched if not any(is_worse(together[row], each) for each in together[:row])]
     curve = dict(zip(of_curve, rising([found[row].value for row in of_curve]), strict=True))
 
     def qualities(row: int) -> Qualities:
