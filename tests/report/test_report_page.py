@@ -249,7 +249,11 @@ def test_whole_networks_stand_beside_the_front(document: dict[str, Any]) -> None
     document["reference"] = {"subnet": ["whole"], **latency(6.25)}
     document["front"].append(fast)
     document["budgets"][0] = {**document["budgets"][0], **fast}
+    beaten = {"subnet": ["p0", "o1", "o2"], "beaten_by": ["whole-int8"]}
+    document["front_notes"] = [{"target_ms": 4.5, **beaten}, {"target_ms": 5.25, **beaten}]
     made = Profile.from_json(document)
+    assert headline(made).count("No point is near") == 1
+    assert "No point is near 4.50, 5.25 ms (predicted): that of 3.50 ms (measured)" in headline(made)
     assert [each.subnet for each in made.whole] == [("whole",), ("whole-int8",)]
     assert "the whole network takes 6.25 ms" in headline(made)
     assert "1.20 times as long put together from its blocks" in headline(made)

@@ -72,10 +72,13 @@ def _reference(profile: Profile) -> str:
 def _front_notes(profile: Profile) -> list[str]:
     latency = {tuple(point.subnet): point.latency_ms for point in profile.front.points}
     ms = decimals_for(profile)
+    targets: dict[tuple[str, ...], list[str]] = {}
+    for note in profile.document.get("front_notes", []):
+        targets.setdefault(tuple(note["beaten_by"]), []).append(ms(note["target_ms"]))
     return [
-        f"No point is near {ms(note['target_ms'])} ms (predicted): that of {ms(latency[tuple(note['beaten_by'])])} ms "
-        "(measured) was faster than the best that was found there, and is surely better, on the pictures that both saw."
-        for note in profile.document.get("front_notes", [])
+        f"No point is near {', '.join(near)} ms (predicted): that of {ms(latency[faster])} ms (measured) was faster "
+        "than the best that was found there, and is surely better, on the pictures that both saw."
+        for faster, near in targets.items()
     ]
 
 
