@@ -25,7 +25,7 @@ from .networks import WHOLE, noise_for
 
 RESOLUTIONS = (0.86, 0.71, 0.57)
 """Shares of the sides of a picture: of 224 pixels 192, 160 and 128."""
-_LEAST_PICTURE, _LEAST_MAP = 16, 4  # pixels that each side of the picture and of the network's smallest map keeps
+_LEAST_PICTURE, _LEAST_MAP = 16, 2  # pixels that each side of the picture and of the network's smallest map keeps
 
 Sides = tuple[int, int]
 
