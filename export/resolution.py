@@ -8,7 +8,9 @@ it was not trained for). The picture is made smaller inside the program, so that
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import itertools
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, cast
 
@@ -71,11 +73,11 @@ def at_resolutions(
         height, width = sides
         name = f"{WHOLE}-{height}" if height == width else f"{WHOLE}-{height}x{width}"
         block = Block(name, 0, 1, "resized", f"{whole.source} at {height}×{width}")
-        module = _resized(program, features[0], sides, last.shape)
         try:
+            module = _resized(program, features[0], sides, last.shape)
             made[replace(counted(block, module, features, (0,)), end=graph.end)] = module
         except ModelError as error:
-            why = f"no programs at lower resolutions: {error}"
+            why = f"no programs at lower resolutions: {whole.source} does not run at {height}×{width}: {error}"
             if ratios is not None:
                 raise ExportError(why) from error
             say(f"note: {why}")
@@ -91,29 +93,67 @@ def at_resolutions(
 def _resized(program: fx.GraphModule, example: torch.Tensor, sides: Sides, output: tuple[int, ...]) -> fx.GraphModule:
     """The program, run on its input made smaller, with what comes out made as large as before.
 
-    Where a model asks for the sides of a map, its trace has numbers: an average over a whole map and an enlargement to
-    the sides of another are given those that they have now.
+    Where a model asks for the sides of a map, its trace has numbers. An average over a whole map, an enlargement to the
+    sides of another one and a reshape are given those that hold now, of a reshape where only one way fits. Raises
+    ModelError, naming what does not run.
     """
     ShapeProp(program).propagate(example)
-    graph = fx.Graph()
+    graph, run = fx.Graph(), fx.Interpreter(program)
     copies: dict[fx.Node, fx.Node] = {}
+    values: dict[fx.Node, Any] = {}
+    now: dict[int, int] = {}  # what sides of maps, and their products, have become
     for node in program.graph.nodes:
-        if node.op == "placeholder":
-            copies[node] = graph.call_function(interpolate, (graph.placeholder(node.name), sides), _BILINEAR)
-        elif node.op == "output":
+        if node.op == "output":
             answer = copies[node.args[0]]
-        elif _averages_all(program, node):
-            copies[node] = graph.call_function(torch.mean, (copies[node.args[0]], (2, 3), True))
+            continue
+        if node.op == "placeholder":
+            copy = graph.call_function(interpolate, (graph.placeholder(node.name), sides), _BILINEAR)
+            values[copy] = interpolate(example, sides, **_BILINEAR)
         else:
-            copies[node] = graph.node_copy(node, copies.__getitem__)
-            if node.target is interpolate and node.kwargs.get("size") is not None:
-                height, width = node.meta["tensor_meta"].shape[2:]
-                size = (height * sides[0] // example.shape[2], width * sides[1] // example.shape[3])
-                copies[node].update_kwarg("size", size)
+            copy = graph.node_copy(node, copies.__getitem__)
+            _write_anew(program, node, copy, values, now)
+            try:
+                args, kwargs = fx.node.map_arg((copy.args, copy.kwargs), values.__getitem__)
+                with torch.no_grad():
+                    values[copy] = getattr(run, copy.op)(copy.target, args, kwargs)
+            except Exception as error:  # whatever an operation raises that takes no smaller map
+                raise ModelError(f"{node.name} takes no map that is smaller: {error}") from error
+        copies[node] = copy
+        if isinstance(values[copy], torch.Tensor) and values[copy].dim() == 4:
+            before, after = node.meta["tensor_meta"].shape[2:], values[copy].shape[2:]
+            pairs = [*zip(before, after), (math.prod(before), math.prod(after))]
+            now |= {was: side for was, side in pairs if was != side}
     if len(output) == 4 and min(output[2:]) > 1:
         answer = graph.call_function(interpolate, (answer, output[2:]), _BILINEAR)
     graph.output(answer)
     return fx.GraphModule(program, graph, class_name="Block").eval()
+
+
+def _write_anew(
+    program: fx.GraphModule, node: fx.Node, copy: fx.Node, values: Mapping[fx.Node, Any], now: Mapping[int, int]
+) -> None:
+    """Gives the copy of a node the sides that its maps have `now` in place of those that they had."""
+    if _averages_all(program, node):
+        copy.op, copy.target = "call_function", torch.mean
+        copy.args, copy.kwargs = (copy.args[0], (2, 3), True), {}
+    elif node.target is interpolate and node.kwargs.get("size") is not None:
+        copy.update_kwarg("size", tuple(now.get(side, side) for side in node.meta["tensor_meta"].shape[2:]))
+    elif node.target in ("reshape", torch.reshape):
+        elements = values[copy.all_input_nodes[0]].numel()
+        copy.args = (copy.args[0], *_shape_now(copy, node.meta["tensor_meta"].shape, elements, now))
+
+
+def _shape_now(node: fx.Node, before: Sequence[int], elements: int, now: Mapping[int, int]) -> tuple[Any, ...]:
+    """What a reshape is given for so many elements, which gave the shape `before`: its numbers, of which those that are
+    sides of maps become what they are now in the only way that fits; or else its numbers as they are."""
+    asked = node.args[1:]
+    if len(asked) == 1 and isinstance(asked[0], (tuple, list)):
+        asked = tuple(asked[0])
+    sides = [{side, now.get(side, side)} if isinstance(each, int) else {side} for each, side in zip(asked, before)]
+    fitting = [shape for shape in itertools.product(*sides) if math.prod(shape) == elements]
+    if len(fitting) != 1:
+        return asked
+    return tuple(side if isinstance(each, int) and each != -1 else each for each, side in zip(asked, fitting[0]))
 
 
 def _averages_all(program: fx.GraphModule, node: fx.Node) -> bool:

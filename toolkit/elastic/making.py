@@ -265,10 +265,9 @@ def counted(block: Block, module: nn.Module, features: Sequence[torch.Tensor], r
 
     Raises ModelError when it does not lead from its first cut to its last.
     """
-    run = module.forward if isinstance(module, fx.GraphModule) else module  # which prints no traceback of its own
     try:
         with torch.no_grad(), multiply_accumulates() as macs:
-            answer = run(*(features[cut] for cut in reads))
+            answer = module(*(features[cut] for cut in reads))
     except Exception as error:  # a kind of the user's own may fail in any way
         raise ModelError(f"block {block.name!r} of kind {block.kind!r} does not run: {error}") from error
     expected = features[block.end]
