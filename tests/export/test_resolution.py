@@ -9,6 +9,7 @@ import pytest
 import torch
 from adaptivenet.export import export_pack
 from adaptivenet.export.cli import main
+from adaptivenet.export.exporting import planned
 from adaptivenet.export.networks import with_networks
 from adaptivenet.export.resolution import RESOLUTIONS, at_resolutions, sides_at
 from adaptivenet.toolkit.devices.connect import connect
@@ -154,18 +155,21 @@ def test_resolutions_that_are_none_are_refused() -> None:
     assert at_resolutions(full, [], print) == {}
 
 
+def test_in_int8_the_networks_in_float32_are_left_out() -> None:
+    _, graph, _ = planned(scores(), int8=True, resolutions=[0.75])
+    assert [block.name for block in graph.blocks if block.is_network] == ["whole-24-int8", "whole", "whole-int8"]
+
+
 @pytest.mark.parametrize(("engine", "backend"), [("onnxruntime", "onnx"), ("executorch", "executorch")])
-def test_engines_run_it_and_int8_is_enough(engine: str, backend: str, tmp_path: Path) -> None:
-    net, pictures = scores(), torch.randn(8, 3, 32, 32)
-    pack = export_pack(net, tmp_path / "pack", [backend], resolutions=[0.75], calibrate=pictures)
-    assert [block.name for block in pack.graph.blocks if block.is_network] == ["whole-24-int8", "whole", "whole-int8"]
-    floats = export_pack(net, tmp_path / "floats", [backend], resolutions=[0.75])
-    small = interpolate(pictures[:1], (24, 24), mode="bilinear", align_corners=False)
+def test_engines_run_it(engine: str, backend: str, tmp_path: Path) -> None:
+    net, picture = scores(), torch.randn(1, 3, 32, 32)
+    pack = export_pack(net, tmp_path / "pack", [backend], resolutions=[0.75], metrics=["top1"])
+    small = interpolate(picture, (24, 24), mode="bilinear", align_corners=False)
     with torch.no_grad():
         expected = net(small).numpy()
-    with connect(f"local:{engine}").open(floats) as session:
-        session.activate(floats.graph.subnet(["whole-24"]))
-        np.testing.assert_allclose(session.infer(pictures[:1].numpy()), expected, rtol=1e-4, atol=1e-4)
+    with connect(f"local:{engine}").open(pack) as session:
+        session.activate(pack.graph.subnet(["whole-24"]))
+        np.testing.assert_allclose(session.infer(picture.numpy()), expected, rtol=1e-4, atol=1e-4)
 
 
 def test_on_the_command_line(tmp_path: Path) -> None:
