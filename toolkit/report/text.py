@@ -355,13 +355,15 @@ def draw_front(profile: Profile, path: Path) -> None:
         label="chosen for a budget",
     )
     beside = [point for point in profile.whole if point.quality is not None]
-    for point in beside:
+    slowest = max((point.latency_ms for point in beside), default=0.0)
+    for point in beside:  # beside the curve, which rises, and within the figure
+        is_last = point.latency_ms == slowest
         axes.annotate(
             point.subnet[0],
             (point.latency_ms, score.drawn(point.quality.value if point.quality else 0.0)),
-            xytext=(0, -12),
+            xytext=(-4, -13) if is_last else (8, -8),
             textcoords="offset points",
-            ha="center",
+            ha="right" if is_last else "left",
             fontsize=8,
         )
     if beside:
