@@ -100,6 +100,7 @@ def export_pack(
     PackError when `path` exists (and `overwrite` is not said) or cannot be written, ProfileError when one of `profiles`
     cannot be read, ModelError when a block cannot be stored for the workers. Nothing appears at `path` then.
     """
+    say = say or (lambda line: None)
     name = _name(supernet, name)
     chosen = check_export(
         supernet,
@@ -116,15 +117,13 @@ def export_pack(
     preprocessing = preprocessing or supernet.preprocessing
     seen, sample = sample is not None, _checked_sample(supernet, sample)
     if metrics is None and (usual := doubt_of_usual(chosen, supernet, names is not None)):
-        (say or (lambda line: None))(f"note: {usual}")
+        say(f"note: {usual}")
     if "executorch" in backends and any(isinstance(module, nn.RNNBase) for module in supernet.modules()):
-        (say or (lambda line: None))(
+        say(
             "note: executorch's exporter writes a recurrent layer out step by step, which takes minutes and much "
             "memory where steps are many: --backend onnx keeps it one operation"
         )
-    supernet, graph, fused_for = planned(
-        supernet, also, calibrate is not None, profiles, resolutions, say or (lambda line: None)
-    )
+    supernet, graph, fused_for = planned(supernet, also, calibrate is not None, profiles, resolutions, say)
     if not profiles and graph.of_blocks.count() == 1:
         raise ExportError(
             f"the supernet of {name} has one path, so there would be nothing to choose: make it with kinds of "
@@ -139,7 +138,7 @@ def export_pack(
         with torch.no_grad():
             outputs = supernet(sample, supernet.graph.oracle)
         for doubt in filter(None, (program.doubt(outputs) for program in programs)):
-            (say or (lambda line: None))(f"note: {doubt}")
+            say(f"note: {doubt}")
     jobs_ = jobs_of(supernet, graph, backends, programs, calibrate)
     old = _reusable(reuse) if reuse is not None else _replaced(path) if overwrite else {}
     report = progress or (lambda done, total, what: None)
@@ -197,7 +196,7 @@ def export_pack(
         if made.without_reference:
             raise ExportError(made.without_reference[0])
         for block, why in made.left_out.items():
-            (say or (lambda line: None))(f"{block} is left out: {why}")
+            say(f"{block} is left out: {why}")
         graph = made.graph(graph)
         manifest = describe(
             graph,

@@ -67,9 +67,18 @@ def at_resolutions(
     """
     graph, whole = supernet.graph, supernet.graph[WHOLE]
     program, last = cast(fx.GraphModule, supernet.blocks[WHOLE]), graph.cuts[-1]
+    found = sides_at(graph, RESOLUTIONS if ratios is None else ratios)
+    if not found:
+        if ratios:
+            raise ExportError(
+                f"no programs at lower resolutions: of an input of shape {graph.cuts[0].shape} none of "
+                f"{', '.join(f'{ratio:g}' for ratio in ratios)} leaves a picture that is smaller and large enough"
+            )
+        return {}
     features = [noise_for(supernet), torch.empty(last.shape)]
+    ShapeProp(program).propagate(features[0])
     made: dict[Block, fx.GraphModule] = {}
-    for sides in sides_at(graph, RESOLUTIONS if ratios is None else ratios):
+    for sides in found:
         height, width = sides
         name = f"{WHOLE}-{height}" if height == width else f"{WHOLE}-{height}x{width}"
         block = Block(name, 0, 1, "resized", f"{whole.source} at {height}×{width}")
@@ -82,22 +91,16 @@ def at_resolutions(
                 raise ExportError(why) from error
             say(f"note: {why}")
             return {}
-    if ratios and not made:
-        raise ExportError(
-            f"no programs at lower resolutions: of an input of shape {graph.cuts[0].shape} none of "
-            f"{', '.join(f'{ratio:g}' for ratio in ratios)} leaves a picture that is smaller and large enough"
-        )
     return made
 
 
 def _resized(program: fx.GraphModule, example: torch.Tensor, sides: Sides, output: tuple[int, ...]) -> fx.GraphModule:
     """The program, run on its input made smaller, with what comes out made as large as before.
 
-    Where a model asks for the sides of a map, its trace has numbers. An average over a whole map, an enlargement to the
-    sides of another one and a reshape are given those that hold now, of a reshape where only one way fits. Raises
-    ModelError, naming what does not run.
+    Its nodes know the shapes that they have on `example`. Where a model asks for the sides of a map, its trace has
+    numbers: an average over a whole map, an enlargement to the sides of another one and a reshape are given those that
+    hold now, of a reshape where only one way fits. Raises ModelError, naming what does not run.
     """
-    ShapeProp(program).propagate(example)
     graph, run = fx.Graph(), fx.Interpreter(program)
     copies: dict[fx.Node, fx.Node] = {}
     values: dict[fx.Node, Any] = {}
